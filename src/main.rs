@@ -1,0 +1,4 @@
+//! The OnceMQ broker.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+fn main() {}
