@@ -20,6 +20,7 @@ import unittest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 TOOLS = ROOT / "tests" / ".env"
+TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "release"
 
 # How long anything that must happen may take before the test gives up. It bounds a hang; nothing is judged by speed.
 PATIENCE_SECONDS = 30
@@ -32,7 +33,7 @@ class Broker:
     """One broker process, from `ready` to exit status 0."""
 
     def __init__(self, shards, flags=()):
-        binary = pathlib.Path(os.environ.get("ONCEMQ_BIN", ROOT / "target" / "release" / "oncemq"))
+        binary = pathlib.Path(os.environ.get("ONCEMQ_BIN", TARGET / "oncemq"))
         if not binary.exists():
             raise FileNotFoundError(f"{binary} is missing: `cargo build --release` first, or set ONCEMQ_BIN")
         self.host = "127.0.0.1"
