@@ -2,3 +2,5 @@
 
 /// The MQTT wire format.
 pub mod proto;
+/// Who gets a message: topics, subscriptions, retained messages.
+pub mod route;
