@@ -1,13 +1,16 @@
-//! A tree whose edges are topic levels: what the subscription trie and the retained messages have in common.
+//! A tree whose edges are topic levels: what the subscription trie and the retained messages have
+//! in common.
 //!
-//! Nodes live in one slab and know their parent; the edges of the whole tree live in one hash table, keyed by parent
-//! and level. A node therefore needs no table of its own, which is what makes a tree of a million leaves affordable,
-//! and a step down costs one probe plus one node, however many siblings there are.
+//! Nodes live in one slab and know their parent; the edges of the whole tree live in one hash
+//! table, keyed by parent and level. A node therefore needs no table of its own, which is what
+//! makes a tree of a million leaves affordable, and a step down costs one probe plus one node,
+//! however many siblings there are.
 //!
-//! Wildcards mean nothing here: `+` and `#` are levels like any other. A node is removed only when its owner says so.
+//! Wildcards mean nothing here: `+` and `#` are levels like any other. A node is removed only when
+//! its owner says so.
 
 use std::{
-    hash::Hasher,
+    hash::{Hash, Hasher},
     num::NonZeroU32,
 };
 
@@ -69,7 +72,8 @@ impl<T: Default> LevelTree<T> {
         }
     }
 
-    /// The child of `parent` by that level; if there was none, a new one with the default value, and `true`.
+    /// The child of `parent` by that level; if there was none, a new one with the default value,
+    /// and `true`.
     pub(super) fn child_or_insert(&mut self, parent: NodeKey, level: &str) -> (NodeKey, bool) {
         if let Some(child) = self.child(parent, level) {
             return (child, false);
@@ -172,8 +176,8 @@ impl<T> LevelTree<T> {
 
 /// The hash function of one tree.
 ///
-/// Topics come from clients, so both seeds of the hash are the tree's own: with the library's fixed shared seed, levels
-/// that collide under every seed could be worked out from its source.
+/// Topics come from clients, so both seeds of the hash are the tree's own: with the library's fixed
+/// shared seed, levels that collide under every seed could be worked out from its source.
 #[derive(Debug)]
 pub(super) struct Hashing {
     seed: u64,
@@ -186,6 +190,12 @@ impl Hashing {
             seed,
             shared_seed: SharedSeed::from_u64(seed),
         }
+    }
+
+    pub(super) fn of(&self, value: &impl Hash) -> u64 {
+        let mut hasher = FoldHasher::with_seed(self.seed, &self.shared_seed);
+        value.hash(&mut hasher);
+        hasher.finish()
     }
 
     #[inline]
@@ -208,7 +218,8 @@ enum Level {
 }
 
 impl Level {
-    /// What fits beside the length and the discriminant into the three words that `Long` needs anyway.
+    /// What fits beside the length and the discriminant into the three words that `Long` needs
+    /// anyway.
     const SHORT_BYTES_MAX: usize = 22;
 
     fn new(text: &str) -> Self {

@@ -1,17 +1,24 @@
 //! Routing: who gets a message.
 //!
-//! Pure data structures that every shard owns for itself. [`TopicName`] and [`TopicFilter`] are parsed once and cannot
-//! be wrong afterwards; [`RetainedTree`] answers which retained topics a filter matches.
+//! Pure data structures that every shard owns for itself. [`TopicName`] and [`TopicFilter`] are
+//! parsed once and cannot be wrong afterwards; [`SubscriptionTrie`] answers, in one walk over a
+//! topic, which filters with local subscribers match it and which other shards want it;
+//! [`RetainedTree`] answers the opposite question, which retained topics a filter matches.
 //!
-//! Nothing here knows about sessions, connections, threads, clocks or packets: a subscriber is a small opaque key, a
-//! shard is a number. Randomness comes in as the seed of the hash tables, so that equal seeds give equal runs.
+//! Nothing here knows about sessions, connections, threads, clocks or packets: a subscriber is a
+//! small opaque key, a shard is a number. Randomness comes in as the seed of the hash tables, so
+//! that equal seeds give equal runs.
 
 mod level_tree;
 mod retained;
+mod subscribers;
 mod topic;
+mod trie;
 
 pub use retained::{Retained, RetainedTree};
+pub use subscribers::{Subscriber, Subscription};
 pub use topic::{MAX_TOPIC_LEVELS, TopicError, TopicFilter, TopicName};
+pub use trie::{FilterKey, Matches, Removed, Subscribed, SubscriptionTrie, Unsubscribed};
 
 /// How many shards one broker may have: a [`ShardSet`] is one machine word.
 pub const MAX_SHARDS: usize = 64;

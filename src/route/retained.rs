@@ -1,10 +1,11 @@
 //! Retained messages by topic: which retained topics a filter matches.
 //!
-//! The tree knows topics, not messages: the value is the caller's, and so is the bound on how many there are, their
-//! expiry, and the rule that an empty payload means [`remove`](RetainedTree::remove).
+//! The tree knows topics, not messages: the value is the caller's, and so is the bound on how many
+//! there are, their expiry, and the rule that an empty payload means
+//! [`remove`](RetainedTree::remove).
 //!
-//! Invariants: every node but the root has a value or children; the children of a node form a list through their
-//! sibling links, beginning at the node's first child.
+//! Invariants: every node but the root has a value or children; the children of a node form a list
+//! through their sibling links, beginning at the node's first child.
 
 use super::{
     level_tree::{LevelTree, NodeKey},
@@ -61,8 +62,9 @@ impl<V> RetainedTree<V> {
         Some(removed)
     }
 
-    /// The topics that the filter matches, with their values, in no particular order. A shared filter is taken without
-    /// its share name; that it gets no retained messages is for the caller to decide.
+    /// The topics that the filter matches, with their values, in no particular order. A shared
+    /// filter is taken without its share name; that it gets no retained messages is for the caller
+    /// to decide.
     pub fn find<'t>(&'t self, filter: &TopicFilter<'t>) -> Retained<'t, V> {
         Retained {
             tree: &self.tree,
@@ -121,7 +123,8 @@ impl<V> Default for Entry<V> {
 
 /// The iterator of [`RetainedTree::find`].
 ///
-/// It walks depth first and keeps at most two steps per level of the tree, whatever the number of topics.
+/// It walks depth first and keeps at most two steps per level of the tree, whatever the number of
+/// topics.
 #[derive(Debug)]
 pub struct Retained<'t, V> {
     tree: &'t LevelTree<Entry<V>>,
@@ -133,7 +136,8 @@ pub struct Retained<'t, V> {
 #[derive(Clone, Copy, Debug)]
 struct Step {
     key: NodeKey,
-    /// The index of the filter's level that the node's children, or with `#` the node itself, are compared with.
+    /// The index of the filter's level that the node's children, or with `#` the node itself, are
+    /// compared with.
     level_index: usize,
     /// The node stands for itself and for the siblings after it.
     siblings_too: bool,

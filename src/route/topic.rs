@@ -1,10 +1,12 @@
 //! Topic names and topic filters, parsed into types that cannot be wrong.
 //!
-//! A [`TopicName`] is what a message is published to, a [`TopicFilter`] what a client subscribes to. Both borrow their
-//! text and cost no allocation. Levels are what stands between the separators `/`; a level may be empty, and
-//! comparison is by code point, without normalization [MQTT-4.7.3-4].
+//! A [`TopicName`] is what a message is published to, a [`TopicFilter`] what a client subscribes
+//! to. Both borrow their text and cost no allocation. Levels are what stands between the separators
+//! `/`; a level may be empty, and comparison is by code point, without normalization
+//! [MQTT-4.7.3-4].
 //!
-//! The statements are cited by their numbers in MQTT 5.0. Those that MQTT 3.1.1 numbers differently:
+//! The statements are cited by their numbers in MQTT 5.0. Those that MQTT 3.1.1 numbers
+//! differently:
 //!
 //! | MQTT 5.0       | MQTT 3.1.1     | rule                                          |
 //! |----------------|----------------|-----------------------------------------------|
@@ -19,7 +21,7 @@
 use thiserror::Error;
 
 /// The most levels that a topic name or filter may have. It bounds what one SUBSCRIBE can make a
-/// subscription trie allocate, and the depth of every walk.
+/// [`SubscriptionTrie`](super::SubscriptionTrie) allocate, and the depth of every walk.
 pub const MAX_TOPIC_LEVELS: usize = 128;
 
 /// The most bytes in an encoded string, and so in a topic [MQTT-4.7.3-3].
@@ -59,7 +61,8 @@ pub enum TopicError {
     ShareWithoutFilter,
 }
 
-/// A valid topic name: 1 to 65,535 bytes, at most [`MAX_TOPIC_LEVELS`] levels, no wildcard, no null character.
+/// A valid topic name: 1 to 65,535 bytes, at most [`MAX_TOPIC_LEVELS`] levels, no wildcard, no null
+/// character.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct TopicName<'a>(&'a str);
 
@@ -87,16 +90,18 @@ impl<'a> TopicName<'a> {
         self.0.split('/')
     }
 
-    /// Whether the name begins with `$`, so that no filter that begins with a wildcard matches it [MQTT-4.7.2-1].
+    /// Whether the name begins with `$`, so that no filter that begins with a wildcard matches it
+    /// [MQTT-4.7.2-1].
     pub fn is_dollar(self) -> bool {
         self.0.as_bytes()[0] == b'$'
     }
 }
 
-/// A valid topic filter, taken apart into the share name, if it begins with `$share/`, and the filter proper.
+/// A valid topic filter, taken apart into the share name, if it begins with `$share/`, and the
+/// filter proper.
 ///
-/// The text is within the limits of a [`TopicName`]; `#` fills the last level, `+` fills its level, and neither
-/// stands anywhere else.
+/// The text is within the limits of a [`TopicName`]; `#` fills the last level, `+` fills its level,
+/// and neither stands anywhere else.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct TopicFilter<'a> {
     share: Option<&'a str>,
@@ -143,7 +148,8 @@ impl<'a> TopicFilter<'a> {
         let mut names = topic.levels();
         for level in self.levels() {
             if level == "#" {
-                // No level left is a match too: `#` stands for the parent level and everything below it.
+                // No level left is a match too: `#` stands for the parent level and everything
+                // below it.
                 return true;
             }
             match names.next() {
@@ -155,7 +161,8 @@ impl<'a> TopicFilter<'a> {
     }
 }
 
-/// What names and filters have in common. The folds have no early exit, so that they compile to vector code.
+/// What names and filters have in common. The folds have no early exit, so that they compile to
+/// vector code.
 fn check_characters(text: &str) -> Result<(), TopicError> {
     // [MQTT-4.7.3-1]
     if text.is_empty() {
@@ -178,7 +185,8 @@ fn check_characters(text: &str) -> Result<(), TopicError> {
     Ok(())
 }
 
-/// Takes `$share/{name}/` off a filter. `$share` alone is an incomplete shared filter; `$shared` is an ordinary level.
+/// Takes `$share/{name}/` off a filter. `$share` alone is an incomplete shared filter; `$shared` is
+/// an ordinary level.
 fn split_share(text: &str) -> Result<(Option<&str>, &str), TopicError> {
     let (first, rest) = text.split_once('/').unwrap_or((text, ""));
     if first != SHARE_PREFIX {
@@ -210,7 +218,8 @@ fn check_wildcards(filter: &str) -> Result<(), TopicError> {
     Ok(())
 }
 
-/// Random topics over an alphabet so small that they meet often, for the tests of this module's trees.
+/// Random topics over an alphabet so small that they meet often, for the tests of this module's
+/// trees.
 #[cfg(test)]
 pub(super) mod strategies {
     use proptest::{collection::vec, prelude::*, sample::select};
