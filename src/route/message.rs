@@ -29,12 +29,12 @@ impl Message {
     ///
     /// The topic alias and the expiry interval belong to the hop and not to the message: they are left out of the
     /// forwarded properties, the latter as a deadline.
-    pub fn from_publish(now: Timestamp, publish: &Publish<'_>, topic: &str, frame: &[u8], shared: Bytes) -> Self {
+    pub fn from_publish(now: Timestamp, publish: &Publish<'_>, frame: &[u8], shared: Bytes) -> Self {
         let properties = publish.properties;
         let expires_at = properties.message_expiry_interval().map(|seconds| now + Duration::from_secs(seconds.into()));
         if expires_at.is_some() || properties.topic_alias().is_some() {
             let forwarded = forwarded_properties(properties);
-            return Self::new(topic, &forwarded, publish.payload, publish.qos, publish.retain, expires_at);
+            return Self::new(publish.topic, &forwarded, publish.payload, publish.qos, publish.retain, expires_at);
         }
         Self {
             body: shared,
