@@ -27,9 +27,8 @@ impl NodeKey {
     pub(super) const ROOT: Self = Self(NonZeroU32::MIN);
 
     fn from_index(index: usize) -> Self {
-        let key =
-            u32::try_from(index + 1).expect("the callers bound the tree far below 2^32 nodes");
-        Self(NonZeroU32::MIN.saturating_add(key - 1))
+        let number = u32::try_from(index + 1).ok().and_then(NonZeroU32::new);
+        Self(number.expect("the callers bound the tree far below 2^32 nodes"))
     }
 
     const fn index(self) -> usize {

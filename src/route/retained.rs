@@ -333,10 +333,11 @@ mod tests {
             let mut tree = RetainedTree::new(seed);
             let mut model = BTreeMap::new();
             for (topic, value) in steps {
-                match value {
-                    Some(value) => prop_assert_eq!(tree.set(name(&topic), value), model.insert(topic, value)),
-                    None => prop_assert_eq!(tree.remove(name(&topic)), model.remove(&topic)),
-                }
+                let (actual, expected) = match value {
+                    Some(value) => (tree.set(name(&topic), value), model.insert(topic, value)),
+                    None => (tree.remove(name(&topic)), model.remove(&topic)),
+                };
+                prop_assert_eq!(actual, expected);
                 prop_assert_eq!((tree.len(), tree.is_empty()), (model.len(), model.is_empty()));
             }
             for text in &filters {

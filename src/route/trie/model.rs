@@ -63,12 +63,16 @@ fn operations() -> impl Strategy<Value = Operation> {
     let subscriber = || 0..4_u32;
     prop_oneof![
         4 => (strategies::filter(), subscriber(), 0..3_u32)
-            .prop_map(|(filter, subscriber, identifier)| Operation::Subscribe { filter, subscriber, identifier }),
+            .prop_map(|(filter, subscriber, identifier)| {
+                Operation::Subscribe { filter, subscriber, identifier }
+            }),
         2 => (strategies::filter(), subscriber())
             .prop_map(|(filter, subscriber)| Operation::Unsubscribe { filter, subscriber }),
         1 => subscriber().prop_map(|subscriber| Operation::EndSession { subscriber }),
         2 => (strategies::filter(), select(vec![0_u16, 1, 63]), any::<bool>())
-            .prop_map(|(filter, shard, interested)| Operation::SetRemote { filter, shard, interested }),
+            .prop_map(|(filter, shard, interested)| {
+                Operation::SetRemote { filter, shard, interested }
+            }),
     ]
 }
 
