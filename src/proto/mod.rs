@@ -26,6 +26,11 @@ mod reason;
 mod types;
 mod wire;
 
+#[cfg(test)]
+mod refusals;
+#[cfg(test)]
+mod round_trip;
+
 pub use connect::decode_connect;
 pub use decode::decode;
 pub use encode::{
