@@ -27,6 +27,8 @@ mod types;
 mod wire;
 
 #[cfg(test)]
+mod examples;
+#[cfg(test)]
 mod refusals;
 #[cfg(test)]
 mod round_trip;
