@@ -305,15 +305,11 @@ fn connect_flags(connect: &Connect<'_>) -> u8 {
 
 fn encode_connack(out: &mut Vec<u8>, version: Version, connack: &Connack<'_>) {
     // [MQTT-3.2.2-6], 3.1.1: [MQTT-3.2.2-4]
-    assert!(
-        !(connack.session_present && connack.reason.is_error()),
-        "an error with Session Present"
-    );
+    let session_present = connack.session_present && !connack.reason.is_error();
     let code = match version {
-        Version::V311 => connack
-            .reason
-            .connack_return_code()
-            .expect("3.1.1 closes without a CONNACK for this reason"),
+        // A refusal that 3.1.1 has no return code for is better not answered at all; who answers all
+        // the same says "server unavailable".
+        Version::V311 => connack.reason.connack_return_code().unwrap_or(3),
         Version::V5 => connack.reason.value(),
     };
     put_fixed_header(
@@ -321,7 +317,7 @@ fn encode_connack(out: &mut Vec<u8>, version: Version, connack: &Connack<'_>) {
         PacketType::Connack.first_byte(),
         2 + properties_bytes(version, connack.properties),
     );
-    out.extend_from_slice(&[u8::from(connack.session_present), code]);
+    out.extend_from_slice(&[u8::from(session_present), code]);
     put_properties(out, version, connack.properties);
 }
 

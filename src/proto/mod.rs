@@ -27,6 +27,13 @@ mod reason;
 mod types;
 mod wire;
 
+#[cfg(test)]
+mod examples;
+#[cfg(test)]
+mod refusals;
+#[cfg(test)]
+mod round_trip;
+
 pub use connect::decode_connect;
 pub use decode::decode;
 pub use encode::{

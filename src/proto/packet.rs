@@ -122,9 +122,11 @@ pub struct Will<'a> {
 /// CONNACK: the server's answer to CONNECT.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Connack<'a> {
-    /// Whether the server continues a session that it kept; never with an error [MQTT-3.2.2-6].
+    /// Whether the server continues a session that it kept. With an error it is always false
+    /// [MQTT-3.2.2-6]; the encoder sees to that.
     pub session_present: bool,
-    /// The result. In 3.1.1 one that has a return code: see [`ReasonCode::connack_return_code`].
+    /// The result. In 3.1.1 it should have a return code, see
+    /// [`ReasonCode::connack_return_code`]; any other is written as "server unavailable".
     pub reason: ReasonCode,
     /// The properties.
     pub properties: Properties<'a>,

@@ -137,11 +137,8 @@ impl PropertyIdentifier {
     /// several subscriptions match.
     #[must_use]
     pub fn is_repeatable_in(self, place: PropertyPlace) -> bool {
-        match self {
-            Self::UserProperty => true,
-            Self::SubscriptionIdentifier => place == PropertyPlace::Packet(PacketType::Publish),
-            _ => false,
-        }
+        let is_publish = place == PropertyPlace::Packet(PacketType::Publish);
+        self == Self::UserProperty || self == Self::SubscriptionIdentifier && is_publish
     }
 
     const fn bit(self) -> u64 {

@@ -148,7 +148,8 @@ fn long_variable_byte_integer(bytes: &[u8]) -> Result<Option<(u32, usize)>, Deco
 fn string(bytes: &[u8]) -> Result<&str, DecodeError> {
     let text =
         core::str::from_utf8(bytes).map_err(|_| DecodeError::malformed("a string is not UTF-8"))?;
-    if bytes.contains(&0) {
+    // Without an early exit, so that it compiles to vector instructions and no call.
+    if bytes.iter().fold(false, |found, byte| found | (*byte == 0)) {
         return Err(DecodeError::malformed("a string holds U+0000"));
     }
     Ok(text)
