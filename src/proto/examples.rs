@@ -61,13 +61,8 @@ pub(super) const EXAMPLES: &[(Version, &[u8])] = &[
 #[test]
 fn examples_decode_and_encode_to_the_same_bytes() {
     for (version, frame) in EXAMPLES {
-        assert_eq!(
-            frame_length(frame, 1_000),
-            Ok(Some(frame.len())),
-            "{frame:02x?}"
-        );
-        let packet =
-            decode(*version, frame).unwrap_or_else(|error| panic!("{frame:02x?}: {error}"));
+        assert_eq!(frame_length(frame, 1_000), Ok(Some(frame.len())), "{frame:02x?}");
+        let packet = decode(*version, frame).unwrap_or_else(|error| panic!("{frame:02x?}: {error}"));
         let mut bytes = Vec::new();
         packet.encode(*version, &mut bytes);
         assert_eq!(bytes, *frame, "{packet:?}");
@@ -79,16 +74,12 @@ fn there_is_an_example_of_every_packet() {
     for packet_type in PacketType::ALL {
         for version in [Version::V311, Version::V5] {
             let has_example = EXAMPLES.iter().any(|(example_version, frame)| {
-                *example_version == version
-                    && PacketType::from_first_byte(frame[0]) == Some(packet_type)
+                *example_version == version && PacketType::from_first_byte(frame[0]) == Some(packet_type)
             });
             // PINGREQ and PINGRESP are the same in both versions.
             let same = matches!(packet_type, PacketType::Pingreq | PacketType::Pingresp);
             let exists = packet_type != PacketType::Auth || version == Version::V5;
-            assert!(
-                has_example || same || !exists,
-                "{packet_type:?} {version:?}"
-            );
+            assert!(has_example || same || !exists, "{packet_type:?} {version:?}");
         }
     }
 }
@@ -97,13 +88,7 @@ fn there_is_an_example_of_every_packet() {
 fn a_full_connect_is_read_field_by_field() {
     let (_, frame) = EXAMPLES[0];
     let connect = decode_connect(frame).expect("an example");
-    let will = Will {
-        topic: "w",
-        payload: b"by",
-        qos: QoS::AtLeastOnce,
-        retain: true,
-        properties: Properties::EMPTY,
-    };
+    let will = Will { topic: "w", payload: b"by", qos: QoS::AtLeastOnce, retain: true, properties: Properties::EMPTY };
     assert_eq!(
         connect,
         Connect {
@@ -118,10 +103,7 @@ fn a_full_connect_is_read_field_by_field() {
         }
     );
     let printed = format!("{connect:?}");
-    assert!(
-        printed.contains("withheld") && !printed.contains("112, 119"),
-        "{printed}"
-    );
+    assert!(printed.contains("withheld") && !printed.contains("112, 119"), "{printed}");
 }
 
 #[test]
@@ -131,56 +113,26 @@ fn connect_properties_are_read_by_name() {
     assert_eq!(connect.properties.session_expiry_interval(), Some(10));
     assert_eq!(connect.properties.receive_maximum(), Some(20));
     assert_eq!(connect.properties.maximum_packet_size(), None);
-    assert_eq!(
-        connect
-            .will
-            .and_then(|will| will.properties.will_delay_interval()),
-        Some(5)
-    );
-    assert_eq!(
-        (connect.username, connect.password),
-        (None, Some(&b"pw"[..]))
-    );
+    assert_eq!(connect.will.and_then(|will| will.properties.will_delay_interval()), Some(5));
+    assert_eq!((connect.username, connect.password), (None, Some(&b"pw"[..])));
 }
 
 #[test]
 fn user_properties_keep_their_order_and_repetition() {
-    let frame =
-        b"\x30\x16\x00\x01t\x11\x26\x00\x01b\x00\x01\x31\x26\x00\x01a\x00\x00\x0b\x01\x0b\x02x";
-    let Ok(Packet::Publish(publish)) = decode(Version::V5, frame) else {
-        panic!("a PUBLISH")
-    };
+    let frame = b"\x30\x16\x00\x01t\x11\x26\x00\x01b\x00\x01\x31\x26\x00\x01a\x00\x00\x0b\x01\x0b\x02x";
+    let Ok(Packet::Publish(publish)) = decode(Version::V5, frame) else { panic!("a PUBLISH") };
     let pairs: Vec<_> = publish.properties.user_properties().collect();
-    assert_eq!(
-        pairs,
-        [
-            StringPair {
-                name: "b",
-                value: "1"
-            },
-            StringPair {
-                name: "a",
-                value: ""
-            }
-        ]
-    );
+    assert_eq!(pairs, [StringPair { name: "b", value: "1" }, StringPair { name: "a", value: "" }]);
     assert!(publish.properties.subscription_identifiers().eq([1, 2]));
     let mut kept = Vec::new();
-    publish.properties.copy_where(&mut kept, |identifier| {
-        identifier == PropertyIdentifier::UserProperty
-    });
+    publish.properties.copy_where(&mut kept, |identifier| identifier == PropertyIdentifier::UserProperty);
     assert_eq!(kept, &publish.properties.raw()[..13]);
 }
 
 /// Trap: a 5.0 acknowledgement ends behind the identifier, behind the reason code, or behind its properties.
 #[test]
 fn every_form_of_an_acknowledgement_is_read() {
-    for packet_type in [
-        PacketType::Puback,
-        PacketType::Pubrec,
-        PacketType::Pubrel,
-        PacketType::Pubcomp,
-    ] {
+    for packet_type in [PacketType::Puback, PacketType::Pubrec, PacketType::Pubrel, PacketType::Pubcomp] {
         let bad = match packet_type {
             PacketType::Puback | PacketType::Pubrec => ReasonCode::UnspecifiedError,
             _ => ReasonCode::PacketIdentifierNotFound,
@@ -190,11 +142,7 @@ fn every_form_of_an_acknowledgement_is_read() {
             (&[0, 7, 0], ReasonCode::Success, None),
             (&[0, 7, bad.value()], bad, None),
             (&[0, 7, bad.value(), 0], bad, None),
-            (
-                &[0, 7, 0, 4, 0x1F, 0, 1, b'x'],
-                ReasonCode::Success,
-                Some("x"),
-            ),
+            (&[0, 7, 0, 4, 0x1F, 0, 1, b'x'], ReasonCode::Success, Some("x")),
             (&[0, 7, bad.value(), 4, 0x1F, 0, 1, b'x'], bad, Some("x")),
         ];
         for (body, reason, reason_string) in forms {
@@ -225,32 +173,16 @@ fn short_acknowledgements_decode() {
         out
     };
     let pubcomp = AcknowledgementKind::Pubcomp;
-    assert_eq!(
-        encoded(Version::V5, pubcomp, ReasonCode::Success),
-        [0x70, 2, 0x12, 0x34]
-    );
-    assert_eq!(
-        encoded(Version::V5, pubcomp, not_found),
-        [0x70, 3, 0x12, 0x34, 0x92]
-    );
-    assert_eq!(
-        encoded(Version::V311, pubcomp, not_found),
-        [0x70, 2, 0x12, 0x34]
-    );
+    assert_eq!(encoded(Version::V5, pubcomp, ReasonCode::Success), [0x70, 2, 0x12, 0x34]);
+    assert_eq!(encoded(Version::V5, pubcomp, not_found), [0x70, 3, 0x12, 0x34, 0x92]);
+    assert_eq!(encoded(Version::V311, pubcomp, not_found), [0x70, 2, 0x12, 0x34]);
     let pubrel = AcknowledgementKind::Pubrel;
-    assert_eq!(
-        encoded(Version::V311, pubrel, ReasonCode::Success),
-        [0x62, 2, 0x12, 0x34]
-    );
+    assert_eq!(encoded(Version::V311, pubrel, ReasonCode::Success), [0x62, 2, 0x12, 0x34]);
 }
 
 #[test]
 fn what_311_cannot_say_is_left_out() {
-    let suback = Suback {
-        packet_id: PacketId::MIN,
-        properties: Properties::EMPTY,
-        codes: &[1, 0x87],
-    };
+    let suback = Suback { packet_id: PacketId::MIN, properties: Properties::EMPTY, codes: &[1, 0x87] };
     let encoded = |packet: Packet<'_>| {
         let mut out = Vec::new();
         packet.encode(Version::V311, &mut out);
@@ -260,11 +192,7 @@ fn what_311_cannot_say_is_left_out() {
     assert_eq!(encoded(Packet::Suback(suback)), [0x90, 4, 0, 1, 1, 0x80]);
     assert_eq!(encoded(Packet::Unsuback(suback)), [0xB0, 2, 0, 1]);
     // [MQTT-3.2.2-6]
-    let connack = Connack {
-        session_present: true,
-        reason: ReasonCode::Banned,
-        properties: Properties::EMPTY,
-    };
+    let connack = Connack { session_present: true, reason: ReasonCode::Banned, properties: Properties::EMPTY };
     assert_eq!(encoded(Packet::Connack(connack)), [0x20, 2, 0, 5]);
 }
 
@@ -274,10 +202,7 @@ fn what_311_cannot_say_is_left_out() {
 fn truncated_examples_never_panic() {
     for (version, frame) in EXAMPLES {
         for end in 0..frame.len() {
-            assert!(
-                decode(*version, &frame[..end]).is_err(),
-                "a frame shorter than it says"
-            );
+            assert!(decode(*version, &frame[..end]).is_err(), "a frame shorter than it says");
             let Some(body) = frame[..end].get(2..) else {
                 continue;
             };

@@ -185,31 +185,18 @@ impl<'a> Subscribe<'a> {
             return Err(DecodeError::protocol("SUBSCRIBE without a topic filter"));
         }
         let mut unchecked = Reader::new(reader.take_rest());
-        let filters = Filters {
-            version,
-            reader: unchecked,
-        };
+        let filters = Filters { version, reader: unchecked };
         while !unchecked.is_empty() {
             read_subscription(version, &mut unchecked)?;
         }
-        Ok(Self {
-            packet_id,
-            properties,
-            filters,
-        })
+        Ok(Self { packet_id, properties, filters })
     }
 
     /// The topic filters and their options, in the packet's order. The syntax of the filters has not been checked.
-    pub fn filters(
-        &self,
-    ) -> impl Iterator<Item = (&'a str, SubscriptionOptions)> + Clone + use<'a> {
-        let Filters {
-            version,
-            mut reader,
-        } = self.filters;
+    pub fn filters(&self) -> impl Iterator<Item = (&'a str, SubscriptionOptions)> + Clone + use<'a> {
+        let Filters { version, mut reader } = self.filters;
         core::iter::from_fn(move || {
-            let subscription =
-                (!reader.is_empty()).then(|| read_subscription(version, &mut reader))?;
+            let subscription = (!reader.is_empty()).then(|| read_subscription(version, &mut reader))?;
             Some(subscription.expect("the topic filters were validated by decoding them"))
         })
     }
@@ -241,11 +228,7 @@ impl<'a> Unsubscribe<'a> {
         while !unchecked.is_empty() {
             unchecked.string()?;
         }
-        Ok(Self {
-            packet_id,
-            properties,
-            filters,
-        })
+        Ok(Self { packet_id, properties, filters })
     }
 
     /// The topic filters, in the packet's order. Their syntax has not been checked.

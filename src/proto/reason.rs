@@ -216,11 +216,7 @@ mod tests {
     /// The counts of the standard's table 2-6 pin the "packets" column.
     #[test]
     fn each_packet_allows_the_codes_of_its_table() {
-        let allowed = |packet| {
-            (0..=u8::MAX)
-                .filter(|value| ReasonCode::from_u8(*value, packet).is_some())
-                .count()
-        };
+        let allowed = |packet| (0..=u8::MAX).filter(|value| ReasonCode::from_u8(*value, packet).is_some()).count();
         let expected = [
             (PacketType::Connect, 0),
             (PacketType::Connack, 22),

@@ -9,13 +9,7 @@ const V311: &[Version] = &[Version::V311];
 const V5: &[Version] = &[Version::V5];
 
 /// What it is, the versions that refuse it, first byte, what follows the fixed header, and the reason code.
-type Row = (
-    &'static str,
-    &'static [Version],
-    u8,
-    &'static [u8],
-    ReasonCode,
-);
+type Row = (&'static str, &'static [Version], u8, &'static [u8], ReasonCode);
 
 #[rustfmt::skip]
 const REFUSED: &[Row] = &[
@@ -194,13 +188,7 @@ fn another_first_packet_is_not_answered() {
 
 #[test]
 fn a_frame_of_another_length_is_refused() {
-    for bytes in [
-        &b""[..],
-        b"\x40",
-        b"\x40\x02\x00",
-        b"\x40\x02\x00\x01\x00",
-        b"\x40\x82\x00\x00\x01",
-    ] {
+    for bytes in [&b""[..], b"\x40", b"\x40\x02\x00", b"\x40\x02\x00\x01\x00", b"\x40\x82\x00\x00\x01"] {
         let error = decode(Version::V311, bytes).expect_err("not one whole packet");
         assert_eq!(error.reason, MALFORMED);
     }
@@ -209,31 +197,17 @@ fn a_frame_of_another_length_is_refused() {
 /// Each property against each packet: exactly the places of the standard's table 2-4.
 #[test]
 fn properties_are_refused_where_they_do_not_belong() {
-    let places = PacketType::ALL
-        .map(PropertyPlace::Packet)
-        .into_iter()
-        .chain([PropertyPlace::Will]);
+    let places = PacketType::ALL.map(PropertyPlace::Packet).into_iter().chain([PropertyPlace::Will]);
     let mut allowed_count = 0;
     for place in places {
         for identifier in PropertyIdentifier::ALL {
             let raw = [&[*identifier as u8][..], value_of(*identifier)].concat();
             let parsed = Properties::parse(&raw, place);
             // What it must not stand without is another rule.
-            if identifier.is_allowed_in(place)
-                && *identifier != PropertyIdentifier::AuthenticationData
-            {
-                assert!(
-                    parsed.is_ok(),
-                    "{} in {place:?}: {parsed:?}",
-                    identifier.name()
-                );
+            if identifier.is_allowed_in(place) && *identifier != PropertyIdentifier::AuthenticationData {
+                assert!(parsed.is_ok(), "{} in {place:?}: {parsed:?}", identifier.name());
             } else {
-                assert_eq!(
-                    parsed.expect_err("refused").reason,
-                    PROTOCOL,
-                    "{} in {place:?}",
-                    identifier.name()
-                );
+                assert_eq!(parsed.expect_err("refused").reason, PROTOCOL, "{} in {place:?}", identifier.name());
             }
             allowed_count += usize::from(identifier.is_allowed_in(place));
         }
@@ -245,18 +219,10 @@ fn properties_are_refused_where_they_do_not_belong() {
 /// Each property twice: refused but for user properties and, in PUBLISH, subscription identifiers.
 #[test]
 fn repeated_properties_are_refused() {
-    let places = PacketType::ALL
-        .map(PropertyPlace::Packet)
-        .into_iter()
-        .chain([PropertyPlace::Will]);
+    let places = PacketType::ALL.map(PropertyPlace::Packet).into_iter().chain([PropertyPlace::Will]);
     for place in places {
-        for identifier in PropertyIdentifier::ALL
-            .iter()
-            .filter(|identifier| identifier.is_allowed_in(place))
-        {
-            let raw = [&[*identifier as u8][..], value_of(*identifier)]
-                .concat()
-                .repeat(2);
+        for identifier in PropertyIdentifier::ALL.iter().filter(|identifier| identifier.is_allowed_in(place)) {
+            let raw = [&[*identifier as u8][..], value_of(*identifier)].concat().repeat(2);
             let parsed = Properties::parse(&raw, place);
             let is_publish = place == PropertyPlace::Packet(PacketType::Publish);
             let may_repeat = match identifier {
@@ -264,12 +230,7 @@ fn repeated_properties_are_refused() {
                 PropertyIdentifier::SubscriptionIdentifier => is_publish,
                 _ => false,
             };
-            assert_eq!(
-                parsed.is_ok(),
-                may_repeat,
-                "{} in {place:?}",
-                identifier.name()
-            );
+            assert_eq!(parsed.is_ok(), may_repeat, "{} in {place:?}", identifier.name());
             if let Err(error) = parsed {
                 assert_eq!(error.reason, PROTOCOL);
             }
@@ -290,9 +251,7 @@ fn every_short_body_is_read_safely() {
 }
 
 fn frame(first: u8, body: &[u8]) -> Vec<u8> {
-    let length = u8::try_from(body.len())
-        .ok()
-        .filter(|length| *length < 0x80);
+    let length = u8::try_from(body.len()).ok().filter(|length| *length < 0x80);
     [&[first, length.expect("short bodies only")], body].concat()
 }
 
@@ -309,13 +268,10 @@ fn value_of(identifier: PropertyIdentifier) -> &'static [u8] {
         | Id::WildcardSubscriptionAvailable
         | Id::SubscriptionIdentifiersAvailable
         | Id::SharedSubscriptionAvailable => b"\x01",
-        Id::ServerKeepAlive | Id::ReceiveMaximum | Id::TopicAliasMaximum | Id::TopicAlias => {
-            b"\x00\x01"
+        Id::ServerKeepAlive | Id::ReceiveMaximum | Id::TopicAliasMaximum | Id::TopicAlias => b"\x00\x01",
+        Id::MessageExpiryInterval | Id::SessionExpiryInterval | Id::WillDelayInterval | Id::MaximumPacketSize => {
+            b"\x00\x00\x00\x01"
         }
-        Id::MessageExpiryInterval
-        | Id::SessionExpiryInterval
-        | Id::WillDelayInterval
-        | Id::MaximumPacketSize => b"\x00\x00\x00\x01",
         Id::ContentType
         | Id::ResponseTopic
         | Id::CorrelationData

@@ -205,21 +205,14 @@ pub(super) fn check_any_frame(frame: &[u8]) {
             check_round_trip(version, packet);
         }
     }
-    assert_eq!(
-        decode_connect(frame).is_ok(),
-        matches!(decode(Version::V5, frame), Ok(Packet::Connect(_)))
-    );
+    assert_eq!(decode_connect(frame).is_ok(), matches!(decode(Version::V5, frame), Ok(Packet::Connect(_))));
 }
 
 fn check_round_trip(version: Version, packet: Packet<'_>) {
     let mut bytes = vec![0xAA];
     packet.encode(version, &mut bytes);
     let frame = &bytes[1..];
-    assert_eq!(
-        frame_length(frame, u32::MAX),
-        Ok(Some(frame.len())),
-        "{packet:?}"
-    );
+    assert_eq!(frame_length(frame, u32::MAX), Ok(Some(frame.len())), "{packet:?}");
     for end in 0..frame.len().min(MAX_FIXED_HEADER_BYTES) {
         let length = frame_length(&frame[..end], u32::MAX).expect("a prefix is no error");
         assert!(length.is_none_or(|length| length == frame.len()));
@@ -228,10 +221,7 @@ fn check_round_trip(version: Version, packet: Packet<'_>) {
     match (packet, again) {
         // The raw filters of both are compared by what they hold.
         (Packet::Subscribe(before), Packet::Subscribe(after)) => {
-            assert_eq!(
-                (before.packet_id, before.properties),
-                (after.packet_id, after.properties)
-            );
+            assert_eq!((before.packet_id, before.properties), (after.packet_id, after.properties));
             assert!(before.filters().eq(after.filters()));
         }
         (before, after) => assert_eq!(before, after),
@@ -297,21 +287,12 @@ impl Seed {
             Id::ReceiveMaximum => Property::ReceiveMaximum(short.max(1)),
             Id::TopicAliasMaximum => Property::TopicAliasMaximum(short),
             Id::TopicAlias => Property::TopicAlias(short.max(1)),
-            Id::MaximumQos => Property::MaximumQos(if flag {
-                QoS::AtLeastOnce
-            } else {
-                QoS::AtMostOnce
-            }),
+            Id::MaximumQos => Property::MaximumQos(if flag { QoS::AtLeastOnce } else { QoS::AtMostOnce }),
             Id::RetainAvailable => Property::RetainAvailable(flag),
-            Id::UserProperty => Property::UserProperty(StringPair {
-                name: &self.text,
-                value: &self.other_text,
-            }),
+            Id::UserProperty => Property::UserProperty(StringPair { name: &self.text, value: &self.other_text }),
             Id::MaximumPacketSize => Property::MaximumPacketSize(self.number.max(1)),
             Id::WildcardSubscriptionAvailable => Property::WildcardSubscriptionAvailable(flag),
-            Id::SubscriptionIdentifiersAvailable => {
-                Property::SubscriptionIdentifiersAvailable(flag)
-            }
+            Id::SubscriptionIdentifiersAvailable => Property::SubscriptionIdentifiersAvailable(flag),
             Id::SharedSubscriptionAvailable => Property::SharedSubscriptionAvailable(flag),
         }
     }
@@ -337,15 +318,8 @@ fn seed() -> impl Strategy<Value = Seed> {
 
 /// Any legal block for this place, in any order, repeatable properties repeated.
 fn block(place: PropertyPlace) -> impl Strategy<Value = PropertyWriter> {
-    let allowed: Vec<_> = PropertyIdentifier::ALL
-        .iter()
-        .copied()
-        .filter(|id| id.is_allowed_in(place))
-        .collect();
-    let repeatable = allowed
-        .iter()
-        .copied()
-        .filter(move |id| id.is_repeatable_in(place));
+    let allowed: Vec<_> = PropertyIdentifier::ALL.iter().copied().filter(|id| id.is_allowed_in(place)).collect();
+    let repeatable = allowed.iter().copied().filter(move |id| id.is_repeatable_in(place));
     let candidates: Vec<_> = allowed.iter().copied().chain(repeatable).collect();
     let count = candidates.len();
     let chosen = subsequence(candidates, 0..=count).prop_shuffle();
@@ -372,11 +346,7 @@ fn version() -> impl Strategy<Value = Version> {
 }
 
 fn qos() -> impl Strategy<Value = QoS> {
-    prop_oneof![
-        Just(QoS::AtMostOnce),
-        Just(QoS::AtLeastOnce),
-        Just(QoS::ExactlyOnce)
-    ]
+    prop_oneof![Just(QoS::AtMostOnce), Just(QoS::AtLeastOnce), Just(QoS::ExactlyOnce)]
 }
 
 fn packet_id() -> impl Strategy<Value = PacketId> {
@@ -384,11 +354,7 @@ fn packet_id() -> impl Strategy<Value = PacketId> {
 }
 
 fn reason(packet_type: PacketType) -> impl Strategy<Value = ReasonCode> {
-    let allowed: Vec<_> = ReasonCode::ALL
-        .iter()
-        .copied()
-        .filter(|reason| reason.is_allowed_in(packet_type))
-        .collect();
+    let allowed: Vec<_> = ReasonCode::ALL.iter().copied().filter(|reason| reason.is_allowed_in(packet_type)).collect();
     prop::sample::select(allowed)
 }
 
@@ -401,10 +367,5 @@ fn carried(version: Version, block: &PropertyWriter) -> Properties<'_> {
 }
 
 fn acknowledgement_type() -> impl Strategy<Value = PacketType> {
-    prop::sample::select(vec![
-        PacketType::Puback,
-        PacketType::Pubrec,
-        PacketType::Pubrel,
-        PacketType::Pubcomp,
-    ])
+    prop::sample::select(vec![PacketType::Puback, PacketType::Pubrec, PacketType::Pubrel, PacketType::Pubcomp])
 }

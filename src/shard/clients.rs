@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use slab::Slab;
 
 use crate::config::Limits;
-use crate::proto::{AcknowledgementKind, Packet, QoS, ReasonCode, encode_acknowledgement};
+use crate::proto::{AcknowledgementKind, Packet, QoS, ReasonCode};
 use crate::route::Message;
 use crate::session::{QueueLimit, Resend};
 use crate::store::Log;
@@ -358,6 +358,9 @@ impl Clients {
     pub(super) fn balance_output(&mut self, key: ConnectionKey) {
         let high = self.limits.max_output_bytes as usize;
         let connection = &mut self.connections[key.index()];
+        if !connection.is_open() {
+            return;
+        }
         let waiting = connection.output.waiting_bytes();
         if !connection.paused_by_output && waiting >= high {
             self.set_pause(key, |connection| connection.paused_by_output = true);
@@ -374,10 +377,6 @@ impl Clients {
         if connection.phase == Phase::Closing || connection.is_paused() == was_paused {
             return;
         }
-        self.commands.push_back(if was_paused {
-            Command::ResumeReceiving(key)
-        } else {
-            Command::PauseReceiving(key)
-        });
+        self.commands.push_back(if was_paused { Command::ResumeReceiving(key) } else { Command::PauseReceiving(key) });
     }
 }

@@ -80,8 +80,6 @@ pub(super) struct Connection {
     pub(super) max_packet_bytes: Option<u32>,
     /// Seconds without a packet that the client promised not to exceed; 0 is no promise.
     pub(super) keep_alive_seconds: u16,
-    /// 5.0 Request Problem Information: whether reason strings are welcome on other packets than DISCONNECT and CONNACK.
-    pub(super) wants_problem_information: bool,
     /// Listed as having output.
     pub(super) is_dirty: bool,
     /// Not read from, because the client does not read what it gets.
@@ -103,7 +101,6 @@ impl Connection {
             timer_at: Timestamp::default(),
             max_packet_bytes: None,
             keep_alive_seconds: 0,
-            wants_problem_information: true,
             is_dirty: false,
             paused_by_output: false,
             paused_by_ring: false,

@@ -65,17 +65,15 @@ impl Identifiers {
         .iter()
         .copied()
     }
+}
 
-    /// Adds the identifier of one more subscription that matched.
-    pub(super) fn add(&mut self, identifier: Option<NonZeroU32>) {
-        let Some(identifier) = identifier else { return };
-        *self = match std::mem::replace(self, Identifiers::None) {
-            Identifiers::None => Identifiers::One(identifier),
-            Identifiers::One(first) => Identifiers::Several(Box::new([first, identifier])),
-            Identifiers::Several(identifiers) => {
-                Identifiers::Several(identifiers.iter().copied().chain([identifier]).collect())
-            }
-        };
+impl From<Vec<NonZeroU32>> for Identifiers {
+    fn from(identifiers: Vec<NonZeroU32>) -> Self {
+        match identifiers[..] {
+            [] => Identifiers::None,
+            [identifier] => Identifiers::One(identifier),
+            _ => Identifiers::Several(identifiers.into()),
+        }
     }
 }
 

@@ -127,7 +127,7 @@ impl Shard {
             timers: Timers::default(),
             fault: config.fault,
             overlapping: publishing::Overlapping::default(),
-            clients: Clients::new(config.limits, Sessions::new(config.fault)),
+            clients: Clients::new(config.limits, Sessions::new(config.seed, config.fault)),
         }
     }
 

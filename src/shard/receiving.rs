@@ -4,11 +4,12 @@ use crate::proto::{
     self, AcknowledgementKind, Disconnect, Frame, Packet, Property, Publish, QoS, ReasonCode, Received, Version, decode,
 };
 use crate::route::{Message, TopicName};
-use crate::session::{Acknowledged, Reception, Release, SessionExpiry};
+use crate::session::{Acknowledged, Outbound, Reception, Release, SessionExpiry};
 
 use super::Shard;
 use super::connection::{Acknowledgement, ConnectionKey};
 use super::ending::Will;
+use super::messages::Delivery;
 use super::sessions::SessionKey;
 
 /// Why a connection has to end: what 5.0 clients are told, and what the log says.
@@ -72,7 +73,7 @@ impl Shard {
                 let refused = pubrec.reason.is_error();
                 let acknowledged =
                     self.acknowledged_by(session, |outbound| outbound.handle_pubrec(pubrec.packet_id, refused));
-                if acknowledged == Acknowledged::Unknown && !refused {
+                if matches!(acknowledged, Acknowledged::Unknown) && !refused {
                     // The client would wait for ever without an answer.
                     self.acknowledge(
                         key,
@@ -168,10 +169,8 @@ impl Shard {
     fn acknowledged_by(
         &mut self,
         session: SessionKey,
-        handle: impl FnOnce(
-            &mut crate::session::Outbound<super::messages::Delivery>,
-        ) -> Acknowledged<super::messages::Delivery>,
-    ) -> Acknowledged<super::messages::Delivery> {
+        handle: impl FnOnce(&mut Outbound<Delivery>) -> Acknowledged<Delivery>,
+    ) -> Acknowledged<Delivery> {
         match self.clients.sessions.outbound_if_any(session) {
             Some(outbound) => handle(outbound),
             None => Acknowledged::Unknown,
@@ -185,7 +184,7 @@ impl Shard {
         key: ConnectionKey,
         session: SessionKey,
         id: proto::PacketId,
-        acknowledged: Acknowledged<super::messages::Delivery>,
+        acknowledged: Acknowledged<Delivery>,
     ) -> Result<(), Violation> {
         match acknowledged {
             Acknowledged::Completed(delivery) => {
@@ -204,9 +203,9 @@ impl Shard {
             }
             // The end of an exchange that we know nothing of any more: nothing to do.
             Acknowledged::Unknown => Ok(()),
-            Acknowledged::ProtocolError => {
-                Err(Violation::protocol_error("an acknowledgement that does not fit the QoS or the state of its message"))
-            }
+            Acknowledged::ProtocolError => Err(Violation::protocol_error(
+                "an acknowledgement that does not fit the QoS or the state of its message",
+            )),
         }
     }
 

@@ -1,19 +1,20 @@
 //! The sessions of a shard, in arenas: one record each, and exchange tables only for those that exchange something.
 
+use foldhash::fast::FixedState;
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
 use slab::Slab;
 use std::collections::VecDeque;
+use std::hash::BuildHasher;
 
 use crate::fault::PlantedFault;
-use crate::route::{FilterKey, Message};
+use crate::route::{FilterKey, WillMessage};
 use crate::session::{Inbound, Outbound, SessionExpiry};
 use crate::time::Timestamp;
 
-use super::connection::ConnectionKey;
 use super::clients::Terms;
+use super::connection::ConnectionKey;
 use super::messages::{Delivery, MessageKey};
-use super::placement::hash_of;
 
 /// Names a session of a shard.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -35,7 +36,7 @@ pub(super) struct Session {
     pub(super) ends_at: Option<Timestamp>,
     /// How many messages may be in flight to the client of the present connection.
     pub(super) window: u16,
-    pub(super) will: Option<Box<Message>>,
+    pub(super) will: Option<Box<WillMessage>>,
     pub(super) subscriptions: Vec<FilterKey>,
     /// Deliveries that wait behind retained messages which other shards are still looking up.
     pub(super) held: Option<Box<Held>>,
@@ -64,16 +65,19 @@ pub(super) struct Sessions {
     by_client_id: HashTable<SessionKey>,
     inbound: Slab<Inbound>,
     outbound: Slab<Outbound<Delivery>>,
+    hashing: FixedState,
     fault: PlantedFault,
 }
 
 impl Sessions {
-    pub(super) fn new(fault: PlantedFault) -> Self {
+    /// The seed should be secret, for clients choose the ids that are hashed.
+    pub(super) fn new(seed: u64, fault: PlantedFault) -> Self {
         Self {
             arena: Slab::new(),
             by_client_id: HashTable::new(),
             inbound: Slab::new(),
             outbound: Slab::new(),
+            hashing: FixedState::with_seed(seed),
             fault,
         }
     }
@@ -84,15 +88,15 @@ impl Sessions {
 
     pub(super) fn find(&self, client_id: &str) -> Option<SessionKey> {
         let is_it = |key: &SessionKey| &*self.arena[key.index()].client_id == client_id;
-        self.by_client_id.find(hash_of(client_id), is_it).copied()
+        self.by_client_id.find(self.hashing.hash_one(client_id), is_it).copied()
     }
 
     /// Starts a session; there must be none for this client id.
     pub(super) fn insert(&mut self, client_id: Box<str>, expiry: SessionExpiry) -> SessionKey {
         let entry = self.by_client_id.entry(
-            hash_of(&client_id),
+            self.hashing.hash_one(&*client_id),
             |key| self.arena[key.index()].client_id == client_id,
-            |key| hash_of(&self.arena[key.index()].client_id),
+            |key| self.hashing.hash_one(&*self.arena[key.index()].client_id),
         );
         let Entry::Vacant(vacant) = entry else { panic!("a client id has one session") };
         let index = self.arena.insert(Session {
@@ -117,7 +121,7 @@ impl Sessions {
         let session = self.arena.remove(key.index());
         let entry = self
             .by_client_id
-            .find_entry(hash_of(&session.client_id), |found| *found == key)
+            .find_entry(self.hashing.hash_one(&*session.client_id), |found| *found == key)
             .unwrap_or_else(|_| panic!("every session is found by its client id"));
         entry.remove();
         if let Some(index) = session.inbound {
