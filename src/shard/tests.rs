@@ -17,7 +17,7 @@ mod lifecycle;
 mod limits;
 mod retained;
 
-use fleet::{Client, Fleet, limits};
+use fleet::{Client, Fleet, Got, limits};
 
 fn id(value: u16) -> PacketId {
     PacketId::new(value).expect("a packet id is not zero")
