@@ -348,7 +348,8 @@ proptest! {
                 }
                 Step::Acknowledge(index, refused) => {
                     if open.is_empty() { continue }
-                    let (&number, (message, received)) = open.iter_mut().nth(index.index(open.len())).expect("in range");
+                    let index = index.index(open.len());
+                    let (&number, (message, received)) = open.iter_mut().nth(index).expect("in range");
                     let id = id(number);
                     let outcome = match (message.1, *received) {
                         (QoS::AtLeastOnce, _) => outbound.handle_puback(id),
