@@ -1,8 +1,10 @@
 //! OnceMQ: an MQTT 3.1.1 and 5.0 broker that delivers exactly once.
 
 pub mod config;
-/// The MQTT wire format.
+pub mod fault;
 pub mod proto;
 pub mod route;
+pub mod session;
 pub mod shard;
+pub mod store;
 pub mod time;

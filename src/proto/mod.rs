@@ -19,6 +19,7 @@ mod connect;
 mod decode;
 mod encode;
 mod error;
+mod framer;
 mod header;
 mod packet;
 mod property;
@@ -33,6 +34,7 @@ pub use encode::{
     encode_subscribe, encode_unsubscribe, publish_size,
 };
 pub use error::{ConnectError, DecodeError};
+pub use framer::{Frame, Framer, Received};
 pub use header::{MAX_FIXED_HEADER_BYTES, MAX_PACKET_BYTES, MAX_REMAINING_LENGTH, frame_length};
 pub use packet::{
     Acknowledgement, Auth, Connack, Connect, Disconnect, Packet, Publish, Suback, Subscribe,
