@@ -10,6 +10,8 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::route::MAX_SHARDS;
+
 /// Everything `oncemq serve` was told, checked as far as that is possible without asking the machine.
 #[derive(Clone, Debug)]
 pub struct ServeConfig {
@@ -144,7 +146,7 @@ impl Default for RingSizes {
 pub const LISTEN_DEFAULT: &str = "127.0.0.1:1883";
 
 /// Shards of one broker, at most; the bound of every table that has an entry per shard.
-pub const SHARDS_MAX: u16 = 64;
+pub const SHARDS_MAX: u16 = MAX_SHARDS as u16;
 
 /// Submission queue entries of a shard; more than this per turn costs one more system call, nothing else.
 pub const RING_ENTRIES_DEFAULT: u32 = 1024;

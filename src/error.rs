@@ -68,7 +68,9 @@ pub enum StartError {
     },
 
     /// An address to listen on is taken.
-    #[error("--listen {address}: the port is in use; stop the process that holds it (`ss -ltnp`) or choose another port")]
+    #[error(
+        "--listen {address}: the port is in use; stop the process that holds it (`ss -ltnp`) or choose another port"
+    )]
     PortInUse {
         /// The address.
         address: SocketAddr,

@@ -34,11 +34,7 @@ pub(super) struct Bell {
 impl Bell {
     /// The bell of the shard whose ring has the descriptor `ring`.
     pub(super) fn new(ring: RawFd) -> io::Result<Self> {
-        Ok(Self {
-            sleeping: AtomicBool::new(false),
-            ring,
-            eventfd: File::from(system::eventfd()?),
-        })
+        Ok(Self { sleeping: AtomicBool::new(false), ring, eventfd: File::from(system::eventfd()?) })
     }
 
     /// The sleeper: says that it is about to sleep. It must look into every queue again before it does.
@@ -68,9 +64,7 @@ impl Bell {
     /// Rings in any case.
     pub(super) fn ring_by_eventfd(&self) {
         // The counter of an eventfd can only refuse when 2^64 - 2 rings were not read.
-        (&self.eventfd)
-            .write_all(&1u64.to_ne_bytes())
-            .expect("an eventfd takes a ring");
+        (&self.eventfd).write_all(&1u64.to_ne_bytes()).expect("an eventfd takes a ring");
     }
 
     /// The ring to send a message to.

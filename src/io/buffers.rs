@@ -40,20 +40,9 @@ impl ReceiveBuffers {
         // SAFETY: the mapping holds `count` entries, is aligned to a page and lives as long as `self`, which outlives the
         // ring's last entry (see above).
         unsafe {
-            ring.submitter().register_buf_ring_with_flags(
-                entries.start.as_ptr() as u64,
-                count,
-                BUFFER_GROUP,
-                0,
-            )?;
+            ring.submitter().register_buf_ring_with_flags(entries.start.as_ptr() as u64, count, BUFFER_GROUP, 0)?;
         }
-        let mut buffers = Self {
-            entries,
-            storage,
-            count,
-            buffer_bytes,
-            tail: 0,
-        };
+        let mut buffers = Self { entries, storage, count, buffer_bytes, tail: 0 };
         for id in 0..count {
             buffers.give_back(id);
         }
@@ -87,11 +76,7 @@ impl ReceiveBuffers {
 
     fn buffer(&self, id: u16) -> NonNull<u8> {
         // SAFETY: `id < count`, so the offset lies inside the mapping.
-        unsafe {
-            self.storage
-                .start
-                .add(usize::from(id) * self.buffer_bytes as usize)
-        }
+        unsafe { self.storage.start.add(usize::from(id) * self.buffer_bytes as usize) }
     }
 }
 

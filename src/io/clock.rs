@@ -17,13 +17,8 @@ pub struct Clock {
 impl Clock {
     /// A clock that shows the machine's date now, and from here on only goes forward.
     pub fn start() -> Self {
-        let since_epoch = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or(Duration::ZERO);
-        Self {
-            started: Instant::now(),
-            unix_at_start: Timestamp::default() + since_epoch,
-        }
+        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+        Self { started: Instant::now(), unix_at_start: Timestamp::default() + since_epoch }
     }
 
     /// The time now.

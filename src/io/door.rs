@@ -48,9 +48,7 @@ pub(super) struct Door {
 
 impl Doors {
     pub(super) fn new(doors: Vec<Door>) -> Self {
-        Self {
-            doors: doors.into(),
-        }
+        Self { doors: doors.into() }
     }
 
     /// How many shards there are.
@@ -60,7 +58,7 @@ impl Doors {
 
     /// Hands a client to the shard that owns it.
     pub fn admit(&self, shard: ShardId, arrival: Arrival) {
-        self.doors[usize::from(shard.0)].request(Request::Admit(arrival));
+        self.doors[shard.index()].request(Request::Admit(arrival));
     }
 
     /// Asks every shard to write its counters to the log.

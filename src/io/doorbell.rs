@@ -21,10 +21,7 @@ pub(super) struct Doorbell {
 impl Doorbell {
     /// Not listening yet.
     pub(super) fn new() -> Self {
-        Self {
-            count: Box::new(UnsafeCell::new([0; 8])),
-            armed: false,
-        }
+        Self { count: Box::new(UnsafeCell::new([0; 8])), armed: false }
     }
 
     /// Listens.

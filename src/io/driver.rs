@@ -28,7 +28,7 @@ use super::door::{Arrival, Request};
 use super::doorbell::Doorbell;
 use super::operation::Operation;
 use super::ring::{Completion, Ring};
-use super::routes::Routes;
+use super::routes::{Routes, shard_id};
 use super::send::SendInFlight;
 use super::system;
 
@@ -96,7 +96,7 @@ struct LoopCounters {
 impl Driver {
     /// Runs until the ring fails.
     pub(super) fn run(&mut self) -> io::Result<()> {
-        self.doorbell.arm(&mut self.ring, self.own_bell().eventfd())?;
+        self.arm_doorbell()?;
         loop {
             let now = self.clock.now();
             self.take_completions(now)?;
@@ -125,9 +125,8 @@ impl Driver {
                     io::Error::from_raw_os_error(-completion.result)
                 ),
                 Operation::Doorbell => {
-                    let eventfd = self.bells[usize::from(self.id.0)].eventfd();
                     self.doorbell.heard(completion.result)?;
-                    self.doorbell.arm(&mut self.ring, eventfd)?;
+                    self.arm_doorbell()?;
                 }
                 Operation::BellHeard => {} // to be awake is all that was wanted
                 Operation::BellRung(shard) => self.bells[shard as usize].ring_by_eventfd(),
@@ -214,10 +213,7 @@ impl Driver {
         let connection = self.state.connection(index);
         match connection.phase {
             Phase::Open => {
-                debug!(
-                    "connection {index} failed: {}",
-                    io::Error::from_raw_os_error(errno)
-                );
+                debug!("connection {index} failed: {}", io::Error::from_raw_os_error(errno));
                 connection.phase = Phase::Failed;
                 self.shard.handle_connection_failed(now, connection.key);
             }
@@ -267,7 +263,7 @@ impl Driver {
                     break;
                 };
                 for letter in batch.drain(..) {
-                    self.shard.handle_letter(now, ShardId(from as u16), letter);
+                    self.shard.handle_letter(now, shard_id(from), letter);
                 }
                 self.shard.recycle_letters(batch);
                 if producer_waited {
@@ -300,10 +296,7 @@ impl Driver {
         for to in self.routes.others() {
             let mut pushed = false;
             while self.routes.has_room(to) {
-                let Some(batch) = self
-                    .shard
-                    .poll_letters(ShardId(to as u16), LETTERS_PER_BATCH_MAX)
-                else {
+                let Some(batch) = self.shard.poll_letters(shard_id(to), LETTERS_PER_BATCH_MAX) else {
                     break;
                 };
                 self.routes.push(to, batch);
@@ -379,10 +372,7 @@ impl Driver {
             self.own_bell().announce_awake();
             return self.ring.submit();
         }
-        let timeout = self
-            .shard
-            .next_timeout()
-            .map(|due| due.since(self.clock.now()));
+        let timeout = self.shard.next_timeout().map(|due| due.since(self.clock.now()));
         let slept = self.ring.submit_and_sleep(timeout);
         self.own_bell().announce_awake();
         slept
@@ -413,7 +403,12 @@ impl Driver {
     }
 
     fn own_bell(&self) -> &Bell {
-        &self.bells[usize::from(self.id.0)]
+        &self.bells[self.id.index()]
+    }
+
+    fn arm_doorbell(&mut self) -> io::Result<()> {
+        let eventfd = self.bells[self.id.index()].eventfd();
+        self.doorbell.arm(&mut self.ring, eventfd)
     }
 
     fn ring_bell_of(&mut self, shard: usize) -> io::Result<()> {
@@ -425,10 +420,7 @@ impl Driver {
     }
 
     fn finish_shutdown(&mut self) {
-        if self.state.shutdown == Shutdown::Draining
-            && self.state.open == 0
-            && self.shard.is_drained()
-        {
+        if self.state.shutdown == Shutdown::Draining && self.state.open == 0 && self.shard.is_drained() {
             self.state.shutdown = Shutdown::Drained;
             // The main thread may have given up waiting and be gone.
             let _ = self.drained.send(self.id);
@@ -436,14 +428,11 @@ impl Driver {
     }
 
     fn log_counters(&self) {
-        let LoopCounters {
-            receives_starved,
-            sends_continued,
-        } = self.state.counters;
+        let LoopCounters { receives_starved, sends_continued } = self.state.counters;
         info!(
             "counters shard={} {} open_sockets={} receives_starved={receives_starved} \
              sends_continued={sends_continued} completion_overflows={}",
-            self.id.0,
+            self.id.number(),
             self.shard.counters(),
             self.state.open,
             self.ring.overflows(),
@@ -457,10 +446,7 @@ impl State {
     /// # Panics
     /// If there is none: an index lives from its admission to its close, and everything in flight lies in between.
     fn connection(&mut self, index: u32) -> &mut Connection {
-        self.connections
-            .get_mut(index as usize)
-            .and_then(Option::as_mut)
-            .expect("an index in use names a connection")
+        self.connections.get_mut(index as usize).and_then(Option::as_mut).expect("an index in use names a connection")
     }
 
     fn insert(&mut self, connection: Connection) -> u32 {
@@ -476,9 +462,7 @@ impl State {
 
     fn remove(&mut self, index: u32) -> Connection {
         self.open -= 1;
-        self.connections[index as usize]
-            .take()
-            .expect("an index in use names a connection")
+        self.connections[index as usize].take().expect("an index in use names a connection")
     }
 
     fn keep_spare(&mut self, send: Box<SendInFlight>) {

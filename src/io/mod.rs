@@ -32,7 +32,5 @@ mod threads;
 pub use clock::Clock;
 pub use door::{Arrival, Doors};
 pub use permit::{ConnectionPermit, ConnectionPermits};
-pub use system::{
-    allowed_cpus, check_kernel, listen, raise_open_file_limit, stop_listening, take_descriptor,
-};
+pub use system::{allowed_cpus, check_kernel, listen, raise_open_file_limit, stop_listening, take_descriptor};
 pub use threads::{Placement, Shards, place, start};

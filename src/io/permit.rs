@@ -22,22 +22,15 @@ pub struct ConnectionPermit {
 impl ConnectionPermits {
     /// Permits for `max` clients.
     pub fn new(max: u32) -> Self {
-        Self {
-            taken: Arc::new(AtomicU32::new(0)),
-            max,
-        }
+        Self { taken: Arc::new(AtomicU32::new(0)), max }
     }
 
     /// One permit, or none if the broker is full.
     pub fn take(&self) -> Option<ConnectionPermit> {
         self.taken
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |taken| {
-                (taken < self.max).then_some(taken + 1)
-            })
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |taken| (taken < self.max).then_some(taken + 1))
             .ok()?;
-        Some(ConnectionPermit {
-            taken: Arc::clone(&self.taken),
-        })
+        Some(ConnectionPermit { taken: Arc::clone(&self.taken) })
     }
 
     /// How many permits there are in all.

@@ -100,12 +100,7 @@ impl Ring {
     }
 
     /// Arms a multishot receive into the buffers of `group`.
-    pub(super) fn receive(
-        &mut self,
-        socket: BorrowedFd<'_>,
-        group: u16,
-        index: u32,
-    ) -> io::Result<()> {
+    pub(super) fn receive(&mut self, socket: BorrowedFd<'_>, group: u16, index: u32) -> io::Result<()> {
         let entry = opcode::RecvMulti::new(Fd(socket.as_raw_fd()), group)
             .build()
             .user_data(Operation::Receive(index).to_user_data());
@@ -135,15 +130,10 @@ impl Ring {
 
     /// Wakes the shard `target`, whose ring has the descriptor given. Completes here only if that fails.
     pub(super) fn ring_bell(&mut self, descriptor: RawFd, target: u32) -> io::Result<()> {
-        let entry = opcode::MsgRingData::new(
-            Fd(descriptor),
-            0,
-            Operation::BellHeard.to_user_data(),
-            None,
-        )
-        .build()
-        .flags(Flags::SKIP_SUCCESS)
-        .user_data(Operation::BellRung(target).to_user_data());
+        let entry = opcode::MsgRingData::new(Fd(descriptor), 0, Operation::BellHeard.to_user_data(), None)
+            .build()
+            .flags(Flags::SKIP_SUCCESS)
+            .user_data(Operation::BellRung(target).to_user_data());
         // SAFETY: the entry holds no address.
         unsafe { self.push(&entry) }
     }
@@ -207,8 +197,7 @@ mod tests {
     #[test]
     fn sleep_ends_with_the_timeout() {
         let mut ring = ring(8, 16);
-        ring.submit_and_sleep(Some(Duration::from_millis(1)))
-            .expect("time is up");
+        ring.submit_and_sleep(Some(Duration::from_millis(1))).expect("time is up");
         assert!(ring.next_completion().is_none());
     }
 
@@ -218,9 +207,7 @@ mod tests {
         let mut sender = ring(8, 16);
         let mut target = ring(8, 16);
         for _ in 0..BELLS {
-            sender
-                .ring_bell(target.as_raw_fd(), 1)
-                .expect("the queue is submitted when full");
+            sender.ring_bell(target.as_raw_fd(), 1).expect("the queue is submitted when full");
         }
         sender.submit().expect("the rest");
         let mut heard = 0;

@@ -11,6 +11,8 @@ use std::sync::atomic::{AtomicBool, Ordering, fence};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
+use crate::route::ShardId;
+
 /// One shard's ends of all its routing rings, by the index of the other shard.
 #[derive(Debug)]
 pub(super) struct Routes<T> {
@@ -36,11 +38,7 @@ struct Outgoing<T> {
 /// The rings between `shards` shards, with room for `batches` batches in each; one element per shard.
 pub(super) fn mesh<T>(shards: usize, batches: usize) -> Vec<Routes<T>> {
     let mut routes: Vec<Routes<T>> = (0..shards)
-        .map(|own| Routes {
-            own,
-            incoming: Vec::with_capacity(shards),
-            outgoing: Vec::with_capacity(shards),
-        })
+        .map(|own| Routes { own, incoming: Vec::with_capacity(shards), outgoing: Vec::with_capacity(shards) })
         .collect();
     for from in 0..shards {
         for to in 0..shards {
@@ -52,13 +50,15 @@ pub(super) fn mesh<T>(shards: usize, batches: usize) -> Vec<Routes<T>> {
                 producer_waits: Arc::clone(&producer_waits),
                 found_full: false,
             });
-            routes[to].incoming.push(Incoming {
-                batches: receiver,
-                producer_waits,
-            });
+            routes[to].incoming.push(Incoming { batches: receiver, producer_waits });
         }
     }
     routes
+}
+
+/// The shard with this index in the mesh.
+pub(super) fn shard_id(index: usize) -> ShardId {
+    u16::try_from(index).ok().and_then(ShardId::new).expect("a mesh has no more shards than SHARDS_MAX")
 }
 
 impl<T> Routes<T> {
@@ -86,10 +86,7 @@ impl<T> Routes<T> {
     /// # Panics
     /// If there was no room: this shard is the only producer, and asked `has_room`.
     pub(super) fn push(&mut self, to: usize, batch: Vec<T>) {
-        assert!(
-            self.outgoing[to].batches.try_send(batch).is_ok(),
-            "a routing ring that had room took no batch"
-        );
+        assert!(self.outgoing[to].batches.try_send(batch).is_ok(), "a routing ring that had room took no batch");
     }
 
     /// The next batch from `from`, and whether `from` waited for the room that this made (and has to be rung).
@@ -99,8 +96,8 @@ impl<T> Routes<T> {
         // Pairs with the fence in `has_room`: either the producer, which looks again after its fence, sees the room, or
         // this load sees that it waits.
         fence(Ordering::SeqCst);
-        let producer_waited = route.producer_waits.load(Ordering::Relaxed)
-            && route.producer_waits.swap(false, Ordering::Relaxed);
+        let producer_waited =
+            route.producer_waits.load(Ordering::Relaxed) && route.producer_waits.swap(false, Ordering::Relaxed);
         Some((batch, producer_waited))
     }
 
@@ -108,10 +105,7 @@ impl<T> Routes<T> {
     /// full.
     pub(super) fn have_work(&self) -> bool {
         self.incoming.iter().any(|route| !route.batches.is_empty())
-            || self
-                .outgoing
-                .iter()
-                .any(|route| route.found_full && !route.batches.is_full())
+            || self.outgoing.iter().any(|route| route.found_full && !route.batches.is_full())
     }
 }
 
@@ -165,8 +159,7 @@ mod tests {
         const BATCHES: u32 = 50_000;
         let mut routes = mesh::<u32>(2, 1);
         let (mut consumer, mut producer) = (routes.remove(1), routes.remove(0));
-        let bells: Arc<[Bell; 2]> =
-            Arc::new(std::array::from_fn(|_| Bell::new(-1).expect("an eventfd")));
+        let bells: Arc<[Bell; 2]> = Arc::new(std::array::from_fn(|_| Bell::new(-1).expect("an eventfd")));
         let sleep = |bell: &Bell, routes: &Routes<u32>| {
             bell.announce_sleep();
             if !routes.have_work() {

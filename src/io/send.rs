@@ -77,19 +77,15 @@ impl SendInFlight {
         let this = &mut **self;
         let transmit = this.transmit.as_ref().expect("a transmit was loaded");
         let socket = Fd(socket.as_raw_fd());
-        let entry = if let Some(bytes) = transmit.is_single() {
+        let entry = if let Some(bytes) = transmit.as_single() {
             let rest = &bytes[this.sent_bytes..];
             let length = rest.len().min(BYTES_PER_SEND_MAX) as u32;
-            opcode::Send::new(socket, rest.as_ptr(), length)
-                .flags(FLAGS)
-                .build()
+            opcode::Send::new(socket, rest.as_ptr(), length).flags(FLAGS).build()
         } else {
             remaining_parts(transmit, this.sent_bytes, &mut this.parts);
             this.header.msg_iov = this.parts.as_mut_ptr();
             this.header.msg_iovlen = this.parts.len() as _;
-            opcode::SendMsg::new(socket, &raw const this.header)
-                .flags(FLAGS as u32)
-                .build()
+            opcode::SendMsg::new(socket, &raw const this.header).flags(FLAGS as u32).build()
         };
         let entry = entry.user_data(Operation::Send(index).to_user_data());
         // SAFETY: bytes, parts and header are owned by `self`, which the caller leaves alone until the completion.
@@ -105,10 +101,7 @@ fn remaining_parts(transmit: &Transmit, mut skip: usize, into: &mut Vec<libc::io
         skip -= skipped;
         let rest = &part[skipped..];
         if !rest.is_empty() {
-            into.push(libc::iovec {
-                iov_base: rest.as_ptr().cast_mut().cast(),
-                iov_len: rest.len(),
-            });
+            into.push(libc::iovec { iov_base: rest.as_ptr().cast_mut().cast(), iov_len: rest.len() });
         }
         if into.len() == PARTS_PER_SEND_MAX {
             break;

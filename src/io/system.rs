@@ -20,9 +20,7 @@ pub fn check_kernel() -> Result<(), StartError> {
     let release = release.trim();
     // A release that cannot be read or understood is given the benefit of the doubt: the ring's set-up will tell.
     match kernel_version(release) {
-        Some(version) if version < KERNEL_MIN => Err(StartError::KernelTooOld {
-            release: release.to_owned(),
-        }),
+        Some(version) if version < KERNEL_MIN => Err(StartError::KernelTooOld { release: release.to_owned() }),
         Some(_) | None => Ok(()),
     }
 }
@@ -34,21 +32,15 @@ fn kernel_version(release: &str) -> Option<(u32, u32)> {
 
 /// The CPUs that this process may use, in ascending order.
 pub fn allowed_cpus() -> Vec<usize> {
-    let mut cpus: Vec<usize> = core_affinity::get_core_ids()
-        .unwrap_or_default()
-        .into_iter()
-        .map(|core| core.id)
-        .collect();
+    let mut cpus: Vec<usize> =
+        core_affinity::get_core_ids().unwrap_or_default().into_iter().map(|core| core.id).collect();
     cpus.sort_unstable();
     cpus
 }
 
 /// Raises the soft limit of open files to the hard one, and answers how many files may be open now.
 pub fn raise_open_file_limit() -> u64 {
-    let mut limit = libc::rlimit {
-        rlim_cur: 0,
-        rlim_max: 0,
-    };
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: writes one rlimit into one that lives here.
     if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } != 0 {
         return u64::MAX;
@@ -56,11 +48,7 @@ pub fn raise_open_file_limit() -> u64 {
     let soft = limit.rlim_cur;
     limit.rlim_cur = limit.rlim_max;
     // SAFETY: reads one rlimit that lives here.
-    if unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) } == 0 {
-        limit.rlim_max
-    } else {
-        soft
-    }
+    if unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) } == 0 { limit.rlim_max } else { soft }
 }
 
 /// A listener with a backlog for a storm of reconnecting clients.

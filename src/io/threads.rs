@@ -49,17 +49,12 @@ pub fn place(
         Pinning::Auto => allowed,
         Pinning::Cpus(cpus) => {
             if let Some(&cpu) = cpus.iter().find(|cpu| !allowed.contains(cpu)) {
-                return Err(StartError::UnknownCpu {
-                    cpu,
-                    allowed: ranges(allowed),
-                });
+                return Err(StartError::UnknownCpu { cpu, allowed: ranges(allowed) });
             }
             cpus
         }
     };
-    Ok((0..usize::from(shards))
-        .map(|shard| cpus.get(shard % cpus.len().max(1)).copied())
-        .collect())
+    Ok((0..usize::from(shards)).map(|shard| cpus.get(shard % cpus.len().max(1)).copied()).collect())
 }
 
 /// Starts one thread per element of `placement`.
@@ -72,18 +67,15 @@ pub fn start(
 ) -> Result<Shards, StartError> {
     let shards = placement.len();
     // Room for one completion per receive buffer on top of what one submission can cause.
-    let completions = (sizes.entries * 2)
-        .max(u32::from(sizes.recv_buffers) * 2)
-        .next_power_of_two();
+    let completions = (sizes.entries * 2).max(u32::from(sizes.recv_buffers) * 2).next_power_of_two();
     let mut rings = Vec::with_capacity(shards);
     let mut bells = Vec::with_capacity(shards);
     for _ in 0..shards {
-        let ring = Ring::new(sizes.entries, completions)
-            .map_err(|error| StartError::ring("creating the ring", error))?;
+        let ring =
+            Ring::new(sizes.entries, completions).map_err(|error| StartError::ring("creating the ring", error))?;
         let buffers = ReceiveBuffers::register(&ring, sizes.recv_buffers, sizes.recv_buffer_bytes)
             .map_err(|error| StartError::ring("registering the receive buffers", error))?;
-        let bell = Bell::new(ring.as_raw_fd())
-            .map_err(|error| StartError::ring("creating the bell", error))?;
+        let bell = Bell::new(ring.as_raw_fd()).map_err(|error| StartError::ring("creating the bell", error))?;
         rings.push((ring, buffers));
         bells.push(Arc::new(bell));
     }
@@ -93,15 +85,12 @@ pub fn start(
     let mut doors = Vec::with_capacity(shards);
     for (index, ((ring, buffers), routes)) in rings.into_iter().zip(routes).enumerate() {
         let (requests, requested) = unbounded();
-        doors.push(Door {
-            requests,
-            bell: Arc::clone(&bells[index]),
-        });
-        let id = ShardId(index as u16);
+        doors.push(Door { requests, bell: Arc::clone(&bells[index]) });
+        let id = routes::shard_id(index);
         let config = ShardConfig {
             id,
             shards: shards as u16,
-            seed: getrandom::u64().map_err(|error| StartError::ring("drawing a seed", error.into()))?,
+            seed: getrandom::u64().map_err(|error| StartError::ring("drawing a seed", io::Error::other(error)))?,
             limits: limits.clone(),
             durability,
         };
@@ -126,10 +115,7 @@ pub fn start(
             driver.run()
         })?;
     }
-    Ok(Shards {
-        doors: Doors::new(doors),
-        drained,
-    })
+    Ok(Shards { doors: Doors::new(doors), drained })
 }
 
 impl Shards {
@@ -149,10 +135,7 @@ impl Shards {
 }
 
 /// Starts a shard's thread. A shard that cannot go on takes the process with it: the others would wait for its letters.
-fn spawn(
-    name: String,
-    run: impl FnOnce() -> io::Result<()> + Send + 'static,
-) -> Result<(), StartError> {
+fn spawn(name: String, run: impl FnOnce() -> io::Result<()> + Send + 'static) -> Result<(), StartError> {
     thread::Builder::new()
         .name(name.clone())
         .spawn(move || {
@@ -179,11 +162,7 @@ fn ranges(cpus: &[usize]) -> String {
     let mut text = String::new();
     let mut rest = cpus;
     while let Some(&first) = rest.first() {
-        let length = rest
-            .iter()
-            .zip(first..)
-            .take_while(|&(&cpu, expected)| cpu == expected)
-            .count();
+        let length = rest.iter().zip(first..).take_while(|&(&cpu, expected)| cpu == expected).count();
         let separator = if text.is_empty() { "" } else { "," };
         text += &match length {
             1 => format!("{separator}{first}"),
@@ -211,10 +190,7 @@ mod tests {
     #[test]
     fn a_cpu_that_is_not_allowed_is_named() {
         let error = place(None, 64, &Pinning::Cpus(vec![1]), &[0, 2, 3]).expect_err("not allowed");
-        assert_eq!(
-            error.to_string(),
-            "--pin: CPU 1 is not one that this process may use; allowed: 0,2-3"
-        );
+        assert_eq!(error.to_string(), "--pin: CPU 1 is not one that this process may use; allowed: 0,2-3");
     }
 
     #[test]
