@@ -84,6 +84,8 @@ pub struct Limits {
     pub max_output_bytes: u32,
     /// Letters waiting for one shard before their sources are paused.
     pub max_waiting_letters: u32,
+    /// Retained messages of one shard, at most.
+    pub max_retained_messages: u32,
     /// How long a connection that the broker ends may linger.
     pub linger: Duration,
 }

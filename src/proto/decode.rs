@@ -3,9 +3,7 @@
 use super::connect::decode_connect;
 use super::error::DecodeError;
 use super::header::split_frame;
-use super::packet::{
-    Acknowledgement, Auth, Connack, Disconnect, Packet, Publish, Suback, Subscribe, Unsubscribe,
-};
+use super::packet::{Acknowledgement, Auth, Connack, Disconnect, Packet, Publish, Suback, Subscribe, Unsubscribe};
 use super::property::{Properties, PropertyPlace};
 use super::reason::ReasonCode;
 use super::types::{PacketType, QoS, Version};
@@ -22,18 +20,10 @@ pub fn decode(version: Version, frame: &[u8]) -> Result<Packet<'_>, DecodeError>
     let body_reader = &mut body;
     let packet = match packet_type {
         PacketType::Publish => return publish(version, flags, body).map(Packet::Publish),
-        PacketType::Puback => {
-            acknowledgement(version, packet_type, body_reader).map(Packet::Puback)
-        }
-        PacketType::Pubrec => {
-            acknowledgement(version, packet_type, body_reader).map(Packet::Pubrec)
-        }
-        PacketType::Pubrel => {
-            acknowledgement(version, packet_type, body_reader).map(Packet::Pubrel)
-        }
-        PacketType::Pubcomp => {
-            acknowledgement(version, packet_type, body_reader).map(Packet::Pubcomp)
-        }
+        PacketType::Puback => acknowledgement(version, packet_type, body_reader).map(Packet::Puback),
+        PacketType::Pubrec => acknowledgement(version, packet_type, body_reader).map(Packet::Pubrec),
+        PacketType::Pubrel => acknowledgement(version, packet_type, body_reader).map(Packet::Pubrel),
+        PacketType::Pubcomp => acknowledgement(version, packet_type, body_reader).map(Packet::Pubcomp),
         PacketType::Connect => return Ok(Packet::Connect(decode_connect(frame)?)),
         PacketType::Connack => connack(version, body_reader).map(Packet::Connack),
         PacketType::Subscribe => subscribe(version, body_reader).map(Packet::Subscribe),
@@ -66,24 +56,15 @@ pub(super) fn properties<'a>(
 }
 
 #[inline]
-fn publish<'a>(
-    version: Version,
-    flags: u8,
-    mut body: Reader<'a>,
-) -> Result<Publish<'a>, DecodeError> {
-    let qos =
-        QoS::from_bits(flags >> 1 & 0b11).ok_or(DecodeError::malformed("PUBLISH with QoS 3"))?;
+fn publish<'a>(version: Version, flags: u8, mut body: Reader<'a>) -> Result<Publish<'a>, DecodeError> {
+    let qos = QoS::from_bits(flags >> 1 & 0b11).ok_or(DecodeError::malformed("PUBLISH with QoS 3"))?;
     let topic = body.string()?;
     // [MQTT-2.2.1-2]: QoS 0 has no packet identifier.
     let packet_id = match qos {
         QoS::AtMostOnce => None,
         QoS::AtLeastOnce | QoS::ExactlyOnce => Some(body.packet_id()?),
     };
-    let properties = properties(
-        version,
-        PropertyPlace::Packet(PacketType::Publish),
-        &mut body,
-    )?;
+    let properties = properties(version, PropertyPlace::Packet(PacketType::Publish), &mut body)?;
     Ok(Publish {
         dup: flags & 0b1000 != 0,
         qos,
@@ -104,20 +85,12 @@ fn acknowledgement<'a>(
 ) -> Result<Acknowledgement<'a>, DecodeError> {
     let packet_id = body.packet_id()?;
     if version == Version::V311 || body.is_empty() {
-        return Ok(Acknowledgement {
-            packet_id,
-            reason: ReasonCode::Success,
-            properties: Properties::EMPTY,
-        });
+        return Ok(Acknowledgement { packet_id, reason: ReasonCode::Success, properties: Properties::EMPTY });
     }
     // [MQTT-3.4.2-1] [MQTT-3.5.2-1] [MQTT-3.6.2-1] [MQTT-3.7.2-1]
     let reason = reason(packet_type, body)?;
     let properties = properties_or_end(packet_type, body)?;
-    Ok(Acknowledgement {
-        packet_id,
-        reason,
-        properties,
-    })
+    Ok(Acknowledgement { packet_id, reason, properties })
 }
 
 fn connack<'a>(version: Version, body: &mut Reader<'a>) -> Result<Connack<'a>, DecodeError> {
@@ -134,16 +107,10 @@ fn connack<'a>(version: Version, body: &mut Reader<'a>) -> Result<Connack<'a>, D
     };
     // [MQTT-3.2.2-6], 3.1.1: [MQTT-3.2.2-4]
     if session_present && reason.is_error() {
-        return Err(DecodeError::protocol(
-            "CONNACK with an error and Session Present",
-        ));
+        return Err(DecodeError::protocol("CONNACK with an error and Session Present"));
     }
     let properties = properties(version, PropertyPlace::Packet(PacketType::Connack), body)?;
-    Ok(Connack {
-        session_present,
-        reason,
-        properties,
-    })
+    Ok(Connack { session_present, reason, properties })
 }
 
 fn subscribe<'a>(version: Version, body: &mut Reader<'a>) -> Result<Subscribe<'a>, DecodeError> {
@@ -152,16 +119,9 @@ fn subscribe<'a>(version: Version, body: &mut Reader<'a>) -> Result<Subscribe<'a
     Subscribe::decode(version, packet_id, properties, body)
 }
 
-fn unsubscribe<'a>(
-    version: Version,
-    body: &mut Reader<'a>,
-) -> Result<Unsubscribe<'a>, DecodeError> {
+fn unsubscribe<'a>(version: Version, body: &mut Reader<'a>) -> Result<Unsubscribe<'a>, DecodeError> {
     let packet_id = body.packet_id()?;
-    let properties = properties(
-        version,
-        PropertyPlace::Packet(PacketType::Unsubscribe),
-        body,
-    )?;
+    let properties = properties(version, PropertyPlace::Packet(PacketType::Unsubscribe), body)?;
     Unsubscribe::decode(packet_id, properties, body)
 }
 
@@ -175,11 +135,7 @@ fn suback<'a>(version: Version, body: &mut Reader<'a>) -> Result<Suback<'a>, Dec
         Version::V5 => ReasonCode::from_u8(*code, PacketType::Suback).is_some(),
     };
     check_codes(codes, is_legal)?;
-    Ok(Suback {
-        packet_id,
-        properties,
-        codes,
-    })
+    Ok(Suback { packet_id, properties, codes })
 }
 
 fn unsuback<'a>(version: Version, body: &mut Reader<'a>) -> Result<Suback<'a>, DecodeError> {
@@ -189,25 +145,17 @@ fn unsuback<'a>(version: Version, body: &mut Reader<'a>) -> Result<Suback<'a>, D
         Version::V311 => &[][..],
         Version::V5 => {
             let codes = body.take_rest();
-            check_codes(codes, |code| {
-                ReasonCode::from_u8(*code, PacketType::Unsuback).is_some()
-            })?;
+            check_codes(codes, |code| ReasonCode::from_u8(*code, PacketType::Unsuback).is_some())?;
             codes
         }
     };
-    Ok(Suback {
-        packet_id,
-        properties,
-        codes,
-    })
+    Ok(Suback { packet_id, properties, codes })
 }
 
 /// [MQTT-3.9.3-2] [MQTT-3.11.3-2]; there is one code per topic filter, and so at least one.
 fn check_codes(codes: &[u8], is_legal: impl Fn(&u8) -> bool) -> Result<(), DecodeError> {
     if codes.is_empty() {
-        return Err(DecodeError::protocol(
-            "an acknowledgement without reason codes",
-        ));
+        return Err(DecodeError::protocol("an acknowledgement without reason codes"));
     }
     if !codes.iter().all(is_legal) {
         return Err(NOT_ALLOWED_REASON);
@@ -217,10 +165,7 @@ fn check_codes(codes: &[u8], is_legal: impl Fn(&u8) -> bool) -> Result<(), Decod
 
 fn disconnect<'a>(version: Version, body: &mut Reader<'a>) -> Result<Disconnect<'a>, DecodeError> {
     if version == Version::V311 || body.is_empty() {
-        return Ok(Disconnect {
-            reason: ReasonCode::Success,
-            properties: Properties::EMPTY,
-        });
+        return Ok(Disconnect { reason: ReasonCode::Success, properties: Properties::EMPTY });
     }
     // [MQTT-3.14.2-1]
     let reason = reason(PacketType::Disconnect, body)?;
@@ -230,15 +175,10 @@ fn disconnect<'a>(version: Version, body: &mut Reader<'a>) -> Result<Disconnect<
 
 fn auth<'a>(version: Version, body: &mut Reader<'a>) -> Result<Auth<'a>, DecodeError> {
     if version == Version::V311 {
-        return Err(DecodeError::malformed(
-            "packet type 15 is reserved in 3.1.1",
-        ));
+        return Err(DecodeError::malformed("packet type 15 is reserved in 3.1.1"));
     }
     if body.is_empty() {
-        return Ok(Auth {
-            reason: ReasonCode::Success,
-            properties: Properties::EMPTY,
-        });
+        return Ok(Auth { reason: ReasonCode::Success, properties: Properties::EMPTY });
     }
     // [MQTT-3.15.2-1]
     let reason = reason(PacketType::Auth, body)?;
@@ -246,10 +186,8 @@ fn auth<'a>(version: Version, body: &mut Reader<'a>) -> Result<Auth<'a>, DecodeE
     Ok(Auth { reason, properties })
 }
 
-const NOT_ALLOWED_REASON: DecodeError = DecodeError::new(
-    ReasonCode::ProtocolError,
-    "a reason code that this packet does not allow",
-);
+const NOT_ALLOWED_REASON: DecodeError =
+    DecodeError::new(ReasonCode::ProtocolError, "a reason code that this packet does not allow");
 
 #[inline]
 fn reason(packet_type: PacketType, body: &mut Reader<'_>) -> Result<ReasonCode, DecodeError> {
@@ -258,10 +196,7 @@ fn reason(packet_type: PacketType, body: &mut Reader<'_>) -> Result<ReasonCode, 
 
 /// The properties of a 5.0 packet that may end before their length.
 #[inline]
-fn properties_or_end<'a>(
-    packet_type: PacketType,
-    body: &mut Reader<'a>,
-) -> Result<Properties<'a>, DecodeError> {
+fn properties_or_end<'a>(packet_type: PacketType, body: &mut Reader<'a>) -> Result<Properties<'a>, DecodeError> {
     if body.is_empty() {
         return Ok(Properties::EMPTY);
     }

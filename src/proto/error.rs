@@ -52,20 +52,12 @@ impl ConnectError {
             Version::V311 => error.reason.connack_return_code().is_some(),
             Version::V5 => true,
         };
-        Self {
-            version_to_answer: due.then_some(version),
-            reason: error.reason,
-            text: error.text,
-        }
+        Self { version_to_answer: due.then_some(version), reason: error.reason, text: error.text }
     }
 
     /// A refusal of a peer whose version is not known.
     pub(super) fn silent(error: DecodeError) -> Self {
-        Self {
-            version_to_answer: None,
-            reason: error.reason,
-            text: error.text,
-        }
+        Self { version_to_answer: None, reason: error.reason, text: error.text }
     }
 }
 

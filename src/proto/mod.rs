@@ -27,22 +27,27 @@ mod reason;
 mod types;
 mod wire;
 
+#[cfg(test)]
+mod examples;
+#[cfg(test)]
+mod refusals;
+#[cfg(test)]
+mod round_trip;
+
 pub use connect::decode_connect;
 pub use decode::decode;
 pub use encode::{
-    AcknowledgementKind, PublishHeader, encode_acknowledgement, encode_publish_header,
-    encode_subscribe, encode_unsubscribe, publish_size,
+    AcknowledgementKind, PublishHeader, encode_acknowledgement, encode_publish_header, encode_subscribe,
+    encode_unsubscribe, publish_size,
 };
 pub use error::{ConnectError, DecodeError};
 pub use framer::{Frame, Framer, Received};
 pub use header::{MAX_FIXED_HEADER_BYTES, MAX_PACKET_BYTES, MAX_REMAINING_LENGTH, frame_length};
 pub use packet::{
-    Acknowledgement, Auth, Connack, Connect, Disconnect, Packet, Publish, Suback, Subscribe,
-    Unsubscribe, Will,
+    Acknowledgement, Auth, Connack, Connect, Disconnect, Packet, Publish, Suback, Subscribe, Unsubscribe, Will,
 };
 pub use property::{
-    Properties, Property, PropertyIdentifier, PropertyIter, PropertyPlace, PropertyWriter,
-    StringPair, encode_property,
+    Properties, Property, PropertyIdentifier, PropertyIter, PropertyPlace, PropertyWriter, StringPair, encode_property,
 };
 pub use reason::ReasonCode;
 pub use types::{PacketId, PacketType, QoS, RetainHandling, SubscriptionOptions, Version};

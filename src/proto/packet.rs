@@ -122,9 +122,11 @@ pub struct Will<'a> {
 /// CONNACK: the server's answer to CONNECT.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Connack<'a> {
-    /// Whether the server continues a session that it kept; never with an error [MQTT-3.2.2-6].
+    /// Whether the server continues a session that it kept. With an error it is always false
+    /// [MQTT-3.2.2-6]; the encoder sees to that.
     pub session_present: bool,
-    /// The result. In 3.1.1 one that has a return code: see [`ReasonCode::connack_return_code`].
+    /// The result. In 3.1.1 it should have a return code, see
+    /// [`ReasonCode::connack_return_code`]; any other is written as "server unavailable".
     pub reason: ReasonCode,
     /// The properties.
     pub properties: Properties<'a>,
@@ -183,31 +185,18 @@ impl<'a> Subscribe<'a> {
             return Err(DecodeError::protocol("SUBSCRIBE without a topic filter"));
         }
         let mut unchecked = Reader::new(reader.take_rest());
-        let filters = Filters {
-            version,
-            reader: unchecked,
-        };
+        let filters = Filters { version, reader: unchecked };
         while !unchecked.is_empty() {
             read_subscription(version, &mut unchecked)?;
         }
-        Ok(Self {
-            packet_id,
-            properties,
-            filters,
-        })
+        Ok(Self { packet_id, properties, filters })
     }
 
     /// The topic filters and their options, in the packet's order. The syntax of the filters has not been checked.
-    pub fn filters(
-        &self,
-    ) -> impl Iterator<Item = (&'a str, SubscriptionOptions)> + Clone + use<'a> {
-        let Filters {
-            version,
-            mut reader,
-        } = self.filters;
+    pub fn filters(&self) -> impl Iterator<Item = (&'a str, SubscriptionOptions)> + Clone + use<'a> {
+        let Filters { version, mut reader } = self.filters;
         core::iter::from_fn(move || {
-            let subscription =
-                (!reader.is_empty()).then(|| read_subscription(version, &mut reader))?;
+            let subscription = (!reader.is_empty()).then(|| read_subscription(version, &mut reader))?;
             Some(subscription.expect("the topic filters were validated by decoding them"))
         })
     }
@@ -239,11 +228,7 @@ impl<'a> Unsubscribe<'a> {
         while !unchecked.is_empty() {
             unchecked.string()?;
         }
-        Ok(Self {
-            packet_id,
-            properties,
-            filters,
-        })
+        Ok(Self { packet_id, properties, filters })
     }
 
     /// The topic filters, in the packet's order. Their syntax has not been checked.

@@ -27,9 +27,8 @@ impl NodeKey {
     pub(super) const ROOT: Self = Self(NonZeroU32::MIN);
 
     fn from_index(index: usize) -> Self {
-        let key =
-            u32::try_from(index + 1).expect("the callers bound the tree far below 2^32 nodes");
-        Self(NonZeroU32::MIN.saturating_add(key - 1))
+        let number = u32::try_from(index + 1).ok().and_then(NonZeroU32::new);
+        Self(number.expect("the callers bound the tree far below 2^32 nodes"))
     }
 
     const fn index(self) -> usize {
@@ -58,18 +57,10 @@ impl<T: Default> LevelTree<T> {
     /// A tree that has only its root.
     pub(super) fn new(seed: u64) -> Self {
         let mut nodes = Slab::new();
-        let root = nodes.insert(Node {
-            parent: NodeKey::ROOT,
-            children: 0,
-            level: Level::new(""),
-            value: T::default(),
-        });
+        let root =
+            nodes.insert(Node { parent: NodeKey::ROOT, children: 0, level: Level::new(""), value: T::default() });
         assert_eq!(root, NodeKey::ROOT.index());
-        Self {
-            nodes,
-            edges: HashTable::new(),
-            hashing: Hashing::new(seed),
-        }
+        Self { nodes, edges: HashTable::new(), hashing: Hashing::new(seed) }
     }
 
     /// The child of `parent` by that level; if there was none, a new one with the default value,
@@ -85,11 +76,7 @@ impl<T: Default> LevelTree<T> {
             value: T::default(),
         }));
         self.nodes[parent.index()].children += 1;
-        let Self {
-            nodes,
-            edges,
-            hashing,
-        } = self;
+        let Self { nodes, edges, hashing } = self;
         edges.insert_unique(hashing.edge(parent, level.as_bytes()), child, |&key| {
             let node = &nodes[key.index()];
             hashing.edge(node.parent, node.level.as_bytes())
@@ -101,17 +88,9 @@ impl<T: Default> LevelTree<T> {
     pub(super) fn remove_leaf(&mut self, key: NodeKey) -> (T, NodeKey) {
         assert_ne!(key, NodeKey::ROOT);
         assert!(self.is_leaf(key));
-        let Node {
-            parent,
-            level,
-            value,
-            children: _,
-        } = self.nodes.remove(key.index());
+        let Node { parent, level, value, children: _ } = self.nodes.remove(key.index());
         let hash = self.hashing.edge(parent, level.as_bytes());
-        self.edges
-            .find_entry(hash, |&edge| edge == key)
-            .expect("every node but the root has an edge")
-            .remove();
+        self.edges.find_entry(hash, |&edge| edge == key).expect("every node but the root has an edge").remove();
         self.nodes[parent.index()].children -= 1;
         (value, parent)
     }
@@ -186,10 +165,7 @@ pub(super) struct Hashing {
 
 impl Hashing {
     pub(super) fn new(seed: u64) -> Self {
-        Self {
-            seed,
-            shared_seed: SharedSeed::from_u64(seed),
-        }
+        Self { seed, shared_seed: SharedSeed::from_u64(seed) }
     }
 
     pub(super) fn of(&self, value: &impl Hash) -> u64 {
@@ -210,10 +186,7 @@ impl Hashing {
 /// The text of a level, inside the node if it is short, as nearly all are.
 #[derive(Debug)]
 enum Level {
-    Short {
-        bytes: [u8; Level::SHORT_BYTES_MAX],
-        used: u8,
-    },
+    Short { bytes: [u8; Level::SHORT_BYTES_MAX], used: u8 },
     Long(Box<[u8]>),
 }
 
@@ -229,10 +202,7 @@ impl Level {
         }
         let mut bytes = [0; Self::SHORT_BYTES_MAX];
         bytes[..text.len()].copy_from_slice(text);
-        Self::Short {
-            bytes,
-            used: text.len() as u8,
-        }
+        Self::Short { bytes, used: text.len() as u8 }
     }
 
     #[inline]
@@ -292,9 +262,8 @@ mod tests {
     #[test]
     fn many_siblings_survive_the_growth_of_the_table() {
         let mut tree = LevelTree::<()>::new(1);
-        let keys: Vec<_> = (0..5_000)
-            .map(|number| tree.child_or_insert(NodeKey::ROOT, &number.to_string()).0)
-            .collect();
+        let keys: Vec<_> =
+            (0..5_000).map(|number| tree.child_or_insert(NodeKey::ROOT, &number.to_string()).0).collect();
         for (number, key) in keys.into_iter().enumerate() {
             assert_eq!(tree.child(NodeKey::ROOT, &number.to_string()), Some(key));
             tree.remove_leaf(key);

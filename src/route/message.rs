@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::proto::{Properties, Property, Publish, QoS, encode_property};
+use crate::proto::{PropertyIdentifier, Publish, QoS, Will};
 use crate::time::Timestamp;
 use std::time::Duration;
 
@@ -29,12 +29,14 @@ impl Message {
     ///
     /// The topic alias and the expiry interval belong to the hop and not to the message: they are left out of the
     /// forwarded properties, the latter as a deadline.
-    pub fn from_publish(now: Timestamp, publish: &Publish<'_>, topic: &str, frame: &[u8], shared: Bytes) -> Self {
+    pub fn from_publish(now: Timestamp, publish: &Publish<'_>, frame: &[u8], shared: Bytes) -> Self {
         let properties = publish.properties;
         let expires_at = properties.message_expiry_interval().map(|seconds| now + Duration::from_secs(seconds.into()));
         if expires_at.is_some() || properties.topic_alias().is_some() {
-            let forwarded = forwarded_properties(properties);
-            return Self::new(topic, &forwarded, publish.payload, publish.qos, publish.retain, expires_at);
+            let hop = [PropertyIdentifier::TopicAlias, PropertyIdentifier::MessageExpiryInterval];
+            let mut forwarded = Vec::with_capacity(properties.raw().len());
+            properties.copy_where(&mut forwarded, |identifier| !hop.contains(&identifier));
+            return Self::new(publish.topic, &forwarded, publish.payload, publish.qos, publish.retain, expires_at);
         }
         Self {
             body: shared,
@@ -118,6 +120,31 @@ impl Message {
     }
 }
 
+/// The message that a client leaves for the case that its connection breaks.
+#[derive(Clone, Debug)]
+pub struct WillMessage {
+    message: Message,
+    expires_after: Option<Duration>,
+}
+
+impl WillMessage {
+    /// Keeps the will of a CONNECT. The delay and the lifetime are the broker's affair; the other properties are forwarded.
+    pub fn new(will: &Will<'_>) -> Self {
+        let mut forwarded = Vec::new();
+        let hop = [PropertyIdentifier::WillDelayInterval, PropertyIdentifier::MessageExpiryInterval];
+        will.properties.copy_where(&mut forwarded, |identifier| !hop.contains(&identifier));
+        Self {
+            message: Message::new(will.topic, &forwarded, will.payload, will.qos, will.retain, None),
+            expires_after: will.properties.message_expiry_interval().map(|seconds| Duration::from_secs(seconds.into())),
+        }
+    }
+
+    /// The message as published now: its lifetime begins.
+    pub fn publish(&self, now: Timestamp) -> Message {
+        Message { expires_at: self.expires_after.map(|lifetime| now + lifetime), ..self.message.clone() }
+    }
+}
+
 /// Where `part` starts in `whole`, of which it is a sub-slice. An empty part may lie anywhere, so it counts as the end.
 fn offset_in(whole: &[u8], part: &[u8]) -> u32 {
     if part.is_empty() {
@@ -126,15 +153,4 @@ fn offset_in(whole: &[u8], part: &[u8]) -> u32 {
     let offset = part.as_ptr() as usize - whole.as_ptr() as usize;
     assert!(offset + part.len() <= whole.len(), "the packet was decoded from this frame");
     offset as u32
-}
-
-fn forwarded_properties(properties: Properties<'_>) -> Vec<u8> {
-    let mut forwarded = Vec::with_capacity(properties.raw().len());
-    for property in properties.iter() {
-        match property {
-            Property::TopicAlias(_) | Property::MessageExpiryInterval(_) => {}
-            other => encode_property(&mut forwarded, other),
-        }
-    }
-    forwarded
 }

@@ -18,7 +18,7 @@ mod topic;
 mod trie;
 
 pub use letter::{Letter, RouteSequence, Ticket};
-pub use message::Message;
+pub use message::{Message, WillMessage};
 pub use retained::{Retained, RetainedTree};
 pub use subscribers::{Subscriber, Subscription};
 pub use topic::{MAX_TOPIC_LEVELS, TopicError, TopicFilter, TopicName};
@@ -36,11 +36,7 @@ pub struct ShardId(u16);
 impl ShardId {
     /// The shard with this number, or `None` from [`MAX_SHARDS`] on.
     pub const fn new(number: u16) -> Option<Self> {
-        if (number as usize) < MAX_SHARDS {
-            Some(Self(number))
-        } else {
-            None
-        }
+        if (number as usize) < MAX_SHARDS { Some(Self(number)) } else { None }
     }
 
     /// The number.
@@ -160,9 +156,6 @@ mod tests {
         let left: ShardSet = [shard(1), shard(2)].into_iter().collect();
         let right: ShardSet = [shard(2), shard(40)].into_iter().collect();
         let both = left.union(right);
-        assert_eq!(
-            both.iter().collect::<Vec<_>>(),
-            [shard(1), shard(2), shard(40)]
-        );
+        assert_eq!(both.iter().collect::<Vec<_>>(), [shard(1), shard(2), shard(40)]);
     }
 }

@@ -30,10 +30,7 @@ struct Entry<V> {
 impl<V> RetainedTree<V> {
     /// An empty tree. The seed should be secret, for clients choose the text that is hashed.
     pub fn new(seed: u64) -> Self {
-        Self {
-            tree: LevelTree::new(seed),
-            len: 0,
-        }
+        Self { tree: LevelTree::new(seed), len: 0 }
     }
 
     /// Puts a value under a topic, and returns the one it replaces [MQTT-3.3.1-5].
@@ -53,9 +50,7 @@ impl<V> RetainedTree<V> {
 
     /// Takes the value of a topic out [MQTT-3.3.1-6].
     pub fn remove(&mut self, topic: TopicName<'_>) -> Option<V> {
-        let key = topic
-            .levels()
-            .try_fold(NodeKey::ROOT, |key, level| self.tree.child(key, level))?;
+        let key = topic.levels().try_fold(NodeKey::ROOT, |key, level| self.tree.child(key, level))?;
         let removed = self.tree.value_mut(key).value.take()?;
         self.len -= 1;
         self.prune(key);
@@ -66,11 +61,7 @@ impl<V> RetainedTree<V> {
     /// filter is taken without its share name; that it gets no retained messages is for the caller
     /// to decide.
     pub fn find<'t>(&'t self, filter: &TopicFilter<'t>) -> Retained<'t, V> {
-        Retained {
-            tree: &self.tree,
-            levels: filter.levels().collect(),
-            pending: vec![Step::node(NodeKey::ROOT, 0)],
-        }
+        Retained { tree: &self.tree, levels: filter.levels().collect(), pending: vec![Step::node(NodeKey::ROOT, 0)] }
     }
 
     /// How many topics have a value.
@@ -95,8 +86,7 @@ impl<V> RetainedTree<V> {
     /// Removes the node, and then its ancestors, as far up as they hold nothing.
     fn prune(&mut self, from: NodeKey) {
         let mut key = from;
-        while key != NodeKey::ROOT && self.tree.is_leaf(key) && self.tree.value(key).value.is_none()
-        {
+        while key != NodeKey::ROOT && self.tree.is_leaf(key) && self.tree.value(key).value.is_none() {
             let (entry, parent) = self.tree.remove_leaf(key);
             match entry.previous_sibling {
                 Some(previous) => self.tree.value_mut(previous).next_sibling = entry.next_sibling,
@@ -112,12 +102,7 @@ impl<V> RetainedTree<V> {
 
 impl<V> Default for Entry<V> {
     fn default() -> Self {
-        Self {
-            value: None,
-            first_child: None,
-            previous_sibling: None,
-            next_sibling: None,
-        }
+        Self { value: None, first_child: None, previous_sibling: None, next_sibling: None }
     }
 }
 
@@ -145,19 +130,11 @@ struct Step {
 
 impl Step {
     const fn node(key: NodeKey, level_index: usize) -> Self {
-        Self {
-            key,
-            level_index,
-            siblings_too: false,
-        }
+        Self { key, level_index, siblings_too: false }
     }
 
     const fn siblings(first: NodeKey, level_index: usize) -> Self {
-        Self {
-            key: first,
-            level_index,
-            siblings_too: true,
-        }
+        Self { key: first, level_index, siblings_too: true }
     }
 }
 
@@ -171,19 +148,16 @@ impl<'t, V> Retained<'t, V> {
         match level {
             // Everything below, by the same level again, and the parent level itself.
             "#" => {
-                self.pending
-                    .extend(first_child.map(|child| Step::siblings(child, level_index)));
+                self.pending.extend(first_child.map(|child| Step::siblings(child, level_index)));
                 true
             }
             "+" => {
-                self.pending
-                    .extend(first_child.map(|child| Step::siblings(child, level_index + 1)));
+                self.pending.extend(first_child.map(|child| Step::siblings(child, level_index + 1)));
                 false
             }
             literal => {
                 let child = self.tree.child(key, literal);
-                self.pending
-                    .extend(child.map(|child| Step::node(child, level_index + 1)));
+                self.pending.extend(child.map(|child| Step::node(child, level_index + 1)));
                 false
             }
         }
@@ -204,8 +178,7 @@ impl<'t, V> Iterator for Retained<'t, V> {
         while let Some(step) = self.pending.pop() {
             let entry = self.tree.value(step.key);
             if step.siblings_too {
-                self.pending
-                    .extend(entry.next_sibling.map(|next| Step { key: next, ..step }));
+                self.pending.extend(entry.next_sibling.map(|next| Step { key: next, ..step }));
             }
             if self.is_hidden(step) {
                 continue;
@@ -239,10 +212,7 @@ mod tests {
 
     fn found(tree: &RetainedTree<u32>, text: &str) -> BTreeMap<String, u32> {
         let pairs: Vec<_> = tree.find(&filter(text)).collect();
-        let map: BTreeMap<_, _> = pairs
-            .iter()
-            .map(|(topic, value)| (topic.clone(), **value))
-            .collect();
+        let map: BTreeMap<_, _> = pairs.iter().map(|(topic, value)| (topic.clone(), **value)).collect();
         assert_eq!(map.len(), pairs.len(), "each topic is found once");
         map
     }
@@ -265,10 +235,7 @@ mod tests {
     #[test]
     fn filters_find_topics_by_the_wildcard_rules() {
         let mut tree = RetainedTree::new(1);
-        for (value, topic) in ["a", "a/b", "a/b/c", "/", "/x", "b/", "$SYS/a", "a/$SYS"]
-            .into_iter()
-            .enumerate()
-        {
+        for (value, topic) in ["a", "a/b", "a/b/c", "/", "/x", "b/", "$SYS/a", "a/$SYS"].into_iter().enumerate() {
             tree.set(name(topic), value as u32);
         }
         for (text, expected) in [
@@ -286,11 +253,7 @@ mod tests {
             ("a/c", &[]),
             ("b", &[]),
         ] {
-            assert_eq!(
-                found(&tree, text).into_keys().collect::<Vec<_>>(),
-                expected,
-                "{text}"
-            );
+            assert_eq!(found(&tree, text).into_keys().collect::<Vec<_>>(), expected, "{text}");
         }
     }
 
@@ -333,10 +296,11 @@ mod tests {
             let mut tree = RetainedTree::new(seed);
             let mut model = BTreeMap::new();
             for (topic, value) in steps {
-                match value {
-                    Some(value) => prop_assert_eq!(tree.set(name(&topic), value), model.insert(topic, value)),
-                    None => prop_assert_eq!(tree.remove(name(&topic)), model.remove(&topic)),
-                }
+                let (actual, expected) = match value {
+                    Some(value) => (tree.set(name(&topic), value), model.insert(topic, value)),
+                    None => (tree.remove(name(&topic)), model.remove(&topic)),
+                };
+                prop_assert_eq!(actual, expected);
                 prop_assert_eq!((tree.len(), tree.is_empty()), (model.len(), model.is_empty()));
             }
             for text in &filters {

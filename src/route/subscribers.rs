@@ -153,14 +153,9 @@ impl<S: Copy + Eq + Hash> Many<S> {
     fn position(&self, subscriber: S, hashing: &Hashing) -> Option<usize> {
         match &self.index {
             Some(index) => index
-                .find(hashing.of(&subscriber), |&at| {
-                    self.list[at as usize].subscriber == subscriber
-                })
+                .find(hashing.of(&subscriber), |&at| self.list[at as usize].subscriber == subscriber)
                 .map(|&at| at as usize),
-            None => self
-                .list
-                .iter()
-                .position(|entry| entry.subscriber == subscriber),
+            None => self.list.iter().position(|entry| entry.subscriber == subscriber),
         }
     }
 
@@ -182,11 +177,8 @@ fn index_position<S: Copy + Eq + Hash>(
     position: usize,
     hashing: &Hashing,
 ) {
-    let at = u32::try_from(position)
-        .expect("a subscriber key has 32 bits, so there are fewer subscribers");
-    index.insert_unique(hashing.of(&list[position].subscriber), at, |&at| {
-        hashing.of(&list[at as usize].subscriber)
-    });
+    let at = u32::try_from(position).expect("a subscriber key has 32 bits, so there are fewer subscribers");
+    index.insert_unique(hashing.of(&list[position].subscriber), at, |&at| hashing.of(&list[at as usize].subscriber));
 }
 
 #[cfg(test)]
@@ -221,12 +213,7 @@ mod tests {
             assert!(subscribers.insert(entry(subscriber, 2), &hashing));
             assert_eq!(subscribers.as_slice().len(), subscriber as usize + 1);
         }
-        assert!(
-            subscribers
-                .as_slice()
-                .iter()
-                .all(|entry| entry.subscription.identifier == NonZeroU32::new(2))
-        );
+        assert!(subscribers.as_slice().iter().all(|entry| entry.subscription.identifier == NonZeroU32::new(2)));
     }
 
     #[test]
@@ -263,12 +250,6 @@ mod tests {
         assert!(many.index.is_none());
         assert!(many.list.capacity() <= 16);
         subscribers.remove(9_998, &hashing);
-        assert!(matches!(
-            subscribers,
-            Subscribers::One(Subscriber {
-                subscriber: 9_999,
-                ..
-            })
-        ));
+        assert!(matches!(subscribers, Subscribers::One(Subscriber { subscriber: 9_999, .. })));
     }
 }

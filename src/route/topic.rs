@@ -69,12 +69,8 @@ pub struct TopicName<'a>(&'a str);
 impl<'a> TopicName<'a> {
     /// Checks the text of a PUBLISH or of a will.
     pub fn parse(text: &'a str) -> Result<Self, TopicError> {
-        check_characters(text)?;
-        let wildcard = text
-            .bytes()
-            .fold(false, |found, byte| found | matches!(byte, b'+' | b'#'));
         // [MQTT-4.7.0-1]
-        if wildcard {
+        if check_characters(text)?.has_wildcard {
             return Err(TopicError::WildcardInName);
         }
         Ok(Self(text))
@@ -111,9 +107,11 @@ pub struct TopicFilter<'a> {
 impl<'a> TopicFilter<'a> {
     /// Checks a filter of a SUBSCRIBE or UNSUBSCRIBE.
     pub fn parse(text: &'a str) -> Result<Self, TopicError> {
-        check_characters(text)?;
+        let characters = check_characters(text)?;
         let (share, filter) = split_share(text)?;
-        check_wildcards(filter)?;
+        if characters.has_wildcard {
+            check_wildcards(filter)?;
+        }
         Ok(Self { share, filter })
     }
 
@@ -161,9 +159,13 @@ impl<'a> TopicFilter<'a> {
     }
 }
 
-/// What names and filters have in common. The folds have no early exit, so that they compile to
-/// vector code.
-fn check_characters(text: &str) -> Result<(), TopicError> {
+/// What [`check_characters`] leaves for names and filters to judge.
+struct Characters {
+    has_wildcard: bool,
+}
+
+/// The rules that names and filters have in common, in one pass: every PUBLISH goes through here.
+fn check_characters(text: &str) -> Result<Characters, TopicError> {
     // [MQTT-4.7.3-1]
     if text.is_empty() {
         return Err(TopicError::Empty);
@@ -172,17 +174,25 @@ fn check_characters(text: &str) -> Result<(), TopicError> {
     if text.len() > MAX_TOPIC_BYTES {
         return Err(TopicError::TooLong);
     }
-    let (null, separators) = text.bytes().fold((false, 0), |(null, separators), byte| {
-        (null | (byte == 0), separators + usize::from(byte == b'/'))
-    });
-    // [MQTT-4.7.3-2]
-    if null {
-        return Err(TopicError::NullCharacter);
+    let mut has_wildcard = false;
+    let mut levels = 1;
+    for byte in text.bytes() {
+        // All that matters sorts up to the separator, and hardly any other character does.
+        if byte > b'/' {
+            continue;
+        }
+        match byte {
+            b'/' => levels += 1,
+            b'+' | b'#' => has_wildcard = true,
+            // [MQTT-4.7.3-2]
+            0 => return Err(TopicError::NullCharacter),
+            _other => {}
+        }
     }
-    if separators >= MAX_TOPIC_LEVELS {
+    if levels > MAX_TOPIC_LEVELS {
         return Err(TopicError::TooManyLevels);
     }
-    Ok(())
+    Ok(Characters { has_wildcard })
 }
 
 /// Takes `$share/{name}/` off a filter. `$share` alone is an incomplete shared filter; `$shared` is
@@ -261,18 +271,7 @@ mod tests {
 
     #[test]
     fn topic_names_are_any_text_without_wildcards() {
-        for text in [
-            "a",
-            "/",
-            "//",
-            " ",
-            "a/b",
-            "/a",
-            "a/",
-            "$SYS/x",
-            "\u{feff}",
-            "Größe/ü",
-        ] {
+        for text in ["a", "/", "//", " ", "a/b", "/a", "a/", "$SYS/x", "\u{feff}", "Größe/ü"] {
             assert_eq!(name(text).as_str(), text);
         }
         assert_eq!(name("/a//").levels().collect::<Vec<_>>(), ["", "a", "", ""]);
@@ -317,9 +316,7 @@ mod tests {
 
     #[test]
     fn wildcards_fill_their_level() {
-        for text in [
-            "#", "+", "/#", "+/+", "/+", "+/", "a/+/b", "a/#", "+/#", "a//#", "$SYS/#",
-        ] {
+        for text in ["#", "+", "/#", "+/+", "/+", "+/", "a/+/b", "a/#", "+/#", "a//#", "$SYS/#"] {
             assert_eq!(filter(text).as_str(), text);
             assert!(!filter(text).is_exact(), "{text}");
         }
@@ -360,11 +357,7 @@ mod tests {
             ("/$share/g/f", None, "/$share/g/f"),
             ("$SHARE/g/f", None, "$SHARE/g/f"),
         ] {
-            assert_eq!(
-                (filter(text).share(), filter(text).as_str()),
-                (share, rest),
-                "{text}"
-            );
+            assert_eq!((filter(text).share(), filter(text).as_str()), (share, rest), "{text}");
         }
     }
 
@@ -393,11 +386,7 @@ mod tests {
     fn filters_match_as_the_standard_says() {
         for (text, topic, expected) in [
             ("sport/tennis/player1/#", "sport/tennis/player1", true),
-            (
-                "sport/tennis/player1/#",
-                "sport/tennis/player1/score/wimbledon",
-                true,
-            ),
+            ("sport/tennis/player1/#", "sport/tennis/player1/score/wimbledon", true),
             ("sport/#", "sport", true),
             ("sport/#", "sports", false),
             ("sport/+/#", "sport", false),
@@ -422,31 +411,32 @@ mod tests {
             ("a/+", "a/$SYS", true),
             ("a/#", "a/$SYS", true),
         ] {
-            assert_eq!(
-                filter(text).matches(name(topic)),
-                expected,
-                "{text} {topic}"
-            );
+            assert_eq!(filter(text).matches(name(topic)), expected, "{text} {topic}");
         }
     }
 
     proptest! {
         /// Whatever is accepted has the shape that its type promises.
         #[test]
-        fn parsing_accepts_only_what_the_types_promise(text in "[ab+#$/\0]{0,8}|[$]share[/a+#]{0,6}") {
+        fn parsing_accepts_only_what_the_types_promise(
+            text in "[ab+#$/\0]{0,8}|[$]share[/a+#]{0,6}",
+        ) {
             if let Ok(name) = TopicName::parse(&text) {
                 prop_assert!(!text.is_empty() && !text.contains(['+', '#', '\0']));
                 prop_assert_eq!(name.levels().collect::<Vec<_>>().join("/"), text.as_str());
             }
             if let Ok(filter) = TopicFilter::parse(&text) {
-                let whole = filter.share().map_or(String::new(), |share| format!("$share/{share}/"));
-                prop_assert_eq!(whole + filter.as_str(), text.as_str());
-                prop_assert!(filter.share().is_none_or(|share| !share.is_empty() && !share.contains(['+', '#', '/'])));
-                let levels: Vec<_> = filter.levels().collect();
-                for (position, level) in levels.iter().enumerate() {
-                    prop_assert!(!level.contains('+') || *level == "+");
-                    prop_assert!(!level.contains('#') || (*level == "#" && position == levels.len() - 1));
+                let mut whole = String::new();
+                if let Some(share) = filter.share() {
+                    prop_assert!(!share.is_empty() && !share.contains(['+', '#', '/']));
+                    whole = format!("$share/{share}/");
                 }
+                prop_assert_eq!(whole + filter.as_str(), text.as_str());
+                let levels: Vec<_> = filter.levels().collect();
+                let (last, others) = levels.split_last().expect("at least one level");
+                prop_assert!(!last.contains('#') || *last == "#");
+                prop_assert!(others.iter().all(|level| !level.contains('#')));
+                prop_assert!(levels.iter().all(|level| !level.contains('+') || *level == "+"));
             }
         }
     }

@@ -94,41 +94,21 @@ struct Interest<S> {
 impl<S: Copy + Eq + Hash> SubscriptionTrie<S> {
     /// An empty trie. The seed should be secret, for clients choose the text that is hashed.
     pub fn new(seed: u64) -> Self {
-        Self {
-            tree: LevelTree::new(seed),
-            hashing: Hashing::new(seed),
-            local_filters: 0,
-            subscriptions: 0,
-        }
+        Self { tree: LevelTree::new(seed), hashing: Hashing::new(seed), local_filters: 0, subscriptions: 0 }
     }
 
     /// Adds a local subscriber of a filter, or replaces what it asked for before [MQTT-3.8.4-3].
     ///
     /// # Panics
     /// If the filter is shared.
-    pub fn subscribe(
-        &mut self,
-        filter: &TopicFilter<'_>,
-        subscriber: S,
-        subscription: Subscription,
-    ) -> Subscribed {
+    pub fn subscribe(&mut self, filter: &TopicFilter<'_>, subscriber: S, subscription: Subscription) -> Subscribed {
         let key = self.node_or_insert(filter);
         let local = &mut self.tree.value_mut(key).local;
         let first_local = local.is_empty();
-        let replaced = local.insert(
-            Subscriber {
-                subscriber,
-                subscription,
-            },
-            &self.hashing,
-        );
+        let replaced = local.insert(Subscriber { subscriber, subscription }, &self.hashing);
         self.local_filters += usize::from(first_local);
         self.subscriptions += usize::from(!replaced);
-        Subscribed {
-            key: FilterKey(key),
-            replaced,
-            first_local,
-        }
+        Subscribed { key: FilterKey(key), replaced, first_local }
     }
 
     /// Takes back a local subscription by its filter; `None` if there is none. Only a filter that
@@ -143,10 +123,7 @@ impl<S: Copy + Eq + Hash> SubscriptionTrie<S> {
         }
         let last_local = self.tree.value(key).local.is_empty();
         self.prune(key);
-        Some(Unsubscribed {
-            key: FilterKey(key),
-            last_local,
-        })
+        Some(Unsubscribed { key: FilterKey(key), last_local })
     }
 
     /// Takes back a local subscription by its key, when the subscriber's session ends.
@@ -155,10 +132,7 @@ impl<S: Copy + Eq + Hash> SubscriptionTrie<S> {
     /// If the subscriber has no subscription of that key.
     pub fn remove(&mut self, key: FilterKey, subscriber: S) -> Removed {
         let FilterKey(key) = key;
-        assert!(
-            self.remove_local(key, subscriber),
-            "a subscriber keeps only keys of its own subscriptions"
-        );
+        assert!(self.remove_local(key, subscriber), "a subscriber keeps only keys of its own subscriptions");
         if !self.tree.value(key).local.is_empty() {
             return Removed::OthersRemain;
         }
@@ -198,12 +172,7 @@ impl<S: Copy + Eq + Hash> SubscriptionTrie<S> {
             }
             wildcards_match = true;
         }
-        let Matches {
-            filters,
-            remote,
-            reached,
-            reached_next: _,
-        } = found;
+        let Matches { filters, remote, reached, reached_next: _ } = found;
         for &key in reached.iter() {
             self.collect(key, filters, remote);
             // `a/#` matches the parent level `a` too.
@@ -241,12 +210,7 @@ impl<S: Copy + Eq + Hash> SubscriptionTrie<S> {
     /// Replaces the reached nodes by those one level further down, and collects the filters that
     /// end with `#` here.
     fn step(&self, level: &str, wildcards_match: bool, found: &mut Matches) {
-        let Matches {
-            filters,
-            remote,
-            reached,
-            reached_next,
-        } = found;
+        let Matches { filters, remote, reached, reached_next } = found;
         reached_next.clear();
         for &key in reached.iter() {
             if wildcards_match {
@@ -270,22 +234,12 @@ impl<S: Copy + Eq + Hash> SubscriptionTrie<S> {
     }
 
     fn node(&self, filter: &TopicFilter<'_>) -> Option<NodeKey> {
-        assert_eq!(
-            filter.share(),
-            None,
-            "shared subscriptions are kept elsewhere"
-        );
-        filter
-            .levels()
-            .try_fold(NodeKey::ROOT, |key, level| self.tree.child(key, level))
+        assert_eq!(filter.share(), None, "shared subscriptions are kept elsewhere");
+        filter.levels().try_fold(NodeKey::ROOT, |key, level| self.tree.child(key, level))
     }
 
     fn node_or_insert(&mut self, filter: &TopicFilter<'_>) -> NodeKey {
-        assert_eq!(
-            filter.share(),
-            None,
-            "shared subscriptions are kept elsewhere"
-        );
+        assert_eq!(filter.share(), None, "shared subscriptions are kept elsewhere");
         let mut key = NodeKey::ROOT;
         for level in filter.levels() {
             let (child, created) = self.tree.child_or_insert(key, level);
@@ -354,12 +308,7 @@ impl<S> Interest<S> {
 
 impl<S> Default for Interest<S> {
     fn default() -> Self {
-        Self {
-            local: Subscribers::None,
-            remote: ShardSet::EMPTY,
-            single_level: None,
-            multi_level: None,
-        }
+        Self { local: Subscribers::None, remote: ShardSet::EMPTY, single_level: None, multi_level: None }
     }
 }
 
@@ -396,11 +345,7 @@ mod tests {
     fn matching(trie: &SubscriptionTrie<u32>, topic: &str) -> Vec<String> {
         let mut found = Matches::new();
         trie.matches(name(topic), &mut found);
-        let mut texts: Vec<_> = found
-            .filters
-            .iter()
-            .map(|&key| trie.filter_of(key))
-            .collect();
+        let mut texts: Vec<_> = found.filters.iter().map(|&key| trie.filter_of(key)).collect();
         texts.sort();
         texts
     }
@@ -416,8 +361,8 @@ mod tests {
     fn matches_follow_the_wildcard_rules() {
         let mut trie = SubscriptionTrie::new(1);
         for text in [
-            "#", "+", "+/+", "/+", "/#", "/", "a", "a/#", "a/+", "a/+/#", "a//b", "+/b", "a/b",
-            "$SYS/#", "$SYS/+", "$SYS", "a/b/c",
+            "#", "+", "+/+", "/+", "/#", "/", "a", "a/#", "a/+", "a/+/#", "a//b", "+/b", "a/b", "$SYS/#", "$SYS/+",
+            "$SYS", "a/b/c",
         ] {
             trie.subscribe(&filter(text), 1, subscription(0));
         }
@@ -446,34 +391,14 @@ mod tests {
         let first = trie.subscribe(&filter("a/+"), 1, subscription(0));
         assert_eq!((first.replaced, first.first_local), (false, true));
         let again = trie.subscribe(&filter("a/+"), 1, subscription(9));
-        assert_eq!(
-            again,
-            Subscribed {
-                key: first.key,
-                replaced: true,
-                first_local: false
-            }
-        );
+        assert_eq!(again, Subscribed { key: first.key, replaced: true, first_local: false });
         let second = trie.subscribe(&filter("a/+"), 2, subscription(0));
-        assert_eq!(
-            second,
-            Subscribed {
-                key: first.key,
-                replaced: false,
-                first_local: false
-            }
-        );
+        assert_eq!(second, Subscribed { key: first.key, replaced: false, first_local: false });
         assert_eq!(
             trie.subscribers(first.key),
             [
-                Subscriber {
-                    subscriber: 1,
-                    subscription: subscription(9)
-                },
-                Subscriber {
-                    subscriber: 2,
-                    subscription: subscription(0)
-                },
+                Subscriber { subscriber: 1, subscription: subscription(9) },
+                Subscriber { subscriber: 2, subscription: subscription(0) },
             ]
         );
         assert_eq!((trie.local_filters(), trie.subscriptions()), (1, 2));
@@ -489,21 +414,9 @@ mod tests {
             assert_eq!(trie.unsubscribe(&filter(text), 1), None, "{text}");
         }
         assert_eq!(trie.unsubscribe(&filter("a/+/c"), 3), None);
-        assert_eq!(
-            trie.unsubscribe(&filter("a/+/c"), 1),
-            Some(Unsubscribed {
-                key,
-                last_local: false
-            })
-        );
+        assert_eq!(trie.unsubscribe(&filter("a/+/c"), 1), Some(Unsubscribed { key, last_local: false }));
         assert_eq!(trie.unsubscribe(&filter("a/+/c"), 1), None);
-        assert_eq!(
-            trie.unsubscribe(&filter("a/+/c"), 2),
-            Some(Unsubscribed {
-                key,
-                last_local: true
-            })
-        );
+        assert_eq!(trie.unsubscribe(&filter("a/+/c"), 2), Some(Unsubscribed { key, last_local: true }));
         assert!(trie.is_empty());
     }
 
@@ -513,12 +426,7 @@ mod tests {
         let key = trie.subscribe(&filter("/a//#"), 1, subscription(0)).key;
         trie.subscribe(&filter("/a//#"), 2, subscription(0));
         assert_eq!(trie.remove(key, 1), Removed::OthersRemain);
-        assert_eq!(
-            trie.remove(key, 2),
-            Removed::LastLocal {
-                filter: "/a//#".to_owned()
-            }
-        );
+        assert_eq!(trie.remove(key, 2), Removed::LastLocal { filter: "/a//#".to_owned() });
         assert!(trie.is_empty());
     }
 
@@ -538,12 +446,7 @@ mod tests {
 
         // The key outlives the last local subscriber only because of the remote shard.
         let key = trie.subscribe(&filter("a/#"), 1, subscription(0)).key;
-        assert_eq!(
-            trie.remove(key, 1),
-            Removed::LastLocal {
-                filter: "a/#".to_owned()
-            }
-        );
+        assert_eq!(trie.remove(key, 1), Removed::LastLocal { filter: "a/#".to_owned() });
         assert!(trie.subscribers(key).is_empty());
         trie.set_remote(&filter("a/#"), shard(4), false);
         trie.set_remote(&filter("never/seen"), shard(4), false);

@@ -152,7 +152,11 @@ mod tests {
         assert_eq!(free().handle_publish(id(7), 1), Reception::New);
         assert_eq!(free().handle_publish(id(7), 0), Reception::QuotaExceeded);
         assert_eq!(free().handle_pubrel(id(7)), Release::Unknown);
-        assert_eq!(awaiting().handle_publish(id(7), 1), Reception::Duplicate, "the quota is no reason to refuse a repeat");
+        assert_eq!(
+            awaiting().handle_publish(id(7), 1),
+            Reception::Duplicate,
+            "the quota is no reason to refuse a repeat"
+        );
         assert_eq!(awaiting().handle_publish(id(8), 1), Reception::QuotaExceeded);
         assert_eq!(awaiting().handle_pubrel(id(7)), Release::Completed);
         assert_eq!(awaiting().handle_pubrel(id(8)), Release::Unknown);

@@ -153,10 +153,27 @@ impl<M: Deliverable> Outbound<M> {
                 return Some((id, true, message));
             }
         }
-        let message = self.queue.pop_front()?;
-        self.queued_bytes -= message.bytes();
+        let message = self.discard_queued()?;
         let (id, message) = self.start(message);
         Some((id, false, message))
+    }
+
+    /// The message at the head of the queue.
+    pub fn next_queued(&self) -> Option<&M> {
+        self.queue.front()
+    }
+
+    /// Takes the message at the head of the queue out, not to be sent.
+    pub fn discard_queued(&mut self) -> Option<M> {
+        let message = self.queue.pop_front()?;
+        self.queued_bytes -= message.bytes();
+        Some(message)
+    }
+
+    /// Ends an exchange that the client was not told of, as if it were complete; hands its message back.
+    pub fn abandon(&mut self, id: PacketId) -> Option<M> {
+        let index = self.index_of(id)?;
+        self.complete(index)
     }
 
     /// A new connection with `window` slots took the session over: calls `resend` for all that must and may be sent
@@ -172,14 +189,12 @@ impl<M: Deliverable> Outbound<M> {
             match entry {
                 Entry::Done => {}
                 Entry::AwaitingPubcomp => resend(Resend::Pubrel(id)),
+                // Behind the first that has to wait, all PUBLISHes wait.
+                Entry::AwaitingPuback(_) | Entry::AwaitingPubrec(_) if self.resent < index => {}
+                Entry::AwaitingPuback(_) | Entry::AwaitingPubrec(_) if self.used >= self.window => self.resent = index,
                 Entry::AwaitingPuback(message) | Entry::AwaitingPubrec(message) => {
-                    if self.resent < index {
-                    } else if self.used < self.window {
-                        self.used += 1;
-                        resend(Resend::Publish(id, message));
-                    } else {
-                        self.resent = index;
-                    }
+                    self.used += 1;
+                    resend(Resend::Publish(id, message));
                 }
             }
         }

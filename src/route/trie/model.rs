@@ -25,10 +25,7 @@ fn shard(number: u16) -> ShardId {
 }
 
 fn subscription(identifier: u32) -> Subscription {
-    Subscription {
-        options: SubscriptionOptions::from_qos(QoS::ExactlyOnce),
-        identifier: NonZeroU32::new(identifier),
-    }
+    Subscription { options: SubscriptionOptions::from_qos(QoS::ExactlyOnce), identifier: NonZeroU32::new(identifier) }
 }
 
 /// What a trie must know, as a list.
@@ -40,35 +37,26 @@ struct Model {
 
 #[derive(Clone, Debug)]
 enum Operation {
-    Subscribe {
-        filter: String,
-        subscriber: u32,
-        identifier: u32,
-    },
-    Unsubscribe {
-        filter: String,
-        subscriber: u32,
-    },
-    EndSession {
-        subscriber: u32,
-    },
-    SetRemote {
-        filter: String,
-        shard: u16,
-        interested: bool,
-    },
+    Subscribe { filter: String, subscriber: u32, identifier: u32 },
+    Unsubscribe { filter: String, subscriber: u32 },
+    EndSession { subscriber: u32 },
+    SetRemote { filter: String, shard: u16, interested: bool },
 }
 
 fn operations() -> impl Strategy<Value = Operation> {
     let subscriber = || 0..4_u32;
     prop_oneof![
         4 => (strategies::filter(), subscriber(), 0..3_u32)
-            .prop_map(|(filter, subscriber, identifier)| Operation::Subscribe { filter, subscriber, identifier }),
+            .prop_map(|(filter, subscriber, identifier)| {
+                Operation::Subscribe { filter, subscriber, identifier }
+            }),
         2 => (strategies::filter(), subscriber())
             .prop_map(|(filter, subscriber)| Operation::Unsubscribe { filter, subscriber }),
         1 => subscriber().prop_map(|subscriber| Operation::EndSession { subscriber }),
         2 => (strategies::filter(), select(vec![0_u16, 1, 63]), any::<bool>())
-            .prop_map(|(filter, shard, interested)| Operation::SetRemote { filter, shard, interested }),
+            .prop_map(|(filter, shard, interested)| {
+                Operation::SetRemote { filter, shard, interested }
+            }),
     ]
 }
 
@@ -78,19 +66,13 @@ impl Model {
     }
 
     fn position(&self, text: &str, who: u32) -> Option<usize> {
-        self.local
-            .iter()
-            .position(|(filter, subscriber, _)| filter == text && *subscriber == who)
+        self.local.iter().position(|(filter, subscriber, _)| filter == text && *subscriber == who)
     }
 
     /// Does the same to the model and to the trie, and compares what the trie says about it.
     fn apply(&mut self, trie: &mut SubscriptionTrie<u32>, operation: &Operation) {
         match operation {
-            Operation::Subscribe {
-                filter: text,
-                subscriber,
-                identifier,
-            } => {
+            Operation::Subscribe { filter: text, subscriber, identifier } => {
                 let first_local = !self.has_local(text);
                 let position = self.position(text, *subscriber);
                 let new = (text.clone(), *subscriber, subscription(*identifier));
@@ -99,16 +81,10 @@ impl Model {
                     None => self.local.push(new),
                 }
                 let done = trie.subscribe(&filter(text), *subscriber, subscription(*identifier));
-                assert_eq!(
-                    (done.replaced, done.first_local),
-                    (position.is_some(), first_local)
-                );
+                assert_eq!((done.replaced, done.first_local), (position.is_some(), first_local));
                 assert_eq!(trie.filter_of(done.key), *text);
             }
-            Operation::Unsubscribe {
-                filter: text,
-                subscriber,
-            } => {
+            Operation::Unsubscribe { filter: text, subscriber } => {
                 let position = self.position(text, *subscriber);
                 position.map(|position| self.local.remove(position));
                 let last_local = position.map(|_| !self.has_local(text));
@@ -116,13 +92,8 @@ impl Model {
                 assert_eq!(done.map(|done| done.last_local), last_local);
             }
             Operation::EndSession { subscriber } => self.end_session(trie, *subscriber),
-            Operation::SetRemote {
-                filter: text,
-                shard: number,
-                interested,
-            } => {
-                self.remote
-                    .retain(|remote| *remote != (text.clone(), shard(*number)));
+            Operation::SetRemote { filter: text, shard: number, interested } => {
+                self.remote.retain(|remote| *remote != (text.clone(), shard(*number)));
                 if *interested {
                     self.remote.push((text.clone(), shard(*number)));
                 }
@@ -133,30 +104,19 @@ impl Model {
 
     /// A session knows its keys; here they are found again by subscribing once more.
     fn end_session(&mut self, trie: &mut SubscriptionTrie<u32>, who: u32) {
-        while let Some(position) = self
-            .local
-            .iter()
-            .position(|(_, subscriber, _)| *subscriber == who)
-        {
+        while let Some(position) = self.local.iter().position(|(_, subscriber, _)| *subscriber == who) {
             let (text, _, asked) = self.local.remove(position);
             let key = trie.subscribe(&filter(&text), who, asked).key;
-            let expected = if self.has_local(&text) {
-                Removed::OthersRemain
-            } else {
-                Removed::LastLocal { filter: text }
-            };
+            let expected =
+                if self.has_local(&text) { Removed::OthersRemain } else { Removed::LastLocal { filter: text } };
             assert_eq!(trie.remove(key, who), expected);
         }
     }
 
     fn check(&self, trie: &SubscriptionTrie<u32>, topic: &str, found: &mut Matches) {
         let topic = name(topic);
-        let mut expected: Vec<_> = self
-            .local
-            .iter()
-            .filter(|(text, ..)| filter(text).matches(topic))
-            .cloned()
-            .collect();
+        let mut expected: Vec<_> =
+            self.local.iter().filter(|(text, ..)| filter(text).matches(topic)).cloned().collect();
         trie.matches(topic, found);
         let mut actual: Vec<_> = found
             .filters
@@ -164,26 +124,16 @@ impl Model {
             .flat_map(|&key| {
                 let text = trie.filter_of(key);
                 assert!(!trie.subscribers(key).is_empty());
-                trie.subscribers(key)
-                    .iter()
-                    .map(move |entry| (text.clone(), entry.subscriber, entry.subscription))
+                trie.subscribers(key).iter().map(move |entry| (text.clone(), entry.subscriber, entry.subscription))
             })
             .collect();
-        let order =
-            |(text, subscriber, _): &(String, u32, Subscription)| (text.clone(), *subscriber);
+        let order = |(text, subscriber, _): &(String, u32, Subscription)| (text.clone(), *subscriber);
         expected.sort_by_key(order);
         actual.sort_by_key(order);
         assert_eq!(actual, expected, "{topic:?}");
 
-        let remote = self
-            .remote
-            .iter()
-            .filter(|(text, _)| filter(text).matches(topic));
-        assert_eq!(
-            found.remote,
-            remote.map(|(_, shard)| *shard).collect(),
-            "{topic:?}"
-        );
+        let remote = self.remote.iter().filter(|(text, _)| filter(text).matches(topic));
+        assert_eq!(found.remote, remote.map(|(_, shard)| *shard).collect(), "{topic:?}");
     }
 }
 
