@@ -105,6 +105,11 @@ struct ServeArguments {
           default_value_t = Bytes(config::MAX_OUTPUT_BYTES_DEFAULT), value_parser = bytes(config::MAX_OUTPUT_BYTES))]
     max_output_bytes: Bytes<u32>,
 
+    /// Retained messages that one shard keeps [0..=100000000].
+    #[arg(long, value_name = "MESSAGES", env = "ONCEMQ_MAX_RETAINED_MESSAGES",
+          default_value_t = config::MAX_RETAINED_MESSAGES_DEFAULT, value_parser = number(config::MAX_RETAINED_MESSAGES))]
+    max_retained_messages: u32,
+
     /// Clients connected at once [default: what the open-file limit leaves] [1..=4000000].
     #[arg(long, value_name = "CLIENTS", env = "ONCEMQ_MAX_CONNECTIONS", value_parser = number(config::MAX_CONNECTIONS))]
     max_connections: Option<u32>,
@@ -180,6 +185,7 @@ impl ServeArguments {
                 max_queued_bytes: self.max_queued_bytes.0,
                 max_output_bytes: self.max_output_bytes.0,
                 max_waiting_letters: self.max_waiting_letters,
+                max_retained_messages: self.max_retained_messages,
                 linger: self.linger.0,
             },
             gate: GateLimits {

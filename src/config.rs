@@ -100,6 +100,7 @@ impl Default for Limits {
             max_queued_bytes: MAX_QUEUED_BYTES_DEFAULT,
             max_output_bytes: MAX_OUTPUT_BYTES_DEFAULT,
             max_waiting_letters: MAX_WAITING_LETTERS_DEFAULT,
+            max_retained_messages: MAX_RETAINED_MESSAGES_DEFAULT,
             linger: LINGER_DEFAULT,
         }
     }
@@ -207,6 +208,11 @@ pub const MAX_OUTPUT_BYTES: RangeInclusive<u32> = 4096..=256 * 1024 * 1024;
 pub const MAX_WAITING_LETTERS_DEFAULT: u32 = 8192;
 /// Bounds of [`Limits::max_waiting_letters`].
 pub const MAX_WAITING_LETTERS: RangeInclusive<u32> = 128..=16 * 1024 * 1024;
+
+/// Retained messages of one shard when nothing is said.
+pub const MAX_RETAINED_MESSAGES_DEFAULT: u32 = 1_000_000;
+/// Bounds of [`Limits::max_retained_messages`].
+pub const MAX_RETAINED_MESSAGES: RangeInclusive<u32> = 0..=100_000_000;
 
 /// Linger of a connection that the broker ends, when nothing is said.
 pub const LINGER_DEFAULT: Duration = Duration::from_secs(5);

@@ -14,6 +14,7 @@ use tracing::{error, warn};
 
 use crate::config::{Durability, Limits, Pinning, RingSizes};
 use crate::error::StartError;
+use crate::fault::PlantedFault;
 use crate::route::ShardId;
 use crate::shard::{Shard, ShardConfig};
 
@@ -93,6 +94,7 @@ pub fn start(
             seed: getrandom::u64().map_err(|error| StartError::ring("drawing a seed", io::Error::other(error)))?,
             limits: limits.clone(),
             durability,
+            fault: PlantedFault::default(),
         };
         let (bells, report_drained) = (Arc::clone(&bells), report_drained.clone());
         let cpu = placement[index];
