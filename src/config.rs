@@ -215,7 +215,7 @@ pub const MAX_RETAINED_MESSAGES_DEFAULT: u32 = 1_000_000;
 pub const MAX_RETAINED_MESSAGES: RangeInclusive<u32> = 0..=100_000_000;
 
 /// Linger of a connection that the broker ends, when nothing is said.
-pub const LINGER_DEFAULT: Duration = Duration::from_secs(5);
+pub const LINGER_DEFAULT: Duration = Duration::from_secs(3);
 /// Bounds of [`Limits::linger`].
 pub const LINGER: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(300);
 
@@ -241,6 +241,8 @@ pub const SHUTDOWN_MAX: Duration = Duration::from_secs(5);
 const _: () = {
     assert!(RING_ENTRIES_DEFAULT.is_power_of_two() && RECV_BUFFERS_DEFAULT.is_power_of_two());
     assert!(MAX_CONNECT_BYTES <= MAX_PACKET_BYTES_DEFAULT);
+    // A shutdown waits for clients that do not read why.
+    assert!(LINGER_DEFAULT.as_millis() < SHUTDOWN_MAX.as_millis());
     assert!(*RECV_BUFFERS.end() as u32 <= *RING_ENTRIES.end());
     assert!(LETTERS_PER_BATCH_MAX <= *MAX_WAITING_LETTERS.start() as usize);
     // A connection index and a kind share the 64 bits that identify an operation, with room to spare.

@@ -103,6 +103,10 @@ pub enum StartError {
         source: io::Error,
     },
 
+    /// The kernel gave no random bytes to seed the hash tables with.
+    #[error("no random bytes for the hash tables' seeds: {0}; allow getrandom in the container's seccomp profile")]
+    Random(getrandom::Error),
+
     /// The signals that end the broker could not be caught.
     #[error("signals could not be caught: {source}")]
     Signals {

@@ -107,7 +107,7 @@ impl Driver {
             }
             self.drain_shard()?;
             self.finish_shutdown();
-            self.enter_kernel()?;
+            self.enter_kernel(now)?;
         }
     }
 
@@ -366,13 +366,13 @@ impl Driver {
 
     // --- Step 4, and what the steps share.
 
-    fn enter_kernel(&mut self) -> io::Result<()> {
+    fn enter_kernel(&mut self, now: Timestamp) -> io::Result<()> {
         self.own_bell().announce_sleep();
         if self.routes.have_work() || !self.requests.is_empty() {
             self.own_bell().announce_awake();
             return self.ring.submit();
         }
-        let timeout = self.shard.next_timeout().map(|due| due.since(self.clock.now()));
+        let timeout = self.shard.next_timeout().map(|due| due.since(now));
         let slept = self.ring.submit_and_sleep(timeout);
         self.own_bell().announce_awake();
         slept

@@ -91,7 +91,7 @@ pub fn start(
         let config = ShardConfig {
             id,
             shards: shards as u16,
-            seed: getrandom::u64().map_err(|error| StartError::ring("drawing a seed", io::Error::other(error)))?,
+            seed: getrandom::u64().map_err(StartError::Random)?,
             limits: limits.clone(),
             durability,
             fault: PlantedFault::default(),
