@@ -28,7 +28,7 @@ pub fn decode_connect(frame: &[u8]) -> Result<Connect<'_>, ConnectError> {
     connect(version, body).map_err(|error| ConnectError::answered(version, error))
 }
 
-/// Reads protocol name and level [MQTT-3.1.2-1] [MQTT-3.1.2-2].
+/// Reads protocol name and level [MQTT-3.1.2-1], [MQTT-3.1.2-2].
 fn protocol_version(body: &mut Reader<'_>) -> Result<Version, ConnectError> {
     let name = body.binary().map_err(ConnectError::silent)?;
     let level = body.byte().map_err(ConnectError::silent)?;

@@ -15,18 +15,19 @@ pub struct DecodeError {
 }
 
 impl DecodeError {
+    #[inline]
     pub(super) const fn new(reason: ReasonCode, text: &'static str) -> Self {
         Self { reason, text }
     }
 
     /// The bytes cannot be parsed by the standard (0x81).
-    #[cold]
+    #[inline]
     pub(super) const fn malformed(text: &'static str) -> Self {
         Self::new(ReasonCode::MalformedPacket, text)
     }
 
     /// The bytes can be parsed, but hold what the standard does not allow (0x82).
-    #[cold]
+    #[inline]
     pub(super) const fn protocol(text: &'static str) -> Self {
         Self::new(ReasonCode::ProtocolError, text)
     }

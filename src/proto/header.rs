@@ -102,7 +102,7 @@ const fn legal_flags() -> [u16; 16] {
 mod tests {
     use super::*;
 
-    /// [MQTT-2.1.3-1] [MQTT-3.3.1-2] [MQTT-3.3.1-4]: all 256 first bytes, against the standard's tables 2-1 and 2-2.
+    /// [MQTT-2.1.3-1], [MQTT-3.3.1-2], [MQTT-3.3.1-4]: all 256 first bytes, against the standard's tables 2-1 and 2-2.
     #[test]
     fn exactly_the_legal_first_bytes_pass() {
         let legal: Vec<u8> = [

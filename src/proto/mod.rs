@@ -5,9 +5,9 @@
 //!
 //! Invariants:
 //! - Bytes from the network never panic, and never cause an allocation: decoded packets borrow from the frame.
-//! - What [`decode`] returns is legal by itself: flags, lengths, UTF-8, packet identifiers, reason codes and properties
+//! - What [`decode`](fn@crate::proto::decode) returns is legal by itself: flags, lengths, UTF-8, packet identifiers, reason codes and properties
 //!   (known, allowed in that packet, not repeated, in range) have been checked.
-//! - What the encoders append is a packet that [`decode`] accepts, as long as their documented preconditions hold; those
+//! - What the encoders append is a packet that [`decode`](fn@crate::proto::decode) accepts, as long as their documented preconditions hold; those
 //!   concern only our own code and are asserted.
 //!
 //! What it does not do: it does not check topic name and filter syntax (`route`), what is legal only in one direction or

@@ -58,7 +58,7 @@ impl QoS {
     }
 }
 
-/// A packet identifier, which is never 0 [MQTT-2.2.1-3] [MQTT-2.2.1-4].
+/// A packet identifier, which is never 0 [MQTT-2.2.1-3], [MQTT-2.2.1-4].
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
 pub struct PacketId(NonZeroU16);
 

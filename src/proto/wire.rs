@@ -9,6 +9,10 @@ pub(super) const VARIABLE_BYTE_INTEGER_MAX: u32 = 268_435_455;
 const TRUNCATED: DecodeError =
     DecodeError::new(super::ReasonCode::MalformedPacket, "a field runs past the packet's end");
 
+/// The packet has bytes behind its last field.
+pub(super) const BYTES_BEHIND_END: DecodeError =
+    DecodeError::new(super::ReasonCode::MalformedPacket, "bytes behind the end of the packet");
+
 /// Takes fields off the front of a byte slice; every field borrows from it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Reader<'a> {
@@ -41,7 +45,7 @@ impl<'a> Reader<'a> {
     /// Refuses bytes behind the last field of a packet.
     #[inline]
     pub(super) fn finish(self) -> Result<(), DecodeError> {
-        if self.rest.is_empty() { Ok(()) } else { Err(DecodeError::malformed("bytes behind the end of the packet")) }
+        if self.rest.is_empty() { Ok(()) } else { Err(BYTES_BEHIND_END) }
     }
 
     #[inline]
@@ -135,8 +139,8 @@ fn long_variable_byte_integer(bytes: &[u8]) -> Result<Option<(u32, usize)>, Deco
 #[inline]
 fn string(bytes: &[u8]) -> Result<&str, DecodeError> {
     let text = core::str::from_utf8(bytes).map_err(|_| DecodeError::malformed("a string is not UTF-8"))?;
-    // Without an early exit, so that it compiles to vector instructions and no call.
-    if bytes.iter().fold(false, |found, byte| found | (*byte == 0)) {
+    // A minimum over all bytes compiles to vector instructions; a search with an early exit does not.
+    if bytes.iter().fold(u8::MAX, |least, byte| least.min(*byte)) == 0 {
         return Err(DecodeError::malformed("a string holds U+0000"));
     }
     Ok(text)
@@ -213,7 +217,7 @@ mod tests {
         }
     }
 
-    /// [MQTT-1.5.4-1] [MQTT-1.5.4-2]
+    /// [MQTT-1.5.4-1], [MQTT-1.5.4-2]
     #[test]
     fn ill_formed_strings_are_refused() {
         let refused: [&[u8]; 7] = [

@@ -146,10 +146,6 @@ impl Sessions {
         self.arena.get_mut(key.index())
     }
 
-    pub(super) fn keys(&self) -> impl Iterator<Item = SessionKey> {
-        self.arena.iter().map(|(index, _)| SessionKey(index as u32))
-    }
-
     /// The receiver of the session, made when first needed.
     #[inline]
     pub(super) fn inbound(&mut self, key: SessionKey) -> &mut Inbound {

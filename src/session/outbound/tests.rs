@@ -75,6 +75,7 @@ enum Outcome {
 #[test]
 fn every_state_and_event() {
     type Start = fn() -> Outbound<Message>;
+    type Row = (&'static str, Start, [(Event, Outcome); 5]);
     let awaiting_puback: Start = || {
         let mut outbound = attached(9);
         outbound.send_now(at_least_once(1));
@@ -91,7 +92,7 @@ fn every_state_and_event() {
         outbound.handle_pubrec(id(1), false);
         outbound
     };
-    // Id 1 is done but its place is kept: id 2 is still in flight behind a never finished id 0 — here the first entry.
+    // Id 1 is done, but its place is kept behind id 65,535, which came before it and is still in flight.
     let done: Start = || {
         let mut outbound = attached(9);
         outbound.first = id(65_535);
@@ -103,7 +104,7 @@ fn every_state_and_event() {
     let unknown: Start = || attached(9);
     use Event::*;
     use Outcome::*;
-    let table: [(&str, Start, [(Event, Outcome); 5]); 5] = [
+    let table: [Row; 5] = [
         (
             "awaiting PUBACK",
             awaiting_puback,
@@ -348,7 +349,8 @@ proptest! {
                 }
                 Step::Acknowledge(index, refused) => {
                     if open.is_empty() { continue }
-                    let (&number, (message, received)) = open.iter_mut().nth(index.index(open.len())).expect("in range");
+                    let index = index.index(open.len());
+                    let (&number, (message, received)) = open.iter_mut().nth(index).expect("in range");
                     let id = id(number);
                     let outcome = match (message.1, *received) {
                         (QoS::AtLeastOnce, _) => outbound.handle_puback(id),
