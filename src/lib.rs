@@ -46,8 +46,12 @@
 //! | `io`          | the io_uring loop that drives a shard; the only place with `unsafe`    |
 //! | `gate`        | what happens before a client is admitted                               |
 
+pub mod cli;
 pub mod config;
+pub mod error;
 pub mod fault;
+pub mod gate;
+pub mod io;
 pub mod proto;
 pub mod route;
 pub mod session;
