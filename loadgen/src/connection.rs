@@ -33,8 +33,8 @@ const READ_BUFFER_BYTES_MAX: usize = 1 << 16;
 /// While so much waits to be written, a client that is not bound by a window should produce no more.
 pub(crate) const UNSENT_BYTES_HIGH: usize = 1 << 16;
 
-/// How long nothing must arrive before a [`Flow::CloseAfterReading`] closes.
-const QUIET: Duration = Duration::from_millis(2);
+/// How long a [`Flow::CloseAfterReading`] reads.
+const LAST_READ: Duration = Duration::from_millis(2);
 
 /// How long connecting may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -204,6 +204,7 @@ async fn exchange<C: Client>(
 ) -> Result<Flow, Fault> {
     let mut out = Vec::new();
     let mut spare = Vec::new();
+    let mut unread = Vec::new();
     let mut flow = client.poll(clock.now_ns(), &mut out)?;
     let first = read_buffer(Vec::with_capacity(READ_BUFFER_BYTES_MIN), client);
     let mut reading = pin!(Some(stream.read(first)));
@@ -237,18 +238,19 @@ async fn exchange<C: Client>(
         let now_ns = clock.now_ns();
         if let Some((result, slice)) = was_read {
             reading.set(None);
-            let buffer = match read_result(result, slice) {
+            let mut buffer = match read_result(result, slice) {
                 Ok(buffer) => buffer,
                 // What was still to be written before closing no longer matters.
                 Err(_) if flow != Flow::Continue => break,
                 Err(fault) => return Err(fault),
             };
-            let mut buffer = buffer;
             if flow == Flow::Continue {
                 flow = handle_frames(client, &mut buffer, now_ns, &mut out)?;
             }
             if flow == Flow::Continue {
                 reading.set(Some(stream.read(read_buffer(buffer, client))));
+            } else {
+                unread = buffer;
             }
         }
         if flow == Flow::Continue {
@@ -256,34 +258,31 @@ async fn exchange<C: Client>(
         }
     }
     if flow == Flow::CloseAfterReading {
-        let pending = reading.as_mut().as_pin_mut();
-        read_until_quiet(stream, client, clock, pending).await;
+        let read = async {
+            if let Some(pending) = reading.as_mut().as_pin_mut() {
+                let (result, slice) = pending.await;
+                unread = read_result(result, slice)?;
+            }
+            read_until_closed(stream, client, clock, unread).await
+        };
+        let _ends_either_way = tokio::time::timeout(LAST_READ, read).await;
     }
     Ok(flow)
 }
 
-/// Takes what the broker has sent and still sends for a moment. Failures don't matter: the connection ends here.
-async fn read_until_quiet<C: Client>(
+/// Takes what the broker has sent and still sends, without an answer.
+async fn read_until_closed<C: Client>(
     stream: &TcpStream,
     client: &mut C,
     clock: Clock,
-    pending: Option<std::pin::Pin<&mut impl Future<Output = (io::Result<usize>, Slice<Vec<u8>>)>>>,
-) {
+    mut buffer: Vec<u8>,
+) -> Result<(), Fault> {
     let mut unsent = Vec::new();
-    let mut outcome = match pending {
-        Some(pending) => tokio::time::timeout(QUIET, pending).await,
-        None => Ok((Ok(0), Vec::with_capacity(READ_BUFFER_BYTES_MIN).slice(..))),
-    };
-    while let Ok((result, slice)) = outcome {
-        let Ok(mut buffer) = read_result(result, slice) else {
-            return;
-        };
-        if handle_frames(client, &mut buffer, clock.now_ns(), &mut unsent).is_err() {
-            return;
-        }
+    loop {
+        handle_frames(client, &mut buffer, clock.now_ns(), &mut unsent)?;
         unsent.clear();
-        let next = stream.read(read_buffer(buffer, client));
-        outcome = tokio::time::timeout(QUIET, next).await;
+        let (result, slice) = stream.read(read_buffer(buffer, client)).await;
+        buffer = read_result(result, slice)?;
     }
 }
 

@@ -137,7 +137,7 @@ impl Sender {
         packet_id: PacketId,
         refused: bool,
     ) -> Result<Ended, Violation> {
-        let inflight = *self.expect("PUBACK", packet_id, Stage::Puback)?;
+        let inflight = self.expect("PUBACK", packet_id, Stage::Puback)?;
         Ok(self.end(packet_id, inflight, refused))
     }
 
@@ -148,15 +148,17 @@ impl Sender {
     ) -> Result<AfterPubrec, Violation> {
         let inflight = self.expect("PUBREC", packet_id, Stage::Pubrec)?;
         if refused {
-            let inflight = *inflight;
             return Ok(AfterPubrec::Refused(self.end(packet_id, inflight, true)));
         }
-        inflight.stage = Stage::Pubcomp;
+        self.slots[index(packet_id)] = Some(Inflight {
+            stage: Stage::Pubcomp,
+            ..inflight
+        });
         Ok(AfterPubrec::Release)
     }
 
     pub(crate) fn handle_pubcomp(&mut self, packet_id: PacketId) -> Result<Ended, Violation> {
-        let inflight = *self.expect("PUBCOMP", packet_id, Stage::Pubcomp)?;
+        let inflight = self.expect("PUBCOMP", packet_id, Stage::Pubcomp)?;
         Ok(self.end(packet_id, inflight, false))
     }
 
@@ -171,15 +173,16 @@ impl Sender {
         unfinished
     }
 
+    /// The message with this id, if it waits for this packet.
     fn expect(
-        &mut self,
+        &self,
         packet: &'static str,
         packet_id: PacketId,
         stage: Stage,
-    ) -> Result<&mut Inflight, Violation> {
-        match self.slots.get_mut(index(packet_id)) {
-            Some(Some(inflight)) if inflight.stage == stage => Ok(inflight),
-            Some(Some(inflight)) => Err(Violation::WrongStage {
+    ) -> Result<Inflight, Violation> {
+        match self.slots.get(index(packet_id)).copied().flatten() {
+            Some(inflight) if inflight.stage == stage => Ok(inflight),
+            Some(inflight) => Err(Violation::WrongStage {
                 packet,
                 packet_id: packet_id.get(),
                 awaited: match inflight.stage {
@@ -188,7 +191,7 @@ impl Sender {
                     Stage::Pubcomp => "PUBCOMP",
                 },
             }),
-            Some(None) | None => Err(Violation::UnknownId {
+            None => Err(Violation::UnknownId {
                 packet,
                 packet_id: packet_id.get(),
             }),
