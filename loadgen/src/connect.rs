@@ -7,7 +7,6 @@
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use oncemq::proto::{Packet, QoS, Version};
@@ -21,7 +20,6 @@ use crate::coordinator::{Coordinator, FleetError};
 use crate::fleet::{self, Pace, Phase, Seat};
 use crate::opening::{Login, Opening, Session};
 use crate::participant::{Participant, attend, joined};
-use crate::process::Process;
 use crate::report::{print_json, version_name};
 use crate::setup::Setup;
 
@@ -75,7 +73,7 @@ pub(crate) fn run(arguments: &ConnectArguments) -> Result<bool, CommandError> {
         let ready = coordinator.wait_until_ready(u64::from(count))?;
         opening += ready.at - start;
         if let (true, Some(broker)) = (measures, &setup.broker) {
-            thread::sleep(arguments.settle);
+            coordinator.wait_for("settling", arguments.settle);
             let resident_bytes = broker.resident_bytes()?;
             report.memory.push(MemoryAt {
                 clients: count,
@@ -85,8 +83,7 @@ pub(crate) fn run(arguments: &ConnectArguments) -> Result<bool, CommandError> {
     }
     report.connects_per_second = f64::from(arguments.clients) / opening.as_secs_f64();
     report.bytes_per_client = slope(&report.memory);
-    let hold_end_ns = coordinator.clock.now_ns() + crate::clock::nanoseconds(arguments.hold);
-    coordinator.wait_until("holding", hold_end_ns);
+    coordinator.wait_for("holding", arguments.hold);
     let dropped = coordinator.control.fault_count();
     coordinator.close(workers)?;
     report.errors = dropped;

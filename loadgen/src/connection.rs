@@ -265,7 +265,11 @@ async fn exchange<C: Client>(
             }
             read_until_closed(stream, client, clock, unread).await
         };
-        let _ends_either_way = tokio::time::timeout(LAST_READ, read).await;
+        match tokio::time::timeout(LAST_READ, read).await {
+            // The broker saw the end coming, or has nothing more to say.
+            Ok(Ok(()) | Err(Fault::Closed | Fault::Io(_))) | Err(_) => {}
+            Ok(Err(fault)) => return Err(fault),
+        }
     }
     Ok(flow)
 }

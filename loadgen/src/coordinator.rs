@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use thiserror::Error;
 
-use crate::clock::Clock;
+use crate::clock::{Clock, nanoseconds};
 use crate::fleet::{Control, Counters, Desk, Phase, Totals, all_have_seen};
 use crate::progress::Progress;
 use crate::setup::Setup;
@@ -107,6 +107,11 @@ impl Coordinator {
                 });
             }
         }
+    }
+
+    /// Watches for a while.
+    pub(crate) fn wait_for(&mut self, stage: &str, time: Duration) -> Look {
+        self.wait_until(stage, self.clock.now_ns() + nanoseconds(time))
     }
 
     /// Watches until the clock says `at_ns`.

@@ -97,10 +97,6 @@ impl Sender {
         self.window = self.window.min(receive_maximum);
     }
 
-    pub(crate) fn inflight(&self) -> usize {
-        self.inflight
-    }
-
     /// Whether `begin` would give an id.
     pub(crate) fn has_room(&self) -> bool {
         self.inflight < usize::from(self.window)
@@ -241,11 +237,6 @@ impl Receiver {
         }
         was_held
     }
-
-    /// Ids that await PUBREL.
-    pub(crate) fn held(&self) -> usize {
-        self.held
-    }
 }
 
 fn index(packet_id: PacketId) -> usize {
@@ -303,14 +294,14 @@ mod tests {
                 assert_eq!(pubrec.is_ok(), stage == Some(Stage::Pubrec));
                 if pubrec.is_ok() {
                     // [MQTT-4.3.3-4]: a refusal ends the exchange.
-                    assert_eq!(sender.inflight(), usize::from(!refused));
+                    assert_eq!(sender.inflight, usize::from(!refused));
                 }
             }
             let mut sender = sender_in(stage);
             let pubcomp = sender.handle_pubcomp(id(1));
             assert_eq!(pubcomp.is_ok(), stage == Some(Stage::Pubcomp));
             let expected = usize::from(stage.is_some() && pubcomp.is_err());
-            assert_eq!(sender.inflight(), expected);
+            assert_eq!(sender.inflight, expected);
         }
     }
 
@@ -333,7 +324,7 @@ mod tests {
             assert!(sender.begin(QoS::ExactlyOnce, sequence, 0).is_some());
         }
         assert_eq!(sender.begin(QoS::ExactlyOnce, 70_000, 0), None);
-        assert_eq!(sender.inflight(), usize::from(u16::MAX));
+        assert_eq!(sender.inflight, usize::from(u16::MAX));
     }
 
     // [MQTT-4.6.0-1]: resent in the order of the first sending, whatever ids they have.
@@ -370,7 +361,7 @@ mod tests {
             assert!(receiver.handle_publish(id(value)));
             assert!(!receiver.handle_publish(id(value)));
         }
-        assert_eq!(receiver.held(), 4);
+        assert_eq!(receiver.held, 4);
         for value in [1, 64, 65, u16::MAX] {
             assert!(receiver.handle_pubrel(id(value)));
             assert!(!receiver.handle_pubrel(id(value)));

@@ -176,6 +176,13 @@ impl Totals {
     }
 }
 
+impl Totals {
+    /// Exchanges that are open, at publishers and at subscribers.
+    pub(crate) fn unfinished(&self) -> u64 {
+        self.published.saturating_sub(self.completed) + self.held
+    }
+}
+
 /// Whether every worker has told its clients about `phase`.
 pub(crate) fn all_have_seen(phase: Phase, counters: &[Arc<Counters>]) -> bool {
     counters

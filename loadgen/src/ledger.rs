@@ -55,6 +55,20 @@ pub(crate) struct Published {
     pub(crate) undecided: Vec<u64>,
 }
 
+impl Published {
+    /// `total` messages, of which some were refused and the exchange of others did not complete.
+    pub(crate) fn new(
+        total: u64,
+        refused: Vec<u64>,
+        unfinished: impl Iterator<Item = u64>,
+    ) -> Self {
+        let mut undecided = refused;
+        undecided.extend(unfinished);
+        undecided.sort_unstable();
+        Self { total, undecided }
+    }
+}
+
 /// The sum of all ledgers.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub(crate) struct Balance {

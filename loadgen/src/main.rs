@@ -8,6 +8,7 @@
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+mod chaos;
 mod cli;
 mod clock;
 mod command;
@@ -25,6 +26,7 @@ mod participant;
 mod payload;
 mod process;
 mod progress;
+mod random;
 mod report;
 mod run;
 mod setup;
@@ -46,7 +48,7 @@ fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Run(arguments) => run::run(&arguments),
         Command::Connect(arguments) => connect::run(&arguments),
-        Command::Chaos(_) => Ok(true),
+        Command::Chaos(arguments) => chaos::run(&arguments),
     };
     match outcome {
         Ok(true) => ExitCode::SUCCESS,

@@ -305,7 +305,7 @@ fn measure(
         delivered,
         broker: after.broker_use(&before, delivered),
         own_cpu_seconds: (after.own_cpu - before.own_cpu).as_secs_f64(),
-        unfinished: drained.totals.published - drained.totals.completed + drained.totals.held,
+        unfinished: drained.totals.unfinished(),
     };
     Ok((measured, schedule))
 }

@@ -78,10 +78,6 @@ impl Shape {
         }
     }
 
-    pub(crate) fn kind(&self) -> ShapeKind {
-        self.kind
-    }
-
     pub(crate) fn publishers(&self) -> u32 {
         self.publishers
     }

@@ -67,16 +67,11 @@ impl Publisher {
 
     /// What it says about its messages in the end, and how many of them the broker refused.
     pub(super) fn into_published(self) -> (Published, u64) {
-        let refused = self.refused.len() as u64;
-        let mut undecided = self.refused;
+        let refused_count = self.refused.len() as u64;
         let unfinished = self.sender.unfinished();
-        undecided.extend(unfinished.iter().map(|(_, inflight)| inflight.sequence));
-        undecided.sort_unstable();
-        let published = Published {
-            total: self.next_sequence,
-            undecided,
-        };
-        (published, refused)
+        let unfinished = unfinished.iter().map(|(_, inflight)| inflight.sequence);
+        let published = Published::new(self.next_sequence, self.refused, unfinished);
+        (published, refused_count)
     }
 
     fn publish(&mut self, now_ns: u64, out: &mut Vec<u8>) {
