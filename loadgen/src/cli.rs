@@ -88,7 +88,7 @@ pub(crate) struct BrokerArguments {
     pub(crate) keep_alive: u16,
 
     /// Connections opened per second over all threads; also bounds how many wait for CONNACK at a time.
-    #[arg(long, value_name = "PER_SECOND", default_value = "2000", value_parser = rate)]
+    #[arg(long, value_name = "PER_SECOND", default_value = "2000", value_parser = rate, allow_negative_numbers = true)]
     pub(crate) connect_rate: f64,
 
     /// How long connecting and subscribing may make no progress before the command gives up.
@@ -161,7 +161,7 @@ pub(crate) struct RunArguments {
 
     /// Open loop: messages per second of all publishers together; latency counts from the time a message was due.
     /// Without it (closed loop) every publisher sends as fast as its window lets it.
-    #[arg(long, value_name = "PER_SECOND", value_parser = rate)]
+    #[arg(long, value_name = "PER_SECOND", value_parser = rate, allow_negative_numbers = true)]
     pub(crate) rate: Option<f64>,
 
     /// Publish for this long before measuring.
@@ -248,7 +248,7 @@ pub(crate) struct ChaosArguments {
     pub(crate) duration: Duration,
 
     /// Connections dropped or taken over per second, over all clients, as far as the broker keeps up.
-    #[arg(long, value_name = "PER_SECOND", default_value = "300", value_parser = rate)]
+    #[arg(long, value_name = "PER_SECOND", default_value = "300", value_parser = rate, allow_negative_numbers = true)]
     pub(crate) drop_rate: f64,
 
     /// Seed of the choice of drops; the timing stays the machine's [default: from the clock, and printed].
@@ -326,7 +326,10 @@ mod tests {
             let error = parse(line).expect_err(line);
             let text = error.to_string();
             assert_eq!(error.exit_code(), 2, "{line}");
-            assert!(text.contains(flag) && text.contains(given), "{line}: {text}");
+            assert!(
+                text.contains(flag) && text.contains(given),
+                "{line}: {text}"
+            );
         }
     }
 
@@ -340,7 +343,10 @@ mod tests {
             let kind = parse(line).map(|_| ()).expect_err(line).kind();
             assert_eq!(kind, ErrorKind::ArgumentConflict, "{line}");
         }
-        let kind = parse("loadgen connect --measure-at 10,20").map(|_| ()).expect_err("no pid").kind();
+        let kind = parse("loadgen connect --measure-at 10,20")
+            .map(|_| ())
+            .expect_err("no pid")
+            .kind();
         assert_eq!(kind, ErrorKind::MissingRequiredArgument);
     }
 }

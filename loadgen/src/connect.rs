@@ -135,7 +135,10 @@ async fn work(seat: Rc<Seat>, plan: Arc<Plan>, index: usize) {
     });
     let mut pace = Pace::new(broker.connect_rate / plan.threads as f64);
     let mut clients = Vec::new();
-    'opening: for number in (0..plan.arguments.clients).skip(index).step_by(plan.threads) {
+    'opening: for number in (0..plan.arguments.clients)
+        .skip(index)
+        .step_by(plan.threads)
+    {
         while number >= plan.admitted.load(Ordering::Acquire) {
             if seat.phase() == Phase::Close {
                 break 'opening;
@@ -292,7 +295,12 @@ mod tests {
 
     #[test]
     fn counts_must_ascend_within_the_clients() {
-        for (counts, fits) in [("5,10", true), ("10,5", false), ("5,5", false), ("5,11", false)] {
+        for (counts, fits) in [
+            ("5,10", true),
+            ("10,5", false),
+            ("5,5", false),
+            ("5,11", false),
+        ] {
             let line = format!("l connect --clients 10 --broker-pid 1 --measure-at {counts}");
             assert_eq!(check_counts(&arguments(&line)).is_ok(), fits, "{counts}");
         }

@@ -16,9 +16,7 @@ pub(crate) struct CpuSet(BTreeSet<usize>);
 /// A list of CPUs that can't be read, or that leaves none.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub(crate) enum CpuError {
-    #[error(
-        "{given:?} is not a list of CPUs such as 0,2-3 with numbers below {CPU_NUMBER_END}"
-    )]
+    #[error("{given:?} is not a list of CPUs such as 0,2-3 with numbers below {CPU_NUMBER_END}")]
     Malformed { given: String },
     #[error("--pin names CPUs {refused}, but this process may run on {allowed} only")]
     NotAllowed { refused: CpuSet, allowed: CpuSet },

@@ -61,7 +61,10 @@ pub(crate) enum AfterPubrec {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub(crate) enum Violation {
     #[error("the broker sent {packet} for packet id {packet_id}, which is not in use")]
-    UnknownId { packet: &'static str, packet_id: u16 },
+    UnknownId {
+        packet: &'static str,
+        packet_id: u16,
+    },
     #[error("the broker sent {packet} for packet id {packet_id}, which awaits {awaited}")]
     WrongStage {
         packet: &'static str,
@@ -266,10 +269,7 @@ mod tests {
         };
         assert_eq!(sender.begin(qos, 0, 5), Some(id(1)));
         if stage == Some(Stage::Pubcomp) {
-            assert_eq!(
-                sender.handle_pubrec(id(1), false),
-                Ok(AfterPubrec::Release)
-            );
+            assert_eq!(sender.handle_pubrec(id(1), false), Ok(AfterPubrec::Release));
         }
         sender
     }

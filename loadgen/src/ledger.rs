@@ -416,7 +416,10 @@ mod tests {
         }
         assert_eq!(ledger.missing_ranges, 0);
         let balance = close(&ledger, &completed(11));
-        assert_eq!((balance.lost, balance.delivered, balance.reordered), (0, 11, 10));
+        assert_eq!(
+            (balance.lost, balance.delivered, balance.reordered),
+            (0, 11, 10)
+        );
     }
 
     #[test]
@@ -437,7 +440,10 @@ mod tests {
     #[test]
     fn a_message_that_nobody_sent_voids_the_run() {
         let balance = balance_of(&[0, 1, 7], &completed(2));
-        assert_eq!((balance.foreign, balance.lost, balance.delivered), (1, 0, 2));
+        assert_eq!(
+            (balance.foreign, balance.lost, balance.delivered),
+            (1, 0, 2)
+        );
         assert_eq!(verdicts(&balance), [false, false, false]);
     }
 
@@ -463,7 +469,11 @@ mod tests {
         ledger.record(1, 1);
         let published = [completed(1), completed(2)];
         let mut balance = Balance::new();
-        ledger.close(&mut balance, |slot| &published[slot], |slot| slot.to_string());
+        ledger.close(
+            &mut balance,
+            |slot| &published[slot],
+            |slot| slot.to_string(),
+        );
         assert_eq!((balance.expected, balance.delivered), (3, 3));
         assert!(balance.holds(QoS::ExactlyOnce));
     }

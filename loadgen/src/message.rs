@@ -1,8 +1,6 @@
 //! The PUBLISH packets of one publisher, which differ in identity and age only.
 
-use oncemq::proto::{
-    PacketId, PublishHeader, QoS, Version, encode_publish_header, publish_size,
-};
+use oncemq::proto::{PacketId, PublishHeader, QoS, Version, encode_publish_header, publish_size};
 
 use crate::connection::Fault;
 use crate::opening::BrokerLimits;

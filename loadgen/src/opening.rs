@@ -117,9 +117,10 @@ impl Opening {
                 self.state = State::Open;
                 Ok(Some(limits))
             }
-            (State::Idle | State::AwaitingConnack | State::AwaitingSubacks { .. } | State::Open, packet) => {
-                Err(unexpected(packet))
-            }
+            (
+                State::Idle | State::AwaitingConnack | State::AwaitingSubacks { .. } | State::Open,
+                packet,
+            ) => Err(unexpected(packet)),
         }
     }
 

@@ -295,8 +295,7 @@ fn measure(
     };
     let after = Usage::now(broker)?;
     coordinator.enter_drain();
-    let drained =
-        coordinator.wait_for_messages("draining", listeners, 0, arguments.drain_timeout);
+    let drained = coordinator.wait_for_messages("draining", listeners, 0, arguments.drain_timeout);
     let delivered = last.totals.delivered - first.totals.delivered;
     let measured = Measured {
         seconds: (last.at - first.at).as_secs_f64(),

@@ -101,7 +101,9 @@ fn watch(pid: u32) -> Result<(Process, CpuSet), SetupError> {
 /// Threads take the CPUs in turn.
 fn thread_cpus(chosen: &CpuSet, threads: usize) -> Vec<usize> {
     let cpus: Vec<usize> = chosen.iter().collect();
-    (0..threads).map(|thread| cpus[thread % cpus.len()]).collect()
+    (0..threads)
+        .map(|thread| cpus[thread % cpus.len()])
+        .collect()
 }
 
 fn resolve(broker: &BrokerArguments) -> Result<SocketAddr, SetupError> {

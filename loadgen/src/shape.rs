@@ -203,7 +203,11 @@ mod tests {
                         None => *filter == topic,
                     });
                     let slot = shape.slot(subscriber, publisher);
-                    assert_eq!(matches, slot.is_some(), "{shape:?} {subscriber} {publisher}");
+                    assert_eq!(
+                        matches,
+                        slot.is_some(),
+                        "{shape:?} {subscriber} {publisher}"
+                    );
                     if let Some(slot) = slot {
                         assert_eq!(shape.source(subscriber, slot), publisher);
                         slots.push(slot);

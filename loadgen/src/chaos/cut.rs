@@ -117,7 +117,10 @@ impl fmt::Display for Point {
             true => "reads first",
             false => "closes unread",
         };
-        write!(formatter, "{role:<10} {verb:<8} {step:<7} {place:<6} {reading}")
+        write!(
+            formatter,
+            "{role:<10} {verb:<8} {step:<7} {place:<6} {reading}"
+        )
     }
 }
 
@@ -214,7 +217,12 @@ impl Cutter {
     }
 
     /// Sends a packet as far as the drop lets it.
-    pub(super) fn send(&mut self, step: Step, out: &mut Vec<u8>, encode: impl FnOnce(&mut Vec<u8>)) {
+    pub(super) fn send(
+        &mut self,
+        step: Step,
+        out: &mut Vec<u8>,
+        encode: impl FnOnce(&mut Vec<u8>),
+    ) {
         if self.has_struck() {
             return;
         }
@@ -313,6 +321,7 @@ mod tests {
     };
 
     const PACKET: &[u8] = &[0x62, 2, 0, 1];
+    const NOTHING: &[u8] = &[];
 
     fn send(cutter: &mut Cutter, step: Step) -> Vec<u8> {
         let mut out = vec![0xFF];
@@ -362,14 +371,22 @@ mod tests {
     fn a_sent_packet_is_cut_where_the_point_says() {
         let cut = |place| {
             let mut cutter = armed(Role::Publisher, Step::Pubrel, place, false);
-            assert_eq!(send(&mut cutter, Step::Publish), PACKET, "another packet passes");
+            assert_eq!(
+                send(&mut cutter, Step::Publish),
+                PACKET,
+                "another packet passes"
+            );
             let sent = send(&mut cutter, Step::Pubrel);
-            assert_eq!(send(&mut cutter, Step::Pubrel), [], "nothing follows the drop");
+            assert_eq!(
+                send(&mut cutter, Step::Pubrel),
+                NOTHING,
+                "nothing follows the drop"
+            );
             assert_eq!(cutter.flow(), Flow::Close);
             assert_eq!(cutter.flow(), Flow::Continue);
             sent
         };
-        assert_eq!(cut(Place::Before), []);
+        assert_eq!(cut(Place::Before), NOTHING);
         assert_eq!(cut(Place::After), PACKET);
         let part = cut(Place::Middle);
         assert!(!part.is_empty() && part.len() < PACKET.len());
@@ -383,10 +400,14 @@ mod tests {
         let mut before = armed(Role::Publisher, Step::Pubrec, Place::Before, true);
         assert_eq!(before.receive(&packet), Arrival::Ignored);
         assert_eq!(before.flow(), Flow::CloseAfterReading);
-        assert_eq!(before.receive(&packet), Arrival::Ignored, "deaf from then on");
+        assert_eq!(
+            before.receive(&packet),
+            Arrival::Ignored,
+            "deaf from then on"
+        );
         let mut after = armed(Role::Publisher, Step::Pubrec, Place::After, true);
         assert_eq!(after.receive(&packet), Arrival::Taken);
-        assert_eq!(send(&mut after, Step::Pubrel), []);
+        assert_eq!(send(&mut after, Step::Pubrel), NOTHING);
         assert_eq!(after.receive(&packet), Arrival::Taken, "mute, not deaf");
     }
 

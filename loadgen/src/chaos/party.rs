@@ -97,7 +97,12 @@ impl Publisher {
     }
 
     fn release(&self, packet_id: PacketId, line: &mut Line<'_>) {
-        line.acknowledge(self.form.version, Step::Pubrel, packet_id, ReasonCode::Success);
+        line.acknowledge(
+            self.form.version,
+            Step::Pubrel,
+            packet_id,
+            ReasonCode::Success,
+        );
     }
 
     fn finish(&mut self, ended: Ended, line: &Line<'_>) {

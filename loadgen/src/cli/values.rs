@@ -156,10 +156,21 @@ mod tests {
     fn urls_name_a_host_and_maybe_a_port() {
         let url = |given: &str| given.parse::<BrokerUrl>().map(|url| (url.host, url.port));
         assert_eq!(url("mqtt://a.example"), Ok(("a.example".to_owned(), 1883)));
-        assert_eq!(url("mqtt://127.0.0.1:99/"), Ok(("127.0.0.1".to_owned(), 99)));
+        assert_eq!(
+            url("mqtt://127.0.0.1:99/"),
+            Ok(("127.0.0.1".to_owned(), 99))
+        );
         assert_eq!(url("mqtt://[::1]:99"), Ok(("::1".to_owned(), 99)));
         assert_eq!(url("mqtt://[::1]"), Ok(("::1".to_owned(), 1883)));
-        for wrong in ["a:1", "mqtts://a", "mqtt://", "mqtt://a:0", "mqtt://a:x", "mqtt://u@a", "mqtt://[::1"] {
+        for wrong in [
+            "a:1",
+            "mqtts://a",
+            "mqtt://",
+            "mqtt://a:0",
+            "mqtt://a:x",
+            "mqtt://u@a",
+            "mqtt://[::1",
+        ] {
             assert!(url(wrong).is_err(), "{wrong:?}");
         }
     }

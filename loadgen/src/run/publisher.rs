@@ -80,7 +80,9 @@ impl Publisher {
         };
         let first = self.next_sequence;
         while self.next_sequence < self.count_max {
-            let due_ns = self.timing.due_ns(schedule.publish_start_ns, self.next_sequence);
+            let due_ns = self
+                .timing
+                .due_ns(schedule.publish_start_ns, self.next_sequence);
             let intended_ns = match due_ns {
                 Some(due_ns) if due_ns > now_ns => break,
                 Some(due_ns) => due_ns,

@@ -27,12 +27,7 @@ pub(super) struct Subscriber {
 }
 
 impl Subscriber {
-    pub(super) fn new(
-        participant: Participant,
-        qos: QoS,
-        shape: Rc<Shape>,
-        index: u32,
-    ) -> Self {
+    pub(super) fn new(participant: Participant, qos: QoS, shape: Rc<Shape>, index: u32) -> Self {
         let ledger = Ledger::new(shape.sources(index) as usize);
         Self {
             participant,
@@ -63,11 +58,21 @@ impl Subscriber {
                 let is_new = self.receiver.handle_publish(packet_id);
                 self.participant.seat.counters.taken.add(u64::from(is_new));
                 // [MQTT-4.3.3-8], also for what was taken before [MQTT-4.3.3-10].
-                self.answer(AcknowledgementKind::Pubrec, packet_id, ReasonCode::Success, out);
+                self.answer(
+                    AcknowledgementKind::Pubrec,
+                    packet_id,
+                    ReasonCode::Success,
+                    out,
+                );
                 is_new
             }
             (QoS::AtLeastOnce, Some(packet_id)) => {
-                self.answer(AcknowledgementKind::Puback, packet_id, ReasonCode::Success, out);
+                self.answer(
+                    AcknowledgementKind::Puback,
+                    packet_id,
+                    ReasonCode::Success,
+                    out,
+                );
                 true
             }
             (QoS::AtMostOnce | QoS::AtLeastOnce | QoS::ExactlyOnce, _) => true,
@@ -128,7 +133,11 @@ impl Client for Subscriber {
             }
             Packet::Pubrel(pubrel) => {
                 let was_held = self.receiver.handle_pubrel(pubrel.packet_id);
-                self.participant.seat.counters.released.add(u64::from(was_held));
+                self.participant
+                    .seat
+                    .counters
+                    .released
+                    .add(u64::from(was_held));
                 let reason = match was_held {
                     true => ReasonCode::Success,
                     false => ReasonCode::PacketIdentifierNotFound,
@@ -137,8 +146,7 @@ impl Client for Subscriber {
                 self.answer(AcknowledgementKind::Pubcomp, pubrel.packet_id, reason, out);
             }
             other => {
-                let _no_limit_concerns_a_subscriber =
-                    self.participant.handle_packet(other, out)?;
+                let _no_limit_concerns_a_subscriber = self.participant.handle_packet(other, out)?;
             }
         }
         Ok(Flow::Continue)
