@@ -12,6 +12,7 @@ const [port, protocol, scenario, name] = process.argv.slice(2)
 const SESSION_EXPIRY_SECONDS = 3600
 // MQTT.js sends whatever it is given, whatever the broker's Receive Maximum. This is below any broker's.
 const WINDOW = 16
+const PACKET_IDENTIFIER_NOT_FOUND = 0x92
 
 // A client whose messages are collected, and whose connection the scenario can break.
 class Peer {
@@ -58,7 +59,17 @@ class Peer {
 
   subscribe (filter) { return this.client.subscribeAsync(filter, { qos: 2 }) }
 
-  publish (topic, payload, retain = false) { return this.client.publishAsync(topic, payload, { qos: 2, retain }) }
+  // Resolves when the exchange has completed.
+  async publish (topic, payload, retain = false) {
+    try {
+      await this.client.publishAsync(topic, payload, { qos: 2, retain })
+    } catch (error) {
+      // To a PUBREL that it repeats after a drop, the client may hear that the id is no longer known: the broker had
+      // completed the exchange, and the PUBCOMP was lost. MQTT.js calls that an error, the standard does not (5.0
+      // section 3.7.2.1).
+      if (error.code !== PACKET_IDENTIFIER_NOT_FOUND) throw error
+    }
+  }
 
   async publishAll (topic, payloads) {
     const exchanges = []

@@ -2,7 +2,6 @@
 
 import dataclasses
 import socket
-import struct
 import threading
 
 import paho.mqtt.client as paho
@@ -32,7 +31,7 @@ class PahoPeer:
         self.messages = []
         self.published = []
         self.disconnected = False
-        self.disconnect_reason = None
+        self.was_told_to_leave = False
         self._persistent = persistent
         self._connack = threading.Event()
         self._session_present = None
@@ -71,12 +70,12 @@ class PahoPeer:
         return self._run()
 
     def sever(self):
-        """Breaks the connection where it stands, with a reset and without a DISCONNECT."""
-        self.client.loop_stop()
+        """Breaks the connection where it stands, without a DISCONNECT."""
         connection = self.client.socket()
         if connection is not None:
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            connection.close()
+            connection.shutdown(socket.SHUT_RDWR)
+        # paho's thread ends at the end of the stream, since it may not reconnect by itself.
+        self.client.loop_stop()
 
     def disconnect(self):
         self.client.disconnect()
@@ -137,6 +136,7 @@ class PahoPeer:
         self._session_present = flags.session_present
         self._connack.set()
 
-    def _on_disconnect(self, _client, _data, _flags, reason, _properties):
+    def _on_disconnect(self, _client, _data, flags, _reason, _properties):
         self.disconnected = True
-        self.disconnect_reason = reason.value
+        # The reason itself is no use: paho 2.1.0 reads it only from a DISCONNECT that has properties.
+        self.was_told_to_leave = flags.is_disconnect_packet_from_server

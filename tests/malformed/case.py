@@ -131,19 +131,27 @@ class Case:
             else:
                 # The PINGREQ tells a connection that lives from one that is about to end.
                 connection.send(self.hostile + PINGREQ)
-            return observe(connection, self.version)
+            return observe(connection, self.version, self._answers())
+
+    def _answers(self):
+        """The kinds of answer of which one must come if the connection lives; they may come behind the PINGRESP."""
+        kinds = {outcome.kind and outcome.kind & 0xF0 for outcome in self.outcomes if isinstance(outcome, Alive)}
+        return set() if None in kinds else kinds
 
 
-def observe(connection, version):
-    frames = []
+def observe(connection, version, answers=frozenset()):
+    """Reads until the end of the connection, or until a PINGRESP and one of the answers, if any, have come."""
+    frames, alive = [], False
     if connection.socket.fileno() < 0:
         return Observation(version, frames, closed=True)
     try:
-        while True:
+        while not alive or (answers and not any(frame[0] & 0xF0 in answers for frame in frames)):
             frame = connection.read_frame()
             if frame[0] == PINGRESP:
-                return Observation(version, frames, closed=False)
-            frames.append(frame)
+                alive = True
+            else:
+                frames.append(frame)
+        return Observation(version, frames, closed=False)
     except Closed:
         return Observation(version, frames, closed=True)
 
