@@ -326,10 +326,7 @@ mod tests {
             let error = parse(line).expect_err(line);
             let text = error.to_string();
             assert_eq!(error.exit_code(), 2, "{line}");
-            assert!(
-                text.contains(flag) && text.contains(given),
-                "{line}: {text}"
-            );
+            assert!(text.contains(flag) && text.contains(given), "{line}: {text}");
         }
     }
 
@@ -343,10 +340,7 @@ mod tests {
             let kind = parse(line).map(|_| ()).expect_err(line).kind();
             assert_eq!(kind, ErrorKind::ArgumentConflict, "{line}");
         }
-        let kind = parse("loadgen connect --measure-at 10,20")
-            .map(|_| ())
-            .expect_err("no pid")
-            .kind();
+        let kind = parse("loadgen connect --measure-at 10,20").map(|_| ()).expect_err("no pid").kind();
         assert_eq!(kind, ErrorKind::MissingRequiredArgument);
     }
 }

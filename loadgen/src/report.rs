@@ -39,10 +39,7 @@ pub(crate) struct Accounts {
 impl Accounts {
     /// Whether the ledger balances for that quality of service and nothing failed.
     pub(crate) fn are_good(&self, qos: QoS) -> bool {
-        self.balance.holds(qos)
-            && self.refused == 0
-            && self.errors == 0
-            && self.unfinished_exchanges == 0
+        self.balance.holds(qos) && self.refused == 0 && self.errors == 0 && self.unfinished_exchanges == 0
     }
 
     pub(crate) fn print(&self, qos: QoS) {
@@ -69,9 +66,7 @@ impl Accounts {
         }
         let verdict = match (self.are_good(qos), qos) {
             (true, QoS::AtMostOnce) => "BALANCED (QoS 0: losses are permitted, duplicates are not)",
-            (true, QoS::AtLeastOnce) => {
-                "BALANCED (QoS 1: duplicates are permitted, losses are not)"
-            }
+            (true, QoS::AtLeastOnce) => "BALANCED (QoS 1: duplicates are permitted, losses are not)",
             (true, QoS::ExactlyOnce) => "BALANCED: every message exactly once and in order",
             (false, _) => "VOID: the ledger does not balance or the run failed",
         };
@@ -192,10 +187,7 @@ impl RunReport {
         );
         println!(
             "measured     {:.2} s  published {:.0}/s  handshakes {:.0}/s  delivered {:.0}/s",
-            self.measured_seconds,
-            self.published_per_second,
-            self.handshakes_per_second,
-            self.delivered_per_second,
+            self.measured_seconds, self.published_per_second, self.handshakes_per_second, self.delivered_per_second,
         );
         print_percentiles("end to end", &self.end_to_end_latency);
         print_percentiles("handshake", &self.handshake_latency);
