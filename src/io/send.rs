@@ -82,7 +82,7 @@ impl SendInFlight {
             let length = rest.len().min(BYTES_PER_SEND_MAX) as u32;
             opcode::Send::new(socket, rest.as_ptr(), length).flags(FLAGS).build()
         } else {
-            remaining_parts(transmit, this.sent_bytes, &mut this.parts);
+            remaining_parts(transmit.parts(), this.sent_bytes, &mut this.parts);
             this.header.msg_iov = this.parts.as_mut_ptr();
             this.header.msg_iovlen = this.parts.len() as _;
             opcode::SendMsg::new(socket, &raw const this.header).flags(FLAGS as u32).build()
@@ -93,10 +93,10 @@ impl SendInFlight {
     }
 }
 
-/// Where the parts of `transmit` lie that come after the first `skip` bytes, as many as one operation takes.
-fn remaining_parts(transmit: &Transmit, mut skip: usize, into: &mut Vec<libc::iovec>) {
+/// Where those of `parts` lie that come after the first `skip` bytes, as many as one operation takes.
+fn remaining_parts<'a>(parts: impl Iterator<Item = &'a [u8]>, mut skip: usize, into: &mut Vec<libc::iovec>) {
     into.clear();
-    for part in transmit.parts() {
+    for part in parts {
         let skipped = skip.min(part.len());
         skip -= skipped;
         let rest = &part[skipped..];
@@ -106,5 +106,35 @@ fn remaining_parts(transmit: &Transmit, mut skip: usize, into: &mut Vec<libc::io
         if into.len() == PARTS_PER_SEND_MAX {
             break;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_send_goes_on_behind_what_was_sent() {
+        let parts: [&[u8]; 3] = [b"header", b"", b"payload"];
+        let whole = parts.concat();
+        let mut into = Vec::new();
+        for skip in 0..whole.len() {
+            remaining_parts(parts.into_iter(), skip, &mut into);
+            let rest: Vec<u8> = into
+                .iter()
+                // SAFETY: the parts outlive the list of where they lie.
+                .flat_map(|part| unsafe { std::slice::from_raw_parts(part.iov_base.cast::<u8>(), part.iov_len) })
+                .copied()
+                .collect();
+            assert_eq!(rest, whole[skip..], "{skip} bytes sent");
+            assert!(into.iter().all(|part| part.iov_len > 0));
+        }
+    }
+
+    #[test]
+    fn a_send_names_no_more_parts_than_the_kernel_takes() {
+        let mut into = Vec::new();
+        remaining_parts(std::iter::repeat_n(&b"x"[..], 3 * PARTS_PER_SEND_MAX), 5, &mut into);
+        assert_eq!(into.len(), PARTS_PER_SEND_MAX);
     }
 }
