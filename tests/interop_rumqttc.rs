@@ -6,12 +6,11 @@
 #![allow(missing_docs)]
 
 use std::fs::File;
-use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use std::{env, fs, thread};
 
 use rumqttc::v5;
@@ -379,13 +378,14 @@ impl Broker {
             .spawn()
             .expect("the broker starts");
         let mut broker = Self { process, port, directory };
-        while !BufReader::new(File::open(&log).expect("the log"))
-            .lines()
-            .map_while(Result::ok)
-            .any(|line| line.contains("ready"))
-        {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let said = fs::read_to_string(&log).expect("the log");
+            if said.contains("ready") {
+                break;
+            }
             let ended = broker.process.try_wait().expect("its state");
-            assert_eq!(ended, None, "{}", fs::read_to_string(&log).expect("the log"));
+            assert!(ended.is_none() && Instant::now() < deadline, "never ready: {said}");
             thread::sleep(TURN);
         }
         broker
