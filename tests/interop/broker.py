@@ -6,9 +6,11 @@ whatever its clients saw. Nothing here speaks MQTT.
 """
 
 import atexit
+import collections
 import itertools
 import os
 import pathlib
+import re
 import shutil
 import signal
 import socket
@@ -25,6 +27,9 @@ TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "re
 # How long anything that must happen may take before the test gives up. It bounds a hang; nothing is judged by speed.
 PATIENCE_SECONDS = 30
 
+# What the broker must not hold once every client has left and ended its session.
+HELD = ("connections", "sessions", "subscriptions", "messages", "inbound_inflight", "outbound_inflight", "queued")
+
 PROTOCOLS = ("3.1.1", "5.0")
 SHARD_COUNTS = (1, 2)
 
@@ -36,6 +41,7 @@ class Broker:
         binary = pathlib.Path(os.environ.get("ONCEMQ_BIN", TARGET / "oncemq"))
         if not binary.exists():
             raise FileNotFoundError(f"{binary} is missing: `cargo build --release` first, or set ONCEMQ_BIN")
+        self.shards = shards
         self.host = "127.0.0.1"
         self.port = free_port()
         self.directory = pathlib.Path(tempfile.mkdtemp(prefix="oncemq-test-"))
@@ -59,6 +65,23 @@ class Broker:
                 return int(line.split()[1]) * 1024
         raise AssertionError("the broker has no resident memory: it is gone")
 
+    def counters(self):
+        """What the shards count, summed over them: each logs one line of `name=value` when asked by SIGUSR1."""
+        before = len(self._counter_lines())
+        self.process.send_signal(signal.SIGUSR1)
+        wait_until(lambda: len(self._counter_lines()) >= before + self.shards, "the counters of every shard")
+        sums = collections.Counter()
+        for line in self._counter_lines()[before:]:
+            sums.update({name: int(value) for name, value in re.findall(r"(\w+)=(\d+)", line)})
+        return dict(sums)
+
+    def assert_nothing_is_left(self, *names):
+        """Waits until the counters of these names are 0 on every shard: there is no leak."""
+        wait_until(
+            lambda: not any(self.counters()[name] for name in names),
+            lambda: f"zero of {', '.join(names)}: {self.counters()}",
+        )
+
     def stop(self):
         """Asks the broker to end; raises unless it does so cleanly."""
         try:
@@ -71,6 +94,10 @@ class Broker:
             raise AssertionError(f"the broker ignored SIGTERM; its log:\n{self.log()[-4000:]}") from None
         finally:
             self._discard()
+
+    def _counter_lines(self):
+        # A line that is still being written ends in no newline.
+        return [line for line in self.log().split("\n")[:-1] if " counters shard=" in line]
 
     def _wait_until_ready(self):
         deadline = time.monotonic() + PATIENCE_SECONDS

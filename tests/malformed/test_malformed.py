@@ -1,6 +1,7 @@
 """Every case against the broker, with a healthy pair of each version beside it."""
 
 import concurrent.futures
+import contextlib
 import random
 import re
 import unittest
@@ -17,7 +18,7 @@ from malformed import (
 )
 from malformed.case import observe
 from malformed.healthy import HealthyPair
-from malformed.wire import PINGREQ, V5, V311, Connection, connect
+from malformed.wire import MAXIMUM_PACKET_SIZE, PINGREQ, V5, V311, Connection, connect, string, varint
 
 TABLES = (
     cases_framing,
@@ -29,6 +30,7 @@ TABLES = (
     cases_slow,
 )
 CASES = [case for table in TABLES for case in table.CASES]
+DECLARING_CLIENTS = 100
 MUTATIONS = 400
 MUTATION_SEED = 1
 
@@ -49,6 +51,8 @@ class Malformed:
         try:
             for pair in cls.pairs:
                 pair.finish()
+            # Sessions and their subscriptions may stay: some mutations make persistent ones.
+            cls.broker.assert_nothing_is_left("connections", "pending_subscribes", "waiting_letters", "open_sockets")
         finally:
             super().tearDownClass()
 
@@ -75,6 +79,22 @@ class Malformed:
                 connection.send(mutate(rng, rng.choice(correct)) + PINGREQ)
                 connection.half_close()
                 observe(connection, version)
+
+    def test_declared_lengths_hold_no_memory(self):
+        """Many clients that each declare a large packet and never send it."""
+        before = self.broker.resident_bytes()
+        with contextlib.ExitStack() as connections:
+            for _ in range(DECLARING_CLIENTS):
+                connection = connections.enter_context(Connection(self.broker))
+                connection.open_session(connect(V5))
+                declared = connection.announced(MAXIMUM_PACKET_SIZE, 1 << 20) - 10
+                connection.send(b"\x30" + varint(declared) + string(b"topic"))
+                unfinished = connections.enter_context(Connection(self.broker))
+                unfinished.send(b"\x10" + varint(declared) + string(b"MQTT"))
+            for pair in self.pairs:
+                pair.assert_goes_on()
+            grown = self.broker.resident_bytes() - before
+        self.assertLess(grown, DECLARING_CLIENTS * declared // 4, "memory follows the declared lengths")
 
 
 def mutate(rng, content):

@@ -4,7 +4,7 @@ import json
 import subprocess
 import unittest
 
-from interop.broker import PROTOCOLS, SHARD_COUNTS, TARGET, matrix
+from interop.broker import HELD, PROTOCOLS, SHARD_COUNTS, TARGET, matrix
 
 LIMIT_SECONDS = 60
 SHAPES = {"pairs": (8, 8), "fan-in": (12, 3), "fan-out": (1, 20), "mesh": (4, 4)}
@@ -13,6 +13,9 @@ COUNT = 200
 
 @matrix(shards=SHARD_COUNTS, protocol=PROTOCOLS)
 class LoadGenerator:
+    def tearDown(self):
+        self.broker.assert_nothing_is_left(*HELD, "pending_subscribes", "waiting_letters")
+
     def generate(self, command, *arguments):
         """Runs one command; returns its report."""
         binary = TARGET / "oncemq-loadgen"
