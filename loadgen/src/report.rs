@@ -29,8 +29,13 @@ pub(crate) struct Accounts {
     pub(crate) balance: Balance,
     /// Messages that the broker refused with a reason code of 0x80 or more.
     pub(crate) refused: u64,
-    /// Exchanges, on either side, that were still open at the end.
+    /// Exchanges of publishers that were still open at the end.
     pub(crate) unfinished_exchanges: u64,
+    /// Ids for which subscribers still awaited PUBREL at the end.
+    pub(crate) unreleased: u64,
+    /// Whether such ids void the run.
+    #[serde(skip)]
+    pub(crate) must_release: bool,
     /// Connections that failed, and packets that had no place.
     pub(crate) errors: u64,
     pub(crate) error_examples: Vec<String>,
@@ -43,6 +48,7 @@ impl Accounts {
             && self.refused == 0
             && self.errors == 0
             && self.unfinished_exchanges == 0
+            && (self.unreleased == 0 || !self.must_release)
     }
 
     pub(crate) fn print(&self, qos: QoS) {
@@ -61,8 +67,8 @@ impl Accounts {
             println!("             more gaps than the ledger remembers: the counts are not exact");
         }
         println!(
-            "             refused {}  unfinished exchanges {}  errors {}",
-            self.refused, self.unfinished_exchanges, self.errors
+            "             refused {}  unfinished exchanges {}  awaiting PUBREL {}  errors {}",
+            self.refused, self.unfinished_exchanges, self.unreleased, self.errors
         );
         for example in balance.examples.iter().chain(&self.error_examples) {
             println!("             {example}");
