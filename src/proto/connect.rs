@@ -22,15 +22,13 @@ const BRIDGE_BIT: u8 = 0x80;
 pub fn decode_connect(frame: &[u8]) -> Result<Connect<'_>, ConnectError> {
     let (packet_type, _, mut body) = split_frame(frame).map_err(ConnectError::silent)?;
     if packet_type != PacketType::Connect {
-        return Err(ConnectError::silent(DecodeError::protocol(
-            "the first packet is not CONNECT",
-        )));
+        return Err(ConnectError::silent(DecodeError::protocol("the first packet is not CONNECT")));
     }
     let version = protocol_version(&mut body)?;
     connect(version, body).map_err(|error| ConnectError::answered(version, error))
 }
 
-/// Reads protocol name and level [MQTT-3.1.2-1] [MQTT-3.1.2-2].
+/// Reads protocol name and level [MQTT-3.1.2-1], [MQTT-3.1.2-2].
 fn protocol_version(body: &mut Reader<'_>) -> Result<Version, ConnectError> {
     let name = body.binary().map_err(ConnectError::silent)?;
     let level = body.byte().map_err(ConnectError::silent)?;
@@ -39,15 +37,8 @@ fn protocol_version(body: &mut Reader<'_>) -> Result<Version, ConnectError> {
         (PROTOCOL_NAME, 5) => Ok(Version::V5),
         (_, level) => {
             // The answer goes out in the version that the peer most likely understands.
-            let version = if level & !BRIDGE_BIT <= 4 {
-                Version::V311
-            } else {
-                Version::V5
-            };
-            let error = DecodeError::new(
-                ReasonCode::UnsupportedProtocolVersion,
-                "the protocol version is not served",
-            );
+            let version = if level & !BRIDGE_BIT <= 4 { Version::V311 } else { Version::V5 };
+            let error = DecodeError::new(ReasonCode::UnsupportedProtocolVersion, "the protocol version is not served");
             Err(ConnectError::answered(version, error))
         }
     }
@@ -57,11 +48,7 @@ fn connect(version: Version, mut body: Reader<'_>) -> Result<Connect<'_>, Decode
     let flags = ConnectFlags::parse(version, body.byte()?)?;
     let keep_alive_seconds = body.two_byte_integer()?;
     // [MQTT-3.1.3-1]: the order of the fields.
-    let properties = properties(
-        version,
-        PropertyPlace::Packet(PacketType::Connect),
-        &mut body,
-    )?;
+    let properties = properties(version, PropertyPlace::Packet(PacketType::Connect), &mut body)?;
     // [MQTT-3.1.3-3] [MQTT-3.1.3-4]
     let client_id = body.string()?;
     // 3.1.1: [MQTT-3.1.3-7] [MQTT-3.1.3-8]; 5.0 lets the server choose one whatever Clean Start says.
@@ -71,10 +58,7 @@ fn connect(version: Version, mut body: Reader<'_>) -> Result<Connect<'_>, Decode
             "an empty client identifier without a clean session",
         ));
     }
-    let will = flags
-        .will
-        .map(|will_flags| will(version, will_flags, &mut body))
-        .transpose()?;
+    let will = flags.will.map(|will_flags| will(version, will_flags, &mut body)).transpose()?;
     // [MQTT-3.1.3-12]
     let username = flags.username.then(|| body.string()).transpose()?;
     let password = flags.password.then(|| body.binary()).transpose()?;
@@ -91,22 +75,12 @@ fn connect(version: Version, mut body: Reader<'_>) -> Result<Connect<'_>, Decode
     })
 }
 
-fn will<'a>(
-    version: Version,
-    flags: WillFlags,
-    body: &mut Reader<'a>,
-) -> Result<Will<'a>, DecodeError> {
+fn will<'a>(version: Version, flags: WillFlags, body: &mut Reader<'a>) -> Result<Will<'a>, DecodeError> {
     let properties = properties(version, PropertyPlace::Will, body)?;
     // [MQTT-3.1.3-11]
     let topic = body.string()?;
     let payload = body.binary()?;
-    Ok(Will {
-        topic,
-        payload,
-        qos: flags.qos,
-        retain: flags.retain,
-        properties,
-    })
+    Ok(Will { topic, payload, qos: flags.qos, retain: flags.retain, properties })
 }
 
 /// The connect flags, parsed.
@@ -134,12 +108,7 @@ impl ConnectFlags {
         if version == Version::V311 && password && !username {
             return Err(DecodeError::malformed("a password without a user name"));
         }
-        Ok(Self {
-            clean_start: bits & 0b0000_0010 != 0,
-            will: WillFlags::parse(bits)?,
-            username,
-            password,
-        })
+        Ok(Self { clean_start: bits & 0b0000_0010 != 0, will: WillFlags::parse(bits)?, username, password })
     }
 }
 
@@ -153,9 +122,7 @@ impl WillFlags {
         }
         // [MQTT-3.1.2-11] [MQTT-3.1.2-13], 3.1.1: [MQTT-3.1.2-13] [MQTT-3.1.2-15]
         if qos != QoS::AtMostOnce || retain {
-            return Err(DecodeError::malformed(
-                "will QoS or will retain without a will",
-            ));
+            return Err(DecodeError::malformed("will QoS or will retain without a will"));
         }
         Ok(None)
     }

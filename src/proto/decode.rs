@@ -3,13 +3,11 @@
 use super::connect::decode_connect;
 use super::error::DecodeError;
 use super::header::split_frame;
-use super::packet::{
-    Acknowledgement, Auth, Connack, Disconnect, Packet, Publish, Suback, Subscribe, Unsubscribe,
-};
+use super::packet::{Acknowledgement, Auth, Connack, Disconnect, Packet, Publish, Suback, Subscribe, Unsubscribe};
 use super::property::{Properties, PropertyPlace};
 use super::reason::ReasonCode;
-use super::types::{PacketType, QoS, Version};
-use super::wire::Reader;
+use super::types::{PacketId, PacketType, QoS, Version};
+use super::wire::{BYTES_BEHIND_END, Reader};
 
 /// Decodes `frame`, which is exactly one packet, fixed header included. A CONNECT says its version itself; use
 /// [`decode_connect`] where the answer to a refused one matters.
@@ -18,35 +16,25 @@ use super::wire::Reader;
 /// Whatever the standard forbids in a packet taken by itself; see [`DecodeError`].
 #[inline]
 pub fn decode(version: Version, frame: &[u8]) -> Result<Packet<'_>, DecodeError> {
-    let (packet_type, flags, mut body) = split_frame(frame)?;
-    let body_reader = &mut body;
-    let packet = match packet_type {
-        PacketType::Publish => return publish(version, flags, body).map(Packet::Publish),
-        PacketType::Puback => {
-            acknowledgement(version, packet_type, body_reader).map(Packet::Puback)
-        }
-        PacketType::Pubrec => {
-            acknowledgement(version, packet_type, body_reader).map(Packet::Pubrec)
-        }
-        PacketType::Pubrel => {
-            acknowledgement(version, packet_type, body_reader).map(Packet::Pubrel)
-        }
-        PacketType::Pubcomp => {
-            acknowledgement(version, packet_type, body_reader).map(Packet::Pubcomp)
-        }
-        PacketType::Connect => return Ok(Packet::Connect(decode_connect(frame)?)),
-        PacketType::Connack => connack(version, body_reader).map(Packet::Connack),
-        PacketType::Subscribe => subscribe(version, body_reader).map(Packet::Subscribe),
-        PacketType::Suback => suback(version, body_reader).map(Packet::Suback),
-        PacketType::Unsubscribe => unsubscribe(version, body_reader).map(Packet::Unsubscribe),
-        PacketType::Unsuback => unsuback(version, body_reader).map(Packet::Unsuback),
-        PacketType::Pingreq => Ok(Packet::Pingreq),
-        PacketType::Pingresp => Ok(Packet::Pingresp),
-        PacketType::Disconnect => disconnect(version, body_reader).map(Packet::Disconnect),
-        PacketType::Auth => auth(version, body_reader).map(Packet::Auth),
-    }?;
-    body.finish()?;
-    Ok(packet)
+    let (packet_type, flags, body) = split_frame(frame)?;
+    // Each function makes the whole result, in place: moving one costs more than decoding most.
+    match packet_type {
+        PacketType::Publish => publish(version, flags, body),
+        PacketType::Puback => acknowledgement(version, packet_type, Packet::Puback, body),
+        PacketType::Pubrec => acknowledgement(version, packet_type, Packet::Pubrec, body),
+        PacketType::Pubrel => acknowledgement(version, packet_type, Packet::Pubrel, body),
+        PacketType::Pubcomp => acknowledgement(version, packet_type, Packet::Pubcomp, body),
+        PacketType::Connect => connect(frame),
+        PacketType::Connack => connack(version, body),
+        PacketType::Subscribe => subscribe(version, body),
+        PacketType::Suback => suback(version, body),
+        PacketType::Unsubscribe => unsubscribe(version, body),
+        PacketType::Unsuback => unsuback(version, body),
+        PacketType::Pingreq => body.finish().map(|()| Packet::Pingreq),
+        PacketType::Pingresp => body.finish().map(|()| Packet::Pingresp),
+        PacketType::Disconnect => disconnect(version, body),
+        PacketType::Auth => auth(version, body),
+    }
 }
 
 /// Reads a block of properties behind its length; 3.1.1 has none.
@@ -66,25 +54,16 @@ pub(super) fn properties<'a>(
 }
 
 #[inline]
-fn publish<'a>(
-    version: Version,
-    flags: u8,
-    mut body: Reader<'a>,
-) -> Result<Publish<'a>, DecodeError> {
-    let qos =
-        QoS::from_bits(flags >> 1 & 0b11).ok_or(DecodeError::malformed("PUBLISH with QoS 3"))?;
+fn publish<'a>(version: Version, flags: u8, mut body: Reader<'a>) -> Result<Packet<'a>, DecodeError> {
+    let qos = QoS::from_bits(flags >> 1 & 0b11).ok_or(DecodeError::malformed("PUBLISH with QoS 3"))?;
     let topic = body.string()?;
     // [MQTT-2.2.1-2]: QoS 0 has no packet identifier.
     let packet_id = match qos {
         QoS::AtMostOnce => None,
         QoS::AtLeastOnce | QoS::ExactlyOnce => Some(body.packet_id()?),
     };
-    let properties = properties(
-        version,
-        PropertyPlace::Packet(PacketType::Publish),
-        &mut body,
-    )?;
-    Ok(Publish {
+    let properties = properties(version, PropertyPlace::Packet(PacketType::Publish), &mut body)?;
+    Ok(Packet::Publish(Publish {
         dup: flags & 0b1000 != 0,
         qos,
         retain: flags & 0b0001 != 0,
@@ -92,35 +71,50 @@ fn publish<'a>(
         packet_id,
         properties,
         payload: body.take_rest(),
-    })
+    }))
 }
 
-/// 3.1.1 has the identifier alone. 5.0 may leave out the properties, and the reason code too if it is success.
+/// 3.1.1 has the identifier alone. 5.0 may leave out the properties, and the reason code too if it
+/// is success, as nearly every acknowledgement does.
 #[inline]
 fn acknowledgement<'a>(
     version: Version,
     packet_type: PacketType,
-    body: &mut Reader<'a>,
-) -> Result<Acknowledgement<'a>, DecodeError> {
-    let packet_id = body.packet_id()?;
-    if version == Version::V311 || body.is_empty() {
-        return Ok(Acknowledgement {
-            packet_id,
-            reason: ReasonCode::Success,
-            properties: Properties::EMPTY,
-        });
+    packet: impl Fn(Acknowledgement<'a>) -> Packet<'a>,
+    body: Reader<'a>,
+) -> Result<Packet<'a>, DecodeError> {
+    if let [high, low] = *body.rest()
+        && let Some(packet_id) = PacketId::new(u16::from_be_bytes([high, low]))
+    {
+        return Ok(packet(Acknowledgement { packet_id, reason: ReasonCode::Success, properties: Properties::EMPTY }));
     }
-    // [MQTT-3.4.2-1] [MQTT-3.5.2-1] [MQTT-3.6.2-1] [MQTT-3.7.2-1]
-    let reason = reason(packet_type, body)?;
-    let properties = properties_or_end(packet_type, body)?;
-    Ok(Acknowledgement {
-        packet_id,
-        reason,
-        properties,
-    })
+    long_acknowledgement(version, packet_type, body).map(packet)
 }
 
-fn connack<'a>(version: Version, body: &mut Reader<'a>) -> Result<Connack<'a>, DecodeError> {
+#[inline(never)]
+fn long_acknowledgement<'a>(
+    version: Version,
+    packet_type: PacketType,
+    mut body: Reader<'a>,
+) -> Result<Acknowledgement<'a>, DecodeError> {
+    let packet_id = body.packet_id()?;
+    if version == Version::V311 {
+        return Err(BYTES_BEHIND_END);
+    }
+    // [MQTT-3.4.2-1] [MQTT-3.5.2-1] [MQTT-3.6.2-1] [MQTT-3.7.2-1]
+    let reason = reason(packet_type, &mut body)?;
+    let properties = properties_or_end(packet_type, &mut body)?;
+    body.finish()?;
+    Ok(Acknowledgement { packet_id, reason, properties })
+}
+
+#[inline(never)]
+fn connect(frame: &[u8]) -> Result<Packet<'_>, DecodeError> {
+    Ok(Packet::Connect(decode_connect(frame)?))
+}
+
+#[inline(never)]
+fn connack<'a>(version: Version, mut body: Reader<'a>) -> Result<Packet<'a>, DecodeError> {
     let session_present = match body.byte()? {
         0 => false,
         1 => true,
@@ -130,44 +124,35 @@ fn connack<'a>(version: Version, body: &mut Reader<'a>) -> Result<Connack<'a>, D
     let reason = match version {
         Version::V311 => ReasonCode::from_connack_return_code(body.byte()?)
             .ok_or(DecodeError::malformed("reserved return code in CONNACK"))?,
-        Version::V5 => reason(PacketType::Connack, body)?,
+        Version::V5 => reason(PacketType::Connack, &mut body)?,
     };
     // [MQTT-3.2.2-6], 3.1.1: [MQTT-3.2.2-4]
     if session_present && reason.is_error() {
-        return Err(DecodeError::protocol(
-            "CONNACK with an error and Session Present",
-        ));
+        return Err(DecodeError::protocol("CONNACK with an error and Session Present"));
     }
-    let properties = properties(version, PropertyPlace::Packet(PacketType::Connack), body)?;
-    Ok(Connack {
-        session_present,
-        reason,
-        properties,
-    })
+    let properties = properties(version, PropertyPlace::Packet(PacketType::Connack), &mut body)?;
+    body.finish()?;
+    Ok(Packet::Connack(Connack { session_present, reason, properties }))
 }
 
-fn subscribe<'a>(version: Version, body: &mut Reader<'a>) -> Result<Subscribe<'a>, DecodeError> {
+#[inline(never)]
+fn subscribe<'a>(version: Version, mut body: Reader<'a>) -> Result<Packet<'a>, DecodeError> {
     let packet_id = body.packet_id()?;
-    let properties = properties(version, PropertyPlace::Packet(PacketType::Subscribe), body)?;
-    Subscribe::decode(version, packet_id, properties, body)
+    let properties = properties(version, PropertyPlace::Packet(PacketType::Subscribe), &mut body)?;
+    Subscribe::decode(version, packet_id, properties, body).map(Packet::Subscribe)
 }
 
-fn unsubscribe<'a>(
-    version: Version,
-    body: &mut Reader<'a>,
-) -> Result<Unsubscribe<'a>, DecodeError> {
+#[inline(never)]
+fn unsubscribe<'a>(version: Version, mut body: Reader<'a>) -> Result<Packet<'a>, DecodeError> {
     let packet_id = body.packet_id()?;
-    let properties = properties(
-        version,
-        PropertyPlace::Packet(PacketType::Unsubscribe),
-        body,
-    )?;
-    Unsubscribe::decode(packet_id, properties, body)
+    let properties = properties(version, PropertyPlace::Packet(PacketType::Unsubscribe), &mut body)?;
+    Unsubscribe::decode(packet_id, properties, body).map(Packet::Unsubscribe)
 }
 
-fn suback<'a>(version: Version, body: &mut Reader<'a>) -> Result<Suback<'a>, DecodeError> {
+#[inline(never)]
+fn suback<'a>(version: Version, mut body: Reader<'a>) -> Result<Packet<'a>, DecodeError> {
     let packet_id = body.packet_id()?;
-    let properties = properties(version, PropertyPlace::Packet(PacketType::Suback), body)?;
+    let properties = properties(version, PropertyPlace::Packet(PacketType::Suback), &mut body)?;
     let codes = body.take_rest();
     let is_legal = |code: &u8| match version {
         // 3.1.1: [MQTT-3.9.3-2]
@@ -175,39 +160,31 @@ fn suback<'a>(version: Version, body: &mut Reader<'a>) -> Result<Suback<'a>, Dec
         Version::V5 => ReasonCode::from_u8(*code, PacketType::Suback).is_some(),
     };
     check_codes(codes, is_legal)?;
-    Ok(Suback {
-        packet_id,
-        properties,
-        codes,
-    })
+    Ok(Packet::Suback(Suback { packet_id, properties, codes }))
 }
 
-fn unsuback<'a>(version: Version, body: &mut Reader<'a>) -> Result<Suback<'a>, DecodeError> {
+#[inline(never)]
+fn unsuback<'a>(version: Version, mut body: Reader<'a>) -> Result<Packet<'a>, DecodeError> {
     let packet_id = body.packet_id()?;
-    let properties = properties(version, PropertyPlace::Packet(PacketType::Unsuback), body)?;
+    let properties = properties(version, PropertyPlace::Packet(PacketType::Unsuback), &mut body)?;
     let codes = match version {
-        Version::V311 => &[][..],
+        Version::V311 => {
+            body.finish()?;
+            &[][..]
+        }
         Version::V5 => {
             let codes = body.take_rest();
-            check_codes(codes, |code| {
-                ReasonCode::from_u8(*code, PacketType::Unsuback).is_some()
-            })?;
+            check_codes(codes, |code| ReasonCode::from_u8(*code, PacketType::Unsuback).is_some())?;
             codes
         }
     };
-    Ok(Suback {
-        packet_id,
-        properties,
-        codes,
-    })
+    Ok(Packet::Unsuback(Suback { packet_id, properties, codes }))
 }
 
-/// [MQTT-3.9.3-2] [MQTT-3.11.3-2]; there is one code per topic filter, and so at least one.
+/// [MQTT-3.9.3-2], [MQTT-3.11.3-2]; there is one code per topic filter, and so at least one.
 fn check_codes(codes: &[u8], is_legal: impl Fn(&u8) -> bool) -> Result<(), DecodeError> {
     if codes.is_empty() {
-        return Err(DecodeError::protocol(
-            "an acknowledgement without reason codes",
-        ));
+        return Err(DecodeError::protocol("an acknowledgement without reason codes"));
     }
     if !codes.iter().all(is_legal) {
         return Err(NOT_ALLOWED_REASON);
@@ -215,41 +192,36 @@ fn check_codes(codes: &[u8], is_legal: impl Fn(&u8) -> bool) -> Result<(), Decod
     Ok(())
 }
 
-fn disconnect<'a>(version: Version, body: &mut Reader<'a>) -> Result<Disconnect<'a>, DecodeError> {
+#[inline(never)]
+fn disconnect<'a>(version: Version, mut body: Reader<'a>) -> Result<Packet<'a>, DecodeError> {
     if version == Version::V311 || body.is_empty() {
-        return Ok(Disconnect {
-            reason: ReasonCode::Success,
-            properties: Properties::EMPTY,
-        });
+        body.finish()?;
+        return Ok(Packet::Disconnect(Disconnect { reason: ReasonCode::Success, properties: Properties::EMPTY }));
     }
     // [MQTT-3.14.2-1]
-    let reason = reason(PacketType::Disconnect, body)?;
-    let properties = properties_or_end(PacketType::Disconnect, body)?;
-    Ok(Disconnect { reason, properties })
+    let reason = reason(PacketType::Disconnect, &mut body)?;
+    let properties = properties_or_end(PacketType::Disconnect, &mut body)?;
+    body.finish()?;
+    Ok(Packet::Disconnect(Disconnect { reason, properties }))
 }
 
-fn auth<'a>(version: Version, body: &mut Reader<'a>) -> Result<Auth<'a>, DecodeError> {
+#[inline(never)]
+fn auth<'a>(version: Version, mut body: Reader<'a>) -> Result<Packet<'a>, DecodeError> {
     if version == Version::V311 {
-        return Err(DecodeError::malformed(
-            "packet type 15 is reserved in 3.1.1",
-        ));
+        return Err(DecodeError::malformed("packet type 15 is reserved in 3.1.1"));
     }
     if body.is_empty() {
-        return Ok(Auth {
-            reason: ReasonCode::Success,
-            properties: Properties::EMPTY,
-        });
+        return Ok(Packet::Auth(Auth { reason: ReasonCode::Success, properties: Properties::EMPTY }));
     }
     // [MQTT-3.15.2-1]
-    let reason = reason(PacketType::Auth, body)?;
-    let properties = properties(version, PropertyPlace::Packet(PacketType::Auth), body)?;
-    Ok(Auth { reason, properties })
+    let reason = reason(PacketType::Auth, &mut body)?;
+    let properties = properties(version, PropertyPlace::Packet(PacketType::Auth), &mut body)?;
+    body.finish()?;
+    Ok(Packet::Auth(Auth { reason, properties }))
 }
 
-const NOT_ALLOWED_REASON: DecodeError = DecodeError::new(
-    ReasonCode::ProtocolError,
-    "a reason code that this packet does not allow",
-);
+const NOT_ALLOWED_REASON: DecodeError =
+    DecodeError::new(ReasonCode::ProtocolError, "a reason code that this packet does not allow");
 
 #[inline]
 fn reason(packet_type: PacketType, body: &mut Reader<'_>) -> Result<ReasonCode, DecodeError> {
@@ -258,10 +230,7 @@ fn reason(packet_type: PacketType, body: &mut Reader<'_>) -> Result<ReasonCode, 
 
 /// The properties of a 5.0 packet that may end before their length.
 #[inline]
-fn properties_or_end<'a>(
-    packet_type: PacketType,
-    body: &mut Reader<'a>,
-) -> Result<Properties<'a>, DecodeError> {
+fn properties_or_end<'a>(packet_type: PacketType, body: &mut Reader<'a>) -> Result<Properties<'a>, DecodeError> {
     if body.is_empty() {
         return Ok(Properties::EMPTY);
     }

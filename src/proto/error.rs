@@ -15,18 +15,19 @@ pub struct DecodeError {
 }
 
 impl DecodeError {
+    #[inline]
     pub(super) const fn new(reason: ReasonCode, text: &'static str) -> Self {
         Self { reason, text }
     }
 
     /// The bytes cannot be parsed by the standard (0x81).
-    #[cold]
+    #[inline]
     pub(super) const fn malformed(text: &'static str) -> Self {
         Self::new(ReasonCode::MalformedPacket, text)
     }
 
     /// The bytes can be parsed, but hold what the standard does not allow (0x82).
-    #[cold]
+    #[inline]
     pub(super) const fn protocol(text: &'static str) -> Self {
         Self::new(ReasonCode::ProtocolError, text)
     }
@@ -52,20 +53,12 @@ impl ConnectError {
             Version::V311 => error.reason.connack_return_code().is_some(),
             Version::V5 => true,
         };
-        Self {
-            version_to_answer: due.then_some(version),
-            reason: error.reason,
-            text: error.text,
-        }
+        Self { version_to_answer: due.then_some(version), reason: error.reason, text: error.text }
     }
 
     /// A refusal of a peer whose version is not known.
     pub(super) fn silent(error: DecodeError) -> Self {
-        Self {
-            version_to_answer: None,
-            reason: error.reason,
-            text: error.text,
-        }
+        Self { version_to_answer: None, reason: error.reason, text: error.text }
     }
 }
 

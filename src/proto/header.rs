@@ -3,9 +3,7 @@
 use super::error::DecodeError;
 use super::reason::ReasonCode;
 use super::types::PacketType;
-use super::wire::{
-    Reader, VARIABLE_BYTE_INTEGER_MAX, put_variable_byte_integer, variable_byte_integer,
-};
+use super::wire::{Reader, VARIABLE_BYTE_INTEGER_MAX, put_variable_byte_integer, variable_byte_integer};
 
 /// The largest remaining length that the standard can express.
 pub const MAX_REMAINING_LENGTH: usize = VARIABLE_BYTE_INTEGER_MAX as usize;
@@ -36,10 +34,7 @@ pub fn frame_length(bytes: &[u8], max_packet_bytes: u32) -> Result<Option<usize>
     };
     let total = 1 + length_bytes + remaining as usize;
     if total > max_packet_bytes as usize {
-        return Err(DecodeError::new(
-            ReasonCode::PacketTooLarge,
-            "the packet is larger than the maximum packet size",
-        ));
+        return Err(DecodeError::new(ReasonCode::PacketTooLarge, "the packet is larger than the maximum packet size"));
     }
     Ok(Some(total))
 }
@@ -52,9 +47,7 @@ pub(super) fn split_frame(frame: &[u8]) -> Result<(PacketType, u8, Reader<'_>), 
     let packet_type = check_first_byte(first)?;
     let remaining = reader.variable_byte_integer()? as usize;
     if remaining != reader.rest().len() {
-        return Err(DecodeError::malformed(
-            "the remaining length does not match the frame",
-        ));
+        return Err(DecodeError::malformed("the remaining length does not match the frame"));
     }
     Ok((packet_type, first & 0x0F, reader))
 }
@@ -109,13 +102,11 @@ const fn legal_flags() -> [u16; 16] {
 mod tests {
     use super::*;
 
-    /// [MQTT-2.1.3-1] [MQTT-3.3.1-2] [MQTT-3.3.1-4]: all 256 first bytes, against the standard's tables 2-1 and 2-2.
+    /// [MQTT-2.1.3-1], [MQTT-3.3.1-2], [MQTT-3.3.1-4]: all 256 first bytes, against the standard's tables 2-1 and 2-2.
     #[test]
     fn exactly_the_legal_first_bytes_pass() {
         let legal: Vec<u8> = [
-            &[
-                0x10, 0x20, 0x40, 0x50, 0x62, 0x70, 0x82, 0x90, 0xA2, 0xB0, 0xC0, 0xD0, 0xE0, 0xF0,
-            ][..],
+            &[0x10, 0x20, 0x40, 0x50, 0x62, 0x70, 0x82, 0x90, 0xA2, 0xB0, 0xC0, 0xD0, 0xE0, 0xF0][..],
             &[0x30, 0x31, 0x32, 0x33, 0x34, 0x35, 0x3A, 0x3B, 0x3C, 0x3D][..],
         ]
         .concat();
@@ -124,11 +115,7 @@ mod tests {
             if legal.contains(&first) {
                 assert_eq!(answer, Ok(Some(2)), "{first:#04x}");
             } else {
-                assert_eq!(
-                    answer.expect_err("refused").reason,
-                    ReasonCode::MalformedPacket,
-                    "{first:#04x}"
-                );
+                assert_eq!(answer.expect_err("refused").reason, ReasonCode::MalformedPacket, "{first:#04x}");
             }
         }
     }
@@ -140,38 +127,23 @@ mod tests {
         assert_eq!(frame_length(&[0x30, 0x80], 1_000), Ok(None));
         assert_eq!(frame_length(&[0x30, 0x80, 0x01], 1_000), Ok(Some(131)));
         assert_eq!(frame_length(&[0x30, 0xFF, 0xFF, 0xFF], u32::MAX), Ok(None));
-        assert_eq!(
-            frame_length(&[0x30, 0xFF, 0xFF, 0xFF, 0x7F], u32::MAX),
-            Ok(Some(MAX_PACKET_BYTES))
-        );
+        assert_eq!(frame_length(&[0x30, 0xFF, 0xFF, 0xFF, 0x7F], u32::MAX), Ok(Some(MAX_PACKET_BYTES)));
     }
 
     #[test]
     fn the_limit_counts_the_whole_packet() {
         assert_eq!(frame_length(&[0x30, 98], 100), Ok(Some(100)));
-        assert_eq!(
-            frame_length(&[0x30, 99], 100).expect_err("refused").reason,
-            ReasonCode::PacketTooLarge
-        );
+        assert_eq!(frame_length(&[0x30, 99], 100).expect_err("refused").reason, ReasonCode::PacketTooLarge);
         let largest = frame_length(&[0x30, 0xFF, 0xFF, 0xFF, 0x7F], 1 << 20);
-        assert_eq!(
-            largest.expect_err("refused").reason,
-            ReasonCode::PacketTooLarge
-        );
+        assert_eq!(largest.expect_err("refused").reason, ReasonCode::PacketTooLarge);
     }
 
     /// [MQTT-1.5.5-1]
     #[test]
     fn ill_formed_lengths_are_refused_on_the_header() {
-        for bytes in [
-            &[0x30, 0x80, 0x00][..],
-            &[0x30, 0xFF, 0xFF, 0xFF, 0x80][..],
-            &[0x30, 0xFF, 0xFF, 0xFF, 0xFF][..],
-        ] {
-            assert_eq!(
-                frame_length(bytes, u32::MAX).expect_err("refused").reason,
-                ReasonCode::MalformedPacket
-            );
+        for bytes in [&[0x30, 0x80, 0x00][..], &[0x30, 0xFF, 0xFF, 0xFF, 0x80][..], &[0x30, 0xFF, 0xFF, 0xFF, 0xFF][..]]
+        {
+            assert_eq!(frame_length(bytes, u32::MAX).expect_err("refused").reason, ReasonCode::MalformedPacket);
         }
     }
 }

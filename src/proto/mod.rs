@@ -5,9 +5,9 @@
 //!
 //! Invariants:
 //! - Bytes from the network never panic, and never cause an allocation: decoded packets borrow from the frame.
-//! - What [`decode`] returns is legal by itself: flags, lengths, UTF-8, packet identifiers, reason codes and properties
+//! - What [`decode`](fn@crate::proto::decode) returns is legal by itself: flags, lengths, UTF-8, packet identifiers, reason codes and properties
 //!   (known, allowed in that packet, not repeated, in range) have been checked.
-//! - What the encoders append is a packet that [`decode`] accepts, as long as their documented preconditions hold; those
+//! - What the encoders append is a packet that [`decode`](fn@crate::proto::decode) accepts, as long as their documented preconditions hold; those
 //!   concern only our own code and are asserted.
 //!
 //! What it does not do: it does not check topic name and filter syntax (`route`), what is legal only in one direction or
@@ -19,6 +19,7 @@ mod connect;
 mod decode;
 mod encode;
 mod error;
+mod framer;
 mod header;
 mod packet;
 mod property;
@@ -26,21 +27,27 @@ mod reason;
 mod types;
 mod wire;
 
+#[cfg(test)]
+mod examples;
+#[cfg(test)]
+mod refusals;
+#[cfg(test)]
+mod round_trip;
+
 pub use connect::decode_connect;
 pub use decode::decode;
 pub use encode::{
-    AcknowledgementKind, PublishHeader, encode_acknowledgement, encode_publish_header,
-    encode_subscribe, encode_unsubscribe, publish_size,
+    AcknowledgementKind, PublishHeader, encode_acknowledgement, encode_publish_header, encode_subscribe,
+    encode_unsubscribe, publish_size,
 };
 pub use error::{ConnectError, DecodeError};
+pub use framer::{Frame, Framer, Received};
 pub use header::{MAX_FIXED_HEADER_BYTES, MAX_PACKET_BYTES, MAX_REMAINING_LENGTH, frame_length};
 pub use packet::{
-    Acknowledgement, Auth, Connack, Connect, Disconnect, Packet, Publish, Suback, Subscribe,
-    Unsubscribe, Will,
+    Acknowledgement, Auth, Connack, Connect, Disconnect, Packet, Publish, Suback, Subscribe, Unsubscribe, Will,
 };
 pub use property::{
-    Properties, Property, PropertyIdentifier, PropertyIter, PropertyPlace, PropertyWriter,
-    StringPair, encode_property,
+    Properties, Property, PropertyIdentifier, PropertyIter, PropertyPlace, PropertyWriter, StringPair, encode_property,
 };
 pub use reason::ReasonCode;
 pub use types::{PacketId, PacketType, QoS, RetainHandling, SubscriptionOptions, Version};

@@ -122,9 +122,11 @@ pub struct Will<'a> {
 /// CONNACK: the server's answer to CONNECT.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Connack<'a> {
-    /// Whether the server continues a session that it kept; never with an error [MQTT-3.2.2-6].
+    /// Whether the server continues a session that it kept. With an error it is always false
+    /// [MQTT-3.2.2-6]; the encoder sees to that.
     pub session_present: bool,
-    /// The result. In 3.1.1 one that has a return code: see [`ReasonCode::connack_return_code`].
+    /// The result. In 3.1.1 it should have a return code, see
+    /// [`ReasonCode::connack_return_code`]; any other is written as "server unavailable".
     pub reason: ReasonCode,
     /// The properties.
     pub properties: Properties<'a>,
@@ -176,38 +178,24 @@ impl<'a> Subscribe<'a> {
         version: Version,
         packet_id: PacketId,
         properties: Properties<'a>,
-        reader: &mut Reader<'a>,
+        reader: Reader<'a>,
     ) -> Result<Self, DecodeError> {
         // [MQTT-3.8.3-2], 3.1.1: [MQTT-3.8.3-3]
         if reader.is_empty() {
             return Err(DecodeError::protocol("SUBSCRIBE without a topic filter"));
         }
-        let mut unchecked = Reader::new(reader.take_rest());
-        let filters = Filters {
-            version,
-            reader: unchecked,
-        };
+        let mut unchecked = reader;
         while !unchecked.is_empty() {
             read_subscription(version, &mut unchecked)?;
         }
-        Ok(Self {
-            packet_id,
-            properties,
-            filters,
-        })
+        Ok(Self { packet_id, properties, filters: Filters { version, reader } })
     }
 
     /// The topic filters and their options, in the packet's order. The syntax of the filters has not been checked.
-    pub fn filters(
-        &self,
-    ) -> impl Iterator<Item = (&'a str, SubscriptionOptions)> + Clone + use<'a> {
-        let Filters {
-            version,
-            mut reader,
-        } = self.filters;
+    pub fn filters(&self) -> impl Iterator<Item = (&'a str, SubscriptionOptions)> + Clone + use<'a> {
+        let Filters { version, mut reader } = self.filters;
         core::iter::from_fn(move || {
-            let subscription =
-                (!reader.is_empty()).then(|| read_subscription(version, &mut reader))?;
+            let subscription = (!reader.is_empty()).then(|| read_subscription(version, &mut reader))?;
             Some(subscription.expect("the topic filters were validated by decoding them"))
         })
     }
@@ -228,22 +216,17 @@ impl<'a> Unsubscribe<'a> {
     pub(super) fn decode(
         packet_id: PacketId,
         properties: Properties<'a>,
-        reader: &mut Reader<'a>,
+        reader: Reader<'a>,
     ) -> Result<Self, DecodeError> {
         // [MQTT-3.10.3-2]
         if reader.is_empty() {
             return Err(DecodeError::protocol("UNSUBSCRIBE without a topic filter"));
         }
-        let mut unchecked = Reader::new(reader.take_rest());
-        let filters = unchecked;
+        let mut unchecked = reader;
         while !unchecked.is_empty() {
             unchecked.string()?;
         }
-        Ok(Self {
-            packet_id,
-            properties,
-            filters,
-        })
+        Ok(Self { packet_id, properties, filters: reader })
     }
 
     /// The topic filters, in the packet's order. Their syntax has not been checked.
@@ -278,7 +261,7 @@ pub struct Suback<'a> {
     pub packet_id: PacketId,
     /// The properties.
     pub properties: Properties<'a>,
-    /// One reason code per topic filter of the request, in its order [MQTT-3.9.3-1] [MQTT-3.11.3-1]. A 3.1.1 SUBACK says
+    /// One reason code per topic filter of the request, in its order [MQTT-3.9.3-1], [MQTT-3.11.3-1]. A 3.1.1 SUBACK says
     /// 0x80 for every failure; a 3.1.1 UNSUBACK has none.
     pub codes: &'a [u8],
 }

@@ -9,9 +9,7 @@ use core::fmt;
 use super::error::DecodeError;
 use super::reason::ReasonCode;
 use super::types::{PacketSet, PacketType, QoS};
-use super::wire::{
-    Reader, put_binary, put_four_byte_integer, put_two_byte_integer, put_variable_byte_integer,
-};
+use super::wire::{Reader, put_binary, put_four_byte_integer, put_two_byte_integer, put_variable_byte_integer};
 
 /// One row per property: identifier, variant and value type, data type on the wire, name in the standard, the packets
 /// (and the will) that may carry it.
@@ -137,11 +135,8 @@ impl PropertyIdentifier {
     /// several subscriptions match.
     #[must_use]
     pub fn is_repeatable_in(self, place: PropertyPlace) -> bool {
-        match self {
-            Self::UserProperty => true,
-            Self::SubscriptionIdentifier => place == PropertyPlace::Packet(PacketType::Publish),
-            _ => false,
-        }
+        let is_publish = place == PropertyPlace::Packet(PacketType::Publish);
+        self == Self::UserProperty || self == Self::SubscriptionIdentifier && is_publish
     }
 
     const fn bit(self) -> u64 {
@@ -149,8 +144,7 @@ impl PropertyIdentifier {
     }
 
     fn read(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        Self::from_value(reader.variable_byte_integer()?)
-            .ok_or(DecodeError::malformed("unknown property identifier"))
+        Self::from_value(reader.variable_byte_integer()?).ok_or(DecodeError::malformed("unknown property identifier"))
     }
 }
 
@@ -158,9 +152,7 @@ impl Property<'_> {
     /// Refuses values that the standard forbids and that the types leave possible.
     fn check_value(self) -> Result<Self, DecodeError> {
         let refusal = match self {
-            Self::PayloadFormatIndicator(2..) => {
-                DecodeError::protocol("Payload Format Indicator above 1")
-            }
+            Self::PayloadFormatIndicator(2..) => DecodeError::protocol("Payload Format Indicator above 1"),
             Self::SubscriptionIdentifier(0) => DecodeError::protocol("Subscription Identifier 0"),
             Self::ReceiveMaximum(0) => DecodeError::protocol("Receive Maximum 0"),
             Self::MaximumPacketSize(0) => DecodeError::protocol("Maximum Packet Size 0"),
@@ -182,10 +174,7 @@ pub struct Properties<'a> {
 
 impl<'a> Properties<'a> {
     /// No properties; all that 3.1.1 has.
-    pub const EMPTY: Properties<'static> = Properties {
-        raw: &[],
-        present: 0,
-    };
+    pub const EMPTY: Properties<'static> = Properties { raw: &[], present: 0 };
 
     /// Validates a raw block, without its length, for this place.
     ///
@@ -194,11 +183,7 @@ impl<'a> Properties<'a> {
     /// not allowed there, stands twice, or has a forbidden value; topic alias invalid for the alias 0.
     #[inline]
     pub fn parse(raw: &'a [u8], place: PropertyPlace) -> Result<Self, DecodeError> {
-        if raw.is_empty() {
-            Ok(Self::EMPTY)
-        } else {
-            Self::parse_block(raw, place)
-        }
+        if raw.is_empty() { Ok(Self::EMPTY) } else { Self::parse_block(raw, place) }
     }
 
     fn parse_block(raw: &'a [u8], place: PropertyPlace) -> Result<Self, DecodeError> {
@@ -207,9 +192,7 @@ impl<'a> Properties<'a> {
         while !reader.is_empty() {
             let identifier = PropertyIdentifier::read(&mut reader)?;
             if !identifier.is_allowed_in(place) {
-                return Err(DecodeError::protocol(
-                    "a property that this packet does not allow",
-                ));
+                return Err(DecodeError::protocol("a property that this packet does not allow"));
             }
             if present & identifier.bit() != 0 && !identifier.is_repeatable_in(place) {
                 return Err(DecodeError::protocol("a property stands twice"));
@@ -221,9 +204,7 @@ impl<'a> Properties<'a> {
         if properties.contains(PropertyIdentifier::AuthenticationData)
             && !properties.contains(PropertyIdentifier::AuthenticationMethod)
         {
-            return Err(DecodeError::protocol(
-                "Authentication Data without Authentication Method",
-            ));
+            return Err(DecodeError::protocol("Authentication Data without Authentication Method"));
         }
         Ok(properties)
     }
@@ -253,9 +234,7 @@ impl<'a> Properties<'a> {
     #[inline]
     #[must_use]
     pub const fn iter(&self) -> PropertyIter<'a> {
-        PropertyIter {
-            reader: Reader::new(self.raw),
-        }
+        PropertyIter { reader: Reader::new(self.raw) }
     }
 
     /// The user properties in their order.
@@ -386,10 +365,7 @@ impl<'a> Iterator for PropertyIter<'a> {
 /// If a string or binary value has more than 65,535 bytes, or a value is one that the standard forbids: what comes from
 /// a decoded packet never is.
 pub fn encode_property(out: &mut Vec<u8>, property: Property<'_>) {
-    assert!(
-        property.check_value().is_ok(),
-        "{property:?} has a forbidden value"
-    );
+    assert!(property.check_value().is_ok(), "{property:?} has a forbidden value");
     out.push(property.identifier() as u8);
     property.write_value(out);
 }
@@ -405,10 +381,7 @@ impl PropertyWriter {
     /// A writer without properties.
     #[must_use]
     pub const fn new() -> Self {
-        Self {
-            raw: Vec::new(),
-            present: 0,
-        }
+        Self { raw: Vec::new(), present: 0 }
     }
 
     /// Appends a property.
@@ -430,10 +403,7 @@ impl PropertyWriter {
     /// The block.
     #[must_use]
     pub fn properties(&self) -> Properties<'_> {
-        Properties {
-            raw: &self.raw,
-            present: self.present,
-        }
+        Properties { raw: &self.raw, present: self.present }
     }
 }
 
@@ -463,9 +433,7 @@ impl Flag {
         match reader.byte()? {
             0 => Ok(false),
             1 => Ok(true),
-            _ => Err(DecodeError::protocol(
-                "a property that is 0 or 1 has another value",
-            )),
+            _ => Err(DecodeError::protocol("a property that is 0 or 1 has another value")),
         }
     }
 
@@ -540,10 +508,7 @@ impl Utf8String {
 impl Utf8StringPair {
     /// [MQTT-1.5.7-1]: both halves keep to the rules of strings.
     fn read<'a>(reader: &mut Reader<'a>) -> Result<StringPair<'a>, DecodeError> {
-        Ok(StringPair {
-            name: reader.string()?,
-            value: reader.string()?,
-        })
+        Ok(StringPair { name: reader.string()?, value: reader.string()? })
     }
 
     fn write(out: &mut Vec<u8>, pair: StringPair<'_>) {

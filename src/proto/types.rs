@@ -58,7 +58,7 @@ impl QoS {
     }
 }
 
-/// A packet identifier, which is never 0 [MQTT-2.2.1-3] [MQTT-2.2.1-4].
+/// A packet identifier, which is never 0 [MQTT-2.2.1-3], [MQTT-2.2.1-4].
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
 pub struct PacketId(NonZeroU16);
 
@@ -250,12 +250,7 @@ impl SubscriptionOptions {
     /// The options of a 3.1.1 subscription: this QoS, and the only behaviour that 3.1.1 has.
     #[must_use]
     pub const fn from_qos(qos: QoS) -> Self {
-        Self {
-            qos,
-            no_local: false,
-            retain_as_published: false,
-            retain_handling: RetainHandling::SendAlways,
-        }
+        Self { qos, no_local: false, retain_as_published: false, retain_handling: RetainHandling::SendAlways }
     }
 
     /// Parses the options byte of this version.
@@ -267,9 +262,7 @@ impl SubscriptionOptions {
             Version::V311 => match QoS::from_bits(bits) {
                 Some(qos) => Ok(Self::from_qos(qos)),
                 // [MQTT-3.8.3-4] of 3.1.1: the upper six bits are reserved, and QoS 3 does not exist.
-                None => Err(DecodeError::malformed(
-                    "reserved bits or QoS 3 in a requested QoS",
-                )),
+                None => Err(DecodeError::malformed("reserved bits or QoS 3 in a requested QoS")),
             },
             Version::V5 => Self::from_bits_v5(bits),
         }
@@ -277,9 +270,7 @@ impl SubscriptionOptions {
 
     const fn from_bits_v5(bits: u8) -> Result<Self, DecodeError> {
         if bits & Self::RESERVED != 0 {
-            return Err(DecodeError::malformed(
-                "reserved bits set in subscription options",
-            ));
+            return Err(DecodeError::malformed("reserved bits set in subscription options"));
         }
         let Some(qos) = QoS::from_bits(bits & 0b11) else {
             return Err(DecodeError::protocol("QoS 3 in subscription options"));
@@ -289,9 +280,7 @@ impl SubscriptionOptions {
             1 => RetainHandling::SendIfNew,
             2 => RetainHandling::SendNever,
             _ => {
-                return Err(DecodeError::protocol(
-                    "retain handling 3 in subscription options",
-                ));
+                return Err(DecodeError::protocol("retain handling 3 in subscription options"));
             }
         };
         Ok(Self {
@@ -326,10 +315,7 @@ mod tests {
         assert_eq!(PacketType::from_first_byte(0x0F), None);
         for (index, packet_type) in PacketType::ALL.into_iter().enumerate() {
             assert_eq!(packet_type as usize, index + 1);
-            assert_eq!(
-                PacketType::from_first_byte(packet_type.first_byte()),
-                Some(packet_type)
-            );
+            assert_eq!(PacketType::from_first_byte(packet_type.first_byte()), Some(packet_type));
         }
     }
 
@@ -345,9 +331,7 @@ mod tests {
     fn subscription_options_round_trip_or_are_refused() {
         for version in [Version::V311, Version::V5] {
             let legal = (0..=u8::MAX)
-                .filter_map(|bits| {
-                    Some((bits, SubscriptionOptions::from_bits(version, bits).ok()?))
-                })
+                .filter_map(|bits| Some((bits, SubscriptionOptions::from_bits(version, bits).ok()?)))
                 .inspect(|(bits, options)| assert_eq!(options.to_bits(version), *bits))
                 .count();
             match version {

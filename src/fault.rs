@@ -1,0 +1,44 @@
+//! Faults planted on purpose, to show that the simulator finds what it is there to find.
+//!
+//! Without the feature `planted-faults` a [`PlantedFault`] is a type without a value to ask, every question is `false`
+//! at compile time, and nothing of this is in the binary.
+
+/// A way to break exactly-once.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Fault {
+    /// The ids that await PUBREL are forgotten when a session is resumed.
+    ReceivedIdsForgottenOnResume,
+    /// The sender resends the PUBLISH, although the PUBREC had come.
+    PublishResentAfterPubrec,
+    /// An id is given to the next message between PUBREC and PUBCOMP.
+    IdReusedBeforePubcomp,
+    /// Every 64th letter to another shard is dropped.
+    LetterDropped,
+}
+
+/// The fault that a shard was built with, normally none.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct PlantedFault {
+    #[cfg(feature = "planted-faults")]
+    fault: Option<Fault>,
+}
+
+impl PlantedFault {
+    /// Whether this fault was planted.
+    #[inline]
+    pub fn is(self, fault: Fault) -> bool {
+        #[cfg(feature = "planted-faults")]
+        return self.fault == Some(fault);
+        #[cfg(not(feature = "planted-faults"))]
+        {
+            let _ = fault;
+            false
+        }
+    }
+
+    /// Plants a fault.
+    #[cfg(feature = "planted-faults")]
+    pub fn plant(fault: Fault) -> Self {
+        Self { fault: Some(fault) }
+    }
+}

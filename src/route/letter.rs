@@ -1,0 +1,77 @@
+//! What shards write to each other.
+//!
+//! Letters between an ordered pair of shards arrive in the order in which they were sent; between different pairs
+//! nothing is promised. That is enough for two guarantees:
+//!
+//! * **Per-publisher order.** All messages of a publisher leave its shard in order and travel on one ring.
+//! * **A subscriber that has its SUBACK misses nothing published afterwards, and gets what was retained before, once.**
+//!   SUBACK waits until every shard has applied the new interest. For the retained messages, every shard also marks the
+//!   moment of applying it on its ring to the shard that keeps the topic (its *home*): behind that mark come only messages
+//!   that the subscriber gets live. The home answers when all marks are there, and leaves out what was published
+//!   behind its publisher's mark.
+
+use crate::route::{Message, ShardId};
+
+/// Identifies one filter of one SUBSCRIBE at the shard that sent it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Ticket {
+    /// Counts the SUBSCRIBE packets of that shard.
+    pub serial: u64,
+    /// Index of the filter in the packet.
+    pub filter: u32,
+}
+
+/// How many messages a shard had routed at some moment; message n is the one that made it n.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+pub struct RouteSequence(pub u64);
+
+/// A letter from one shard to another.
+#[derive(Debug)]
+pub enum Letter {
+    /// A message for the subscribers of the receiving shard.
+    Deliver(Message),
+    /// Keep this message for its topic, or forget the topic if the payload is empty; the receiving shard is its home.
+    Retain {
+        /// The message.
+        message: Message,
+        /// Its number at the sending shard.
+        sequence: RouteSequence,
+    },
+    /// The sending shard has a subscriber for the filter.
+    InterestGained {
+        /// The filter, without `$share`.
+        filter: Box<str>,
+        /// Whom to tell once it is applied.
+        ticket: Ticket,
+        /// Whether to mark the moment at the home of the filter's retained messages instead of answering directly.
+        wants_retained: bool,
+    },
+    /// Answer to [`Letter::InterestGained`] without retained messages: it is applied.
+    InterestApplied {
+        /// As asked.
+        ticket: Ticket,
+    },
+    /// The last subscriber of the sending shard for the filter is gone.
+    InterestLost {
+        /// The filter.
+        filter: Box<str>,
+    },
+    /// The sending shard has applied the interest behind `ticket` and routed so many messages before.
+    RetainedMark {
+        /// The shard of the subscriber.
+        subscriber: ShardId,
+        /// The subscriber's ticket.
+        ticket: Ticket,
+        /// The filter.
+        filter: Box<str>,
+        /// What the sending shard had routed before it applied the interest.
+        routed: RouteSequence,
+    },
+    /// The receiving shard's subscription is applied everywhere; these messages are retained for it at the sender.
+    RetainedFound {
+        /// The subscriber's ticket.
+        ticket: Ticket,
+        /// Retained messages.
+        messages: Vec<Message>,
+    },
+}

@@ -1,0 +1,14 @@
+//! The state machines of a session, pure: what the client's packets and a connection's coming and going mean for
+//! exactly-once.
+//!
+//! [`Inbound`] is the receiver towards a publishing client, [`Outbound`] the sender towards a subscribing one. Both
+//! outlive the connection. They know packet ids and states; messages are opaque to them, and encoding, connections and
+//! routing are the shard's.
+
+mod expiry;
+mod inbound;
+mod outbound;
+
+pub use expiry::SessionExpiry;
+pub use inbound::{Inbound, Reception, Release};
+pub use outbound::{Acknowledged, Deliverable, Outbound, QueueLimit, Resend};

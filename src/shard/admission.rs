@@ -1,0 +1,144 @@
+//! The beginning of a connection: CONNECT, take-over, resume.
+
+use bytes::Bytes;
+
+use crate::fault::Fault;
+use crate::proto::{
+    Connack, Connect, Packet, Properties, Property, PropertyWriter, ReasonCode, Received, Version, decode_connect,
+};
+use crate::route::{TopicName, WillMessage};
+use crate::session::SessionExpiry;
+use crate::time::Timestamp;
+
+use super::connection::{Connection, ConnectionKey};
+use super::ending;
+use super::receiving::Violation;
+use super::sessions::SessionKey;
+use super::{Shard, TimerKey};
+
+/// A client that the gate has let in, on its way to the shard that owns its id.
+#[derive(Debug)]
+pub struct Admission {
+    /// The CONNECT packet, whole; the gate has decoded it and found it acceptable.
+    pub connect_frame: Bytes,
+    /// The client's id; assigned by the gate when the client gave none.
+    pub client_id: Box<str>,
+    /// Whether the gate assigned the id, which a 5.0 client has to be told [MQTT-3.1.3-7].
+    pub client_id_assigned: bool,
+    /// What the client sent behind CONNECT without waiting for CONNACK.
+    pub early_bytes: Bytes,
+}
+
+impl Shard {
+    /// Takes a client in and answers with CONNACK, before anything else. A key is given also to a client that is refused:
+    /// its CONNACK and the command to close come out.
+    pub fn handle_admission(&mut self, now: Timestamp, admission: Admission) -> ConnectionKey {
+        self.clients.now = now;
+        let connect = decode_connect(&admission.connect_frame).expect("the gate has decoded the same bytes");
+        let entry = self.clients.connections.vacant_entry();
+        let key = ConnectionKey::from_index(entry.key());
+        entry.insert(Connection::new(connect.version, now));
+        match will_of(&connect) {
+            Ok(will) => {
+                self.admit(key, &connect, will, &admission);
+                self.receive(key, &mut Received::new(&admission.early_bytes));
+            }
+            Err(violation) => self.refuse(key, violation),
+        }
+        key
+    }
+
+    fn admit(&mut self, key: ConnectionKey, connect: &Connect<'_>, will: Option<WillMessage>, admission: &Admission) {
+        let (session, session_present) = self.take_over(connect, &admission.client_id);
+        let max_inflight = self.clients.limits.max_inflight;
+        let window = connect.properties.receive_maximum().unwrap_or(u16::MAX).min(max_inflight);
+        let record = self.clients.sessions.get_mut(session);
+        record.connection = Some(key);
+        record.expiry = expiry_of(connect);
+        record.ends_at = None;
+        record.window = window;
+        record.will = will.map(Box::new);
+        let connection = self.clients.connection(key);
+        connection.session = Some(session);
+        connection.keep_alive_seconds = connect.keep_alive_seconds;
+        connection.max_packet_bytes = connect.properties.maximum_packet_size();
+        self.send_connack(key, session_present, admission);
+        self.clients.resume(session);
+        self.arm_keep_alive(key);
+    }
+
+    /// The session for this client: an existing one is taken from the connection that has it [MQTT-3.1.4-3], and either
+    /// resumed or, for a clean start, ended.
+    fn take_over(&mut self, connect: &Connect<'_>, client_id: &str) -> (SessionKey, bool) {
+        if let Some(previous) = self.clients.sessions.find(client_id)
+            && let Some(connection) = self.clients.sessions.get(previous).connection
+        {
+            self.clients.counters.takeovers += 1;
+            self.end_by_server(connection, ReasonCode::SessionTakenOver);
+        }
+        // A session that was to end with its connection is gone by now.
+        match self.clients.sessions.find(client_id) {
+            Some(session) if connect.clean_start => {
+                // [MQTT-3.1.2-4]
+                self.end_session(session);
+                (self.clients.sessions.insert(client_id.into(), expiry_of(connect)), false)
+            }
+            Some(session) => {
+                if self.fault.is(Fault::ReceivedIdsForgottenOnResume) {
+                    *self.clients.sessions.inbound(session) = Default::default();
+                }
+                (session, true)
+            }
+            None => (self.clients.sessions.insert(client_id.into(), expiry_of(connect)), false),
+        }
+    }
+
+    fn send_connack(&mut self, key: ConnectionKey, session_present: bool, admission: &Admission) {
+        let limits = &self.clients.limits;
+        let mut properties = PropertyWriter::new();
+        properties.push(Property::ReceiveMaximum(limits.receive_maximum));
+        properties.push(Property::MaximumPacketSize(limits.max_packet_bytes));
+        properties.push(Property::SharedSubscriptionAvailable(false));
+        if admission.client_id_assigned {
+            properties.push(Property::AssignedClientIdentifier(&admission.client_id));
+        }
+        let connack = Connack { session_present, reason: ReasonCode::Success, properties: properties.properties() };
+        self.clients.send(key, &Packet::Connack(connack));
+    }
+
+    fn refuse(&mut self, key: ConnectionKey, violation: Violation) {
+        let version = self.clients.connection(key).version;
+        // 3.1.1 has no return code for it: the connection is closed [3.1.1: MQTT-4.8.0-1].
+        if version == Version::V5 {
+            let connack = Connack { session_present: false, reason: violation.reason, properties: Properties::EMPTY };
+            self.clients.send(key, &Packet::Connack(connack));
+        }
+        self.clients.counters.protocol_violations += 1;
+        self.finish(key, false);
+    }
+
+    /// Arms the timer of one and a half keep-alive intervals [MQTT-3.1.2-22].
+    pub(super) fn arm_keep_alive(&mut self, key: ConnectionKey) {
+        let connection = self.clients.connection(key);
+        if connection.keep_alive_seconds > 0 {
+            let deadline = ending::keep_alive_deadline(connection);
+            connection.timer_at = deadline;
+            self.timers.arm(deadline, TimerKey::Connection(key));
+        }
+    }
+}
+
+fn expiry_of(connect: &Connect<'_>) -> SessionExpiry {
+    match connect.version {
+        Version::V311 => SessionExpiry::from_clean_session(connect.clean_start),
+        Version::V5 => SessionExpiry::from_interval(connect.properties.session_expiry_interval().unwrap_or(0)),
+    }
+}
+
+fn will_of(connect: &Connect<'_>) -> Result<Option<WillMessage>, Violation> {
+    let Some(will) = &connect.will else { return Ok(None) };
+    let violation =
+        Violation { reason: ReasonCode::TopicNameInvalid, text: "the will's topic is not a valid topic name" };
+    TopicName::parse(will.topic).map_err(|_| violation)?;
+    Ok(Some(WillMessage::new(will)))
+}

@@ -1,0 +1,117 @@
+//! One client connection as its shard sees it.
+
+use std::collections::VecDeque;
+
+use crate::proto::{AcknowledgementKind, Framer, PacketId, ReasonCode, Version};
+use crate::store::Promise;
+use crate::time::Timestamp;
+
+use super::output::Output;
+use super::sessions::SessionKey;
+
+/// Names a connection of a shard. It is a dense index, and not given out again before the driver has said that the
+/// connection is closed.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct ConnectionKey(u32);
+
+impl ConnectionKey {
+    pub(super) fn from_index(index: usize) -> Self {
+        Self(u32::try_from(index).expect("a shard has fewer than 2^32 connections"))
+    }
+
+    /// The index, for tables that a driver keeps beside the shard's.
+    pub fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// How far the life of a connection has come.
+///
+/// | phase     | event                              | becomes   | command       |
+/// |-----------|------------------------------------|-----------|---------------|
+/// | open      | server ends it, output waits       | flushing  | –             |
+/// | open      | server ends it, no output waits    | finished  | FinishSending |
+/// | open      | client ends it, output waits       | flushing  | –             |
+/// | open      | client ends it, no output waits    | closing   | Close         |
+/// | flushing  | all is sent, client had not ended  | finished  | FinishSending |
+/// | flushing  | all is sent, client had ended      | closing   | Close         |
+/// | finished  | the client ends it                 | closing   | Close         |
+/// | flushing, finished | the linger time is over   | closing   | Close         |
+/// | any but closing | the connection fails         | closing   | Close         |
+/// | closing   | the driver has closed the socket   | (removed) | –             |
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Phase {
+    /// Packets are exchanged.
+    Open,
+    /// The last bytes are on their way; what is received is ignored.
+    Flushing {
+        /// Whether the client has ended its side (FIN or DISCONNECT), so that nobody waits for ours.
+        client_ended: bool,
+    },
+    /// All is sent and our side is shut: the client should read it and end its side.
+    Finished,
+    /// The driver was told to close.
+    Closing,
+}
+
+/// An acknowledgement that may have to wait for the log.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Acknowledgement {
+    pub(super) kind: AcknowledgementKind,
+    pub(super) id: PacketId,
+    pub(super) reason: ReasonCode,
+}
+
+#[derive(Debug)]
+pub(super) struct Connection {
+    pub(super) phase: Phase,
+    /// The session it serves; none once that was given up or taken over.
+    pub(super) session: Option<SessionKey>,
+    pub(super) version: Version,
+    pub(super) framer: Framer,
+    pub(super) output: Output,
+    /// Acknowledgements in the order of the packets they answer, while the log is not stable that far [MQTT-4.6.0].
+    pub(super) promised: VecDeque<Promise<Acknowledgement>>,
+    /// When the last whole packet was received.
+    pub(super) last_packet_at: Timestamp,
+    /// The deadline of the one timer that counts for this connection.
+    pub(super) timer_at: Timestamp,
+    /// The client's Maximum Packet Size in bytes; none if it gave no limit.
+    pub(super) max_packet_bytes: Option<u32>,
+    /// Seconds without a packet that the client promised not to exceed; 0 is no promise.
+    pub(super) keep_alive_seconds: u16,
+    /// Listed as having output.
+    pub(super) is_dirty: bool,
+    /// Not read from, because the client does not read what it gets.
+    pub(super) paused_by_output: bool,
+    /// Not read from, because a ring to another shard is full.
+    pub(super) paused_by_ring: bool,
+}
+
+impl Connection {
+    pub(super) fn new(version: Version, now: Timestamp) -> Self {
+        Self {
+            phase: Phase::Open,
+            session: None,
+            version,
+            framer: Framer::default(),
+            output: Output::default(),
+            promised: VecDeque::new(),
+            last_packet_at: now,
+            timer_at: Timestamp::default(),
+            max_packet_bytes: None,
+            keep_alive_seconds: 0,
+            is_dirty: false,
+            paused_by_output: false,
+            paused_by_ring: false,
+        }
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        self.phase == Phase::Open
+    }
+
+    pub(super) fn is_paused(&self) -> bool {
+        self.paused_by_output || self.paused_by_ring
+    }
+}

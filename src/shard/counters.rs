@@ -1,0 +1,85 @@
+//! What a shard counts, for its operator and for tests that look for leaks.
+
+use std::fmt;
+
+macro_rules! counters {
+    ($($(#[doc = $doc:literal])+ $name:ident,)+) => {
+        /// A snapshot of a shard's gauges (what is there now) and totals (since its start).
+        #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+        pub struct Counters {
+            $($(#[doc = $doc])+ pub $name: u64,)+
+        }
+
+        /// `name=value` pairs on one line.
+        impl fmt::Display for Counters {
+            fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                let mut separator = "";
+                $(
+                    write!(formatter, "{separator}{}={}", stringify!($name), self.$name)?;
+                    separator = " ";
+                )+
+                let _ = separator;
+                Ok(())
+            }
+        }
+    };
+}
+
+counters! {
+    /// Connections that have not been closed by the driver.
+    connections,
+    /// Sessions, connected or not.
+    sessions,
+    /// Subscriptions of these sessions.
+    subscriptions,
+    /// Messages held for delivery.
+    messages,
+    /// QoS 2 exchanges of publishers that await PUBREL.
+    inbound_inflight,
+    /// QoS 1 and 2 exchanges with subscribers that are open.
+    outbound_inflight,
+    /// Messages that wait for a slot, or for their subscriber to come back.
+    queued,
+    /// Retained messages of which this shard is the home.
+    retained,
+    /// SUBSCRIBEs that wait for other shards.
+    pending_subscribes,
+    /// Letters that wait for room in a ring.
+    waiting_letters,
+    /// PUBLISH packets received, repeats included.
+    publishes_received,
+    /// QoS 2 PUBLISHes that repeated a message already owned, and were not routed again.
+    duplicates_suppressed,
+    /// PUBLISH packets sent, resends included.
+    publishes_sent,
+    /// PUBLISH packets sent again after a resume.
+    publishes_resent,
+    /// QoS 0 messages dropped because the subscriber does not read fast enough.
+    dropped_slow_subscriber,
+    /// QoS 0 messages dropped because the ring to another shard is full.
+    dropped_ring_full,
+    /// QoS 1 and 2 messages dropped because the queue of the session is full.
+    dropped_queue_full,
+    /// Messages dropped because they exceed the client's Maximum Packet Size [MQTT-3.1.2-25].
+    dropped_too_large,
+    /// Messages dropped because they expired in the queue.
+    dropped_expired,
+    /// Retained messages not kept because there are too many.
+    dropped_retained_full,
+    /// Connections ended because of what the client sent.
+    protocol_violations,
+    /// Sessions taken over by a second connection.
+    takeovers,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_line_names_every_value() {
+        let line = Counters { connections: 3, takeovers: 4, ..Counters::default() }.to_string();
+        assert!(line.starts_with("connections=3 sessions=0 "), "{line}");
+        assert!(line.ends_with(" takeovers=4"), "{line}");
+    }
+}

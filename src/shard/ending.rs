@@ -1,0 +1,200 @@
+//! The end of connections and sessions: who ends them, what is still said, and what becomes of the will.
+
+use std::time::Duration;
+
+use crate::proto::{Disconnect, Packet, Property, PropertyWriter, ReasonCode, Version};
+use crate::route::{Letter, Removed};
+use crate::session::SessionExpiry;
+use crate::time::Timestamp;
+
+use super::connection::{Connection, ConnectionKey, Phase};
+use super::receiving::Violation;
+use super::sessions::SessionKey;
+use super::{Command, Shard, TimerKey};
+
+/// What becomes of the will of a connection that ends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Will {
+    /// The client took it back by a normal DISCONNECT.
+    Discard,
+    /// It is due [MQTT-3.1.2-8].
+    Publish,
+}
+
+impl Shard {
+    /// The client ended the connection, by DISCONNECT or by closing its side.
+    pub(super) fn end_by_client(&mut self, key: ConnectionKey, will: Will) {
+        self.detach(key, will);
+        self.finish(key, true);
+    }
+
+    /// The server ends the connection; a 5.0 client is told why.
+    pub(super) fn end_by_server(&mut self, key: ConnectionKey, reason: ReasonCode) {
+        self.end_with_disconnect(key, reason, None);
+    }
+
+    /// The client did what it may not do.
+    pub(super) fn end_by_violation(&mut self, key: ConnectionKey, violation: Violation) {
+        self.clients.counters.protocol_violations += 1;
+        self.end_with_disconnect(key, violation.reason, Some(violation.text));
+    }
+
+    fn end_with_disconnect(&mut self, key: ConnectionKey, reason: ReasonCode, text: Option<&str>) {
+        self.detach(key, Will::Publish);
+        // 3.1.1 has no DISCONNECT from the server: it closes without a word.
+        if self.clients.connection(key).version == Version::V5 {
+            self.send_disconnect(key, reason, text);
+        }
+        self.finish(key, false);
+    }
+
+    fn send_disconnect(&mut self, key: ConnectionKey, reason: ReasonCode, text: Option<&str>) {
+        // The longest DISCONNECT has under 200 bytes; a client that accepts less gets it without the text [MQTT-3.14.2-3].
+        const SMALL_BYTES: u32 = 256;
+        let accepts_text = self.clients.connection(key).max_packet_bytes.is_none_or(|max| max >= SMALL_BYTES);
+        let mut writer = PropertyWriter::new();
+        if let Some(text) = text.filter(|_| accepts_text) {
+            writer.push(Property::ReasonString(text));
+        }
+        self.clients.send(key, &Packet::Disconnect(Disconnect { reason, properties: writer.properties() }));
+    }
+
+    /// Parts a connection from its session. The session waits for its client or ends, as its expiry says.
+    pub(super) fn detach(&mut self, key: ConnectionKey, will: Will) {
+        let now = self.clients.now;
+        let connection = self.clients.connection(key);
+        connection.promised.clear();
+        let Some(session) = connection.session.take() else { return };
+        let record = self.clients.sessions.get_mut(session);
+        record.connection = None;
+        let expiry = record.expiry;
+        let due = record.will.take().filter(|_| will == Will::Publish);
+        if let Some(outbound) = self.clients.sessions.outbound_if_any(session) {
+            outbound.detach();
+        }
+        match expiry.deadline(now) {
+            Some(_) if expiry == SessionExpiry::WithConnection => self.end_session(session),
+            Some(deadline) => {
+                self.clients.sessions.get_mut(session).ends_at = Some(deadline);
+                self.timers.arm(deadline, TimerKey::Session(session));
+                self.clients.sessions.release_idle_tables(session);
+            }
+            None => self.clients.sessions.release_idle_tables(session),
+        }
+        if let Some(message) = due {
+            self.route_will(&message);
+        }
+    }
+
+    /// Ends a session that has no connection: subscriptions, exchanges and queue go with it.
+    pub(super) fn end_session(&mut self, key: SessionKey) {
+        let (session, outbound) = self.clients.sessions.remove(key);
+        assert!(session.connection.is_none(), "a session ends behind its connection");
+        for filter in session.subscriptions {
+            match self.subscriptions.remove(filter, key) {
+                Removed::OthersRemain => {}
+                Removed::LastLocal { filter } => {
+                    self.tell_others(|| Letter::InterestLost { filter: filter[..].into() })
+                }
+            }
+        }
+        if let Some(mut outbound) = outbound {
+            for delivery in outbound.drain() {
+                self.clients.messages.release(delivery.message);
+            }
+        }
+        if let Some(held) = session.held {
+            for delivery in held.deliveries {
+                self.clients.messages.release(delivery.message);
+            }
+            self.subscribing.forget(key);
+        }
+    }
+
+    /// No packet is exchanged any more: lets the rest go out, then ends the connection.
+    pub(super) fn finish(&mut self, key: ConnectionKey, client_ended: bool) {
+        let linger = self.clients.now + self.clients.limits.linger;
+        let connection = self.clients.connection(key);
+        assert!(connection.is_open(), "a connection is finished once");
+        connection.timer_at = linger;
+        self.timers.arm(linger, TimerKey::Connection(key));
+        connection.phase = Phase::Flushing { client_ended };
+        if connection.is_paused() {
+            // The end of the stream has to be seen.
+            self.clients.set_pause(key, |connection| {
+                connection.paused_by_output = false;
+                connection.paused_by_ring = false;
+            });
+        }
+        if self.clients.connection(key).output.is_flushed() {
+            self.flushed(key, client_ended);
+        }
+    }
+
+    /// All output of a connection that is being finished is written.
+    pub(super) fn flushed(&mut self, key: ConnectionKey, client_ended: bool) {
+        if client_ended {
+            self.close(key);
+        } else {
+            self.clients.connection(key).phase = Phase::Finished;
+            self.clients.commands.push_back(Command::FinishSending(key));
+        }
+    }
+
+    /// Tells the driver to close, now.
+    pub(super) fn close(&mut self, key: ConnectionKey) {
+        let connection = self.clients.connection(key);
+        assert!(connection.session.is_none(), "a connection is parted from its session before it closes");
+        connection.phase = Phase::Closing;
+        self.clients.discard_output(key);
+        self.clients.commands.push_back(Command::Close(key));
+    }
+
+    /// Ends all connections because the broker stops. Sessions stay: they are for the next start to find.
+    pub fn handle_shutdown(&mut self, now: Timestamp) {
+        self.clients.now = now;
+        let open: Vec<_> = self
+            .clients
+            .connections
+            .iter()
+            .filter(|(_, connection)| connection.is_open())
+            .map(|(index, _)| ConnectionKey::from_index(index))
+            .collect();
+        for key in open {
+            self.end_by_server(key, ReasonCode::ServerShuttingDown);
+        }
+    }
+
+    pub(super) fn connection_timeout(&mut self, key: ConnectionKey, deadline: Timestamp) {
+        let now = self.clients.now;
+        let Some(connection) = self.clients.connections.get_mut(key.index()) else { return };
+        if connection.timer_at != deadline {
+            return;
+        }
+        match connection.phase {
+            Phase::Open if keep_alive_deadline(connection) <= now => {
+                // [MQTT-3.1.2-22] [MQTT-4.13.1-1]
+                self.end_by_server(key, ReasonCode::KeepAliveTimeout);
+            }
+            Phase::Open => {
+                if let Some(session) = connection.session {
+                    self.clients.sessions.release_idle_tables(session);
+                }
+                self.arm_keep_alive(key);
+            }
+            Phase::Flushing { .. } | Phase::Finished => self.close(key),
+            Phase::Closing => {}
+        }
+    }
+
+    pub(super) fn session_timeout(&mut self, key: SessionKey, deadline: Timestamp) {
+        if self.clients.sessions.get_if_alive(key).is_some_and(|session| session.ends_at == Some(deadline)) {
+            self.end_session(key);
+        }
+    }
+}
+
+/// When a client that sends nothing more has broken its promise: after one and a half intervals [MQTT-3.1.2-22].
+pub(super) fn keep_alive_deadline(connection: &Connection) -> Timestamp {
+    connection.last_packet_at + Duration::from_millis(u64::from(connection.keep_alive_seconds) * 1500)
+}

@@ -1,0 +1,281 @@
+//! The shard: clients, sessions, subscriptions and messages of one core, as one pure state machine.
+//!
+//! A shard owns every client whose id hashes to it. It has no clock, socket, thread or random number: a driver (the
+//! io_uring loop, the simulator, a test) tells it what happened and asks what to do.
+//!
+//! # Driving it
+//! After a batch of events (`handle_*`), drain the outputs in this order:
+//! 1. [`poll_letters`](Shard::poll_letters) for every other shard whose ring has room,
+//! 2. [`poll_transmit`](Shard::poll_transmit) until `None`: at most one transmit per connection is out at a time,
+//! 3. [`poll_command`](Shard::poll_command) until `None`,
+//! 4. [`next_timeout`](Shard::next_timeout): when to call [`handle_timeout`](Shard::handle_timeout) at the latest.
+//!
+//! # Invariants
+//! - A message of a QoS 1 or 2 publisher is handed to every session and every other shard that is subscribed before its
+//!   acknowledgement is promised, and nothing that a client was acknowledged for is dropped but by a limit's policy.
+//! - The order of a publisher's messages is kept on every path to a subscriber.
+//! - Nothing that comes from the network panics or ends another connection than its own.
+
+mod admission;
+mod clients;
+mod connection;
+mod counters;
+mod encoder;
+mod ending;
+mod messages;
+mod outbox;
+mod output;
+mod placement;
+mod publishing;
+mod receiving;
+mod sessions;
+mod subscribing;
+mod timers;
+
+pub use admission::Admission;
+pub use connection::ConnectionKey;
+pub use counters::Counters;
+pub use output::Transmit;
+pub use placement::shard_of;
+
+use crate::config::{Durability, Limits};
+use crate::fault::PlantedFault;
+use crate::proto::Received;
+use crate::route::{Letter, Matches, RetainedTree, RouteSequence, ShardId, SubscriptionTrie};
+use crate::time::Timestamp;
+
+use clients::Clients;
+use connection::Phase;
+use outbox::Outbox;
+use publishing::RetainedMessage;
+use sessions::{SessionKey, Sessions};
+use subscribing::Subscribing;
+use timers::Timers;
+
+/// What a shard is told once, at its start.
+#[derive(Clone, Debug)]
+pub struct ShardConfig {
+    /// Which shard this is.
+    pub id: ShardId,
+    /// How many there are.
+    pub shards: u16,
+    /// Seed of the hash tables that hold what clients choose; secret in production.
+    pub seed: u64,
+    /// Bounds of queues, packets and tables.
+    pub limits: Limits,
+    /// What an acknowledgement promises.
+    pub durability: Durability,
+    /// Normally none.
+    pub fault: PlantedFault,
+}
+
+/// What a driver should do with a connection.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Command {
+    /// Stop reading. What has been received already is still to be handed over.
+    PauseReceiving(ConnectionKey),
+    /// Go on reading.
+    ResumeReceiving(ConnectionKey),
+    /// All is sent: shut the sending side, so that the client sees the end, and go on receiving.
+    FinishSending(ConnectionKey),
+    /// Close the socket as soon as no operation is in flight on it, hand back a transmit that was, and call
+    /// [`Shard::handle_closed`].
+    Close(ConnectionKey),
+}
+
+/// Who has a timer.
+#[derive(Clone, Copy, Debug)]
+enum TimerKey {
+    Connection(ConnectionKey),
+    Session(SessionKey),
+}
+
+/// A shard.
+#[derive(Debug)]
+pub struct Shard {
+    id: ShardId,
+    shards: u16,
+    clients: Clients,
+    subscriptions: SubscriptionTrie<SessionKey>,
+    matches: Matches,
+    retained: RetainedTree<RetainedMessage>,
+    /// Messages routed so far.
+    routed: RouteSequence,
+    outbox: Outbox,
+    subscribing: Subscribing,
+    timers: Timers<TimerKey>,
+    fault: PlantedFault,
+    /// The scratch of a fan-out whose message matches several filters.
+    overlapping: publishing::Overlapping,
+}
+
+impl Shard {
+    /// A shard without clients.
+    pub fn new(config: ShardConfig) -> Self {
+        match config.durability {
+            Durability::None => {}
+        }
+        Self {
+            id: config.id,
+            shards: config.shards,
+            subscriptions: SubscriptionTrie::new(config.seed),
+            matches: Matches::default(),
+            retained: RetainedTree::new(config.seed),
+            routed: RouteSequence::default(),
+            outbox: Outbox::new(config.shards, config.limits.max_waiting_letters, config.fault),
+            subscribing: Subscribing::default(),
+            timers: Timers::default(),
+            fault: config.fault,
+            overlapping: publishing::Overlapping::default(),
+            clients: Clients::new(config.limits, Sessions::new(config.seed, config.fault)),
+        }
+    }
+
+    /// Bytes were received, cut anywhere.
+    pub fn handle_received(&mut self, now: Timestamp, key: ConnectionKey, bytes: &[u8]) {
+        self.clients.now = now;
+        self.receive(key, &mut Received::new(bytes));
+        self.clients.balance_output(key);
+    }
+
+    /// The client has shut its sending side. What waits for it is still sent.
+    pub fn handle_end_of_stream(&mut self, now: Timestamp, key: ConnectionKey) {
+        self.clients.now = now;
+        match self.clients.connection(key).phase {
+            Phase::Open => self.end_by_client(key, ending::Will::Publish),
+            Phase::Flushing { .. } => self.clients.connection(key).phase = Phase::Flushing { client_ended: true },
+            Phase::Finished => self.close(key),
+            Phase::Closing => {}
+        }
+    }
+
+    /// The connection is broken: nothing can be sent on it any more.
+    pub fn handle_connection_failed(&mut self, now: Timestamp, key: ConnectionKey) {
+        self.clients.now = now;
+        match self.clients.connection(key).phase {
+            Phase::Open => {
+                self.detach(key, ending::Will::Publish);
+                self.close(key);
+            }
+            Phase::Flushing { .. } | Phase::Finished => self.close(key),
+            Phase::Closing => {}
+        }
+    }
+
+    /// A transmit was written whole, or given up because the connection is broken or closing.
+    pub fn handle_sent(&mut self, now: Timestamp, key: ConnectionKey, transmit: Transmit) {
+        self.clients.now = now;
+        let is_flushed = self.clients.handle_sent(key, transmit);
+        let connection = self.clients.connection(key);
+        match connection.phase {
+            Phase::Open => {
+                if let Some(session) = connection.session {
+                    self.clients.pump(session);
+                }
+                self.clients.balance_output(key);
+            }
+            Phase::Flushing { client_ended } if is_flushed => self.flushed(key, client_ended),
+            Phase::Flushing { .. } | Phase::Finished | Phase::Closing => {}
+        }
+    }
+
+    /// The driver has closed the socket and has no operation in flight on it.
+    pub fn handle_closed(&mut self, key: ConnectionKey) {
+        assert!(self.clients.connection(key).phase == Phase::Closing, "a socket is closed when the shard says so");
+        self.clients.remove_connection(key);
+    }
+
+    /// A letter came from another shard.
+    pub fn handle_letter(&mut self, now: Timestamp, from: ShardId, letter: Letter) {
+        self.clients.now = now;
+        match letter {
+            Letter::Deliver(message) => self.deliver_here(None, &message),
+            Letter::Retain { message, sequence } => self.retain(message, from, sequence),
+            Letter::InterestGained { filter, ticket, wants_retained } => {
+                self.apply_interest(from, &filter, ticket, wants_retained);
+            }
+            Letter::InterestApplied { ticket } => self.handle_applied(ticket, Vec::new()),
+            Letter::InterestLost { filter } => self.apply_interest_lost(from, &filter),
+            Letter::RetainedMark { subscriber, ticket, filter, routed } => {
+                self.handle_mark(from, subscriber, ticket, &filter, routed);
+            }
+            Letter::RetainedFound { ticket, messages } => self.handle_applied(ticket, messages),
+        }
+    }
+
+    /// Time has come: at or after [`next_timeout`](Self::next_timeout).
+    pub fn handle_timeout(&mut self, now: Timestamp) {
+        self.clients.now = now;
+        while let Some((deadline, key)) = self.timers.expire(now) {
+            match key {
+                TimerKey::Connection(key) => self.connection_timeout(key, deadline),
+                TimerKey::Session(key) => self.session_timeout(key, deadline),
+            }
+        }
+    }
+
+    /// The log is stable further than before.
+    pub fn handle_stable(&mut self, now: Timestamp) {
+        self.clients.now = now;
+        self.clients.redeem_promises();
+    }
+
+    /// Letters for another shard whose ring has room, at most `max`.
+    pub fn poll_letters(&mut self, to: ShardId, max: usize) -> Option<Vec<Letter>> {
+        let batch = self.outbox.take(to, max)?;
+        if !self.outbox.paused.is_empty() && self.outbox.has_drained() {
+            for key in std::mem::take(&mut self.outbox.paused) {
+                if self.clients.connections.contains(key.index()) {
+                    self.clients.set_pause(key, |connection| connection.paused_by_ring = false);
+                }
+            }
+        }
+        Some(batch)
+    }
+
+    /// An emptied batch of letters, for reuse.
+    pub fn recycle_letters(&mut self, batch: Vec<Letter>) {
+        self.outbox.recycle(batch);
+    }
+
+    /// The next bytes to send. The next of the same connection come after [`handle_sent`](Self::handle_sent).
+    pub fn poll_transmit(&mut self) -> Option<(ConnectionKey, Transmit)> {
+        self.clients.poll_transmit()
+    }
+
+    /// What else to do with connections.
+    pub fn poll_command(&mut self) -> Option<Command> {
+        self.clients.commands.pop_front()
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) has something to do; `None` is never.
+    pub fn next_timeout(&self) -> Option<Timestamp> {
+        self.timers.next()
+    }
+
+    /// Whether no connection is left.
+    pub fn is_drained(&self) -> bool {
+        self.clients.connections.is_empty()
+    }
+
+    /// What there is and what there was. Walks the exchange tables: not for every turn.
+    pub fn counters(&self) -> Counters {
+        let (inbound_inflight, outbound_inflight, queued) = self.clients.sessions.exchanges();
+        Counters {
+            connections: self.clients.connections.len() as u64,
+            sessions: self.clients.sessions.len() as u64,
+            subscriptions: self.subscriptions.subscriptions() as u64,
+            messages: self.clients.messages.len() as u64,
+            inbound_inflight: inbound_inflight as u64,
+            outbound_inflight: outbound_inflight as u64,
+            queued: queued as u64,
+            retained: self.retained.len() as u64,
+            pending_subscribes: self.subscribing.len() as u64,
+            waiting_letters: self.outbox.len() as u64,
+            ..self.clients.counters
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,173 @@
+//! From a message to its subscribers: on this shard at once, on the others by letter.
+
+use hashbrown::HashMap;
+use std::num::NonZeroU32;
+
+use crate::proto::QoS;
+use crate::route::{FilterKey, Letter, Message, RouteSequence, ShardId, Subscriber, TopicName, WillMessage};
+
+use super::Shard;
+use super::clients::{Post, Terms};
+use super::connection::ConnectionKey;
+use super::messages::Identifiers;
+use super::placement::shard_of;
+use super::sessions::SessionKey;
+
+/// A retained message at its home, and where and when it was published.
+#[derive(Debug)]
+pub(super) struct RetainedMessage {
+    pub(super) message: Message,
+    pub(super) origin: ShardId,
+    pub(super) sequence: RouteSequence,
+}
+
+/// What sessions with several matching subscriptions get: one copy each, merged from all of them.
+#[derive(Debug, Default)]
+pub(super) struct Overlapping {
+    order: Vec<SessionKey>,
+    merged: HashMap<SessionKey, Merged, foldhash::fast::FixedState>,
+}
+
+#[derive(Debug)]
+struct Merged {
+    qos: QoS,
+    retain_as_published: bool,
+    identifiers: Vec<NonZeroU32>,
+}
+
+impl Shard {
+    /// Routes a message: to the sessions of this shard, to the other shards that have subscribers, and to its home if it is
+    /// to be retained. `source` is the session and connection of its publisher.
+    pub(super) fn route(
+        &mut self,
+        source: Option<(SessionKey, ConnectionKey)>,
+        topic: TopicName<'_>,
+        message: Message,
+    ) {
+        self.routed.0 += 1;
+        self.subscriptions.matches(topic, &mut self.matches);
+        for shard in self.matches.remote.iter() {
+            if message.qos == QoS::AtMostOnce && self.outbox.is_full(shard) {
+                self.clients.counters.dropped_ring_full += 1;
+                continue;
+            }
+            self.post_for(source, shard, Letter::Deliver(message.clone()));
+        }
+        self.deliver_to_matches(source.map(|(session, _)| session), &message);
+        if message.retain {
+            let home = shard_of(topic.as_str(), self.shards);
+            let sequence = self.routed;
+            if home == self.id {
+                self.retain(message, home, sequence);
+            } else {
+                self.post_for(source, home, Letter::Retain { message, sequence });
+            }
+        }
+    }
+
+    /// Publishes the will of a client whose connection ended.
+    pub(super) fn route_will(&mut self, will: &WillMessage) {
+        let message = will.publish(self.clients.now);
+        let topic = topic_of(&message).to_owned();
+        self.route(None, TopicName::parse(&topic).expect("the will's topic was checked at CONNECT"), message);
+    }
+
+    /// Delivers a message that another shard routed.
+    pub(super) fn deliver_here(&mut self, source: Option<SessionKey>, message: &Message) {
+        let topic = TopicName::parse(topic_of(message)).expect("the other shard has parsed it");
+        self.subscriptions.matches(topic, &mut self.matches);
+        self.deliver_to_matches(source, message);
+    }
+
+    /// Keeps a message for its topic, in place of the one before; an empty payload only removes that
+    /// [MQTT-3.3.1-5..7].
+    pub(super) fn retain(&mut self, message: Message, origin: ShardId, sequence: RouteSequence) {
+        let topic = TopicName::parse(topic_of(&message)).expect("parsed when it was routed");
+        let previous = self.retained.remove(topic);
+        if message.payload().is_empty() {
+            return;
+        }
+        if previous.is_none() && self.retained.len() >= self.clients.limits.max_retained_messages as usize {
+            self.clients.counters.dropped_retained_full += 1;
+            return;
+        }
+        self.retained.set(topic, RetainedMessage { message: message.compacted(), origin, sequence });
+    }
+
+    /// Posts a letter that a client's message causes; if the ring to that shard is full, the client is not read from until
+    /// it drains.
+    fn post_for(&mut self, source: Option<(SessionKey, ConnectionKey)>, to: ShardId, letter: Letter) {
+        self.outbox.post(to, letter);
+        if let Some((_, connection)) = source
+            && self.outbox.is_full(to)
+            && !self.clients.connection(connection).paused_by_ring
+        {
+            self.outbox.paused.push(connection);
+            self.clients.set_pause(connection, |connection| connection.paused_by_ring = true);
+        }
+    }
+
+    fn deliver_to_matches(&mut self, source: Option<SessionKey>, message: &Message) {
+        match self.matches.filters[..] {
+            [] => {}
+            [filter] => self.deliver_to_filter(source, message, filter),
+            _ => self.deliver_to_overlapping(source, message),
+        }
+    }
+
+    fn deliver_to_filter(&mut self, source: Option<SessionKey>, message: &Message, filter: FilterKey) {
+        let mut post = Post::new(message);
+        for Subscriber { subscriber, subscription } in self.subscriptions.subscribers(filter) {
+            let options = subscription.options;
+            // [MQTT-3.8.3-3]
+            if options.no_local && source == Some(*subscriber) {
+                continue;
+            }
+            let terms = Terms {
+                // [MQTT-3.8.4-8]
+                qos: message.qos.min(options.qos),
+                // [MQTT-3.3.1-12] [MQTT-3.3.1-13]
+                retain: message.retain && options.retain_as_published,
+                identifiers: subscription.identifier.map_or(Identifiers::None, Identifiers::One),
+            };
+            self.clients.deliver(*subscriber, &mut post, terms);
+        }
+        self.clients.end_post(post);
+    }
+
+    /// One copy for each session, with the highest QoS of its matching subscriptions [MQTT-3.3.4-2] and the identifiers of
+    /// all of them [MQTT-3.3.4-4].
+    fn deliver_to_overlapping(&mut self, source: Option<SessionKey>, message: &Message) {
+        let Overlapping { order, merged } = &mut self.overlapping;
+        for filter in &self.matches.filters {
+            for Subscriber { subscriber, subscription } in self.subscriptions.subscribers(*filter) {
+                let options = subscription.options;
+                if options.no_local && source == Some(*subscriber) {
+                    continue;
+                }
+                let copy = merged.entry(*subscriber).or_insert_with(|| {
+                    order.push(*subscriber);
+                    Merged { qos: QoS::AtMostOnce, retain_as_published: false, identifiers: Vec::new() }
+                });
+                copy.qos = copy.qos.max(options.qos);
+                copy.retain_as_published |= options.retain_as_published;
+                copy.identifiers.extend(subscription.identifier);
+            }
+        }
+        let mut post = Post::new(message);
+        for subscriber in order.drain(..) {
+            let copy = merged.remove(&subscriber).expect("noted together");
+            let terms = Terms {
+                qos: message.qos.min(copy.qos),
+                retain: message.retain && copy.retain_as_published,
+                identifiers: Identifiers::from(copy.identifiers),
+            };
+            self.clients.deliver(subscriber, &mut post, terms);
+        }
+        self.clients.end_post(post);
+    }
+}
+
+fn topic_of(message: &Message) -> &str {
+    std::str::from_utf8(message.topic()).expect("a topic was decoded as UTF-8")
+}

@@ -1,0 +1,271 @@
+//! What a client's packets do, once its connection is admitted.
+
+use crate::proto::{
+    self, AcknowledgementKind, Disconnect, Frame, Packet, Property, Publish, QoS, ReasonCode, Received, Version, decode,
+};
+use crate::route::{Message, TopicName};
+use crate::session::{Acknowledged, Outbound, Reception, Release, SessionExpiry};
+
+use super::Shard;
+use super::connection::{Acknowledgement, ConnectionKey};
+use super::ending::Will;
+use super::messages::Delivery;
+use super::sessions::SessionKey;
+
+/// Why a connection has to end: what 5.0 clients are told, and what the log says.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Violation {
+    pub(super) reason: ReasonCode,
+    pub(super) text: &'static str,
+}
+
+impl Violation {
+    pub(super) const fn protocol_error(text: &'static str) -> Self {
+        Self { reason: ReasonCode::ProtocolError, text }
+    }
+}
+
+impl From<proto::DecodeError> for Violation {
+    fn from(error: proto::DecodeError) -> Self {
+        Self { reason: error.reason, text: error.text }
+    }
+}
+
+impl Shard {
+    /// Takes all whole packets out of what was received.
+    pub(super) fn receive(&mut self, key: ConnectionKey, received: &mut Received<'_>) {
+        let max_packet_bytes = self.clients.limits.max_packet_bytes;
+        loop {
+            let connection = self.clients.connection(key);
+            if !connection.is_open() {
+                return;
+            }
+            let handled = match connection.framer.next_frame(received, max_packet_bytes) {
+                Ok(Some(frame)) => self.handle_frame(key, &frame, received),
+                Ok(None) => return,
+                Err(error) => Err(error.into()),
+            };
+            if let Err(violation) = handled {
+                self.end_by_violation(key, violation);
+                return;
+            }
+        }
+    }
+
+    fn handle_frame(
+        &mut self,
+        key: ConnectionKey,
+        frame: &Frame<'_>,
+        received: &mut Received<'_>,
+    ) -> Result<(), Violation> {
+        let now = self.clients.now;
+        let connection = self.clients.connection(key);
+        // Trap 41: only whole packets count as a sign of life.
+        connection.last_packet_at = now;
+        let session = connection.session.expect("an open connection serves a session");
+        match decode(connection.version, frame.bytes())? {
+            Packet::Publish(publish) => self.handle_publish(key, session, &publish, frame, received),
+            Packet::Puback(puback) => {
+                let acknowledged = self.acknowledged_by(session, |outbound| outbound.handle_puback(puback.packet_id));
+                self.finish_exchange(key, session, puback.packet_id, acknowledged)
+            }
+            Packet::Pubrec(pubrec) => {
+                let refused = pubrec.reason.is_error();
+                let acknowledged =
+                    self.acknowledged_by(session, |outbound| outbound.handle_pubrec(pubrec.packet_id, refused));
+                if matches!(acknowledged, Acknowledged::Unknown) && !refused {
+                    // The client would wait for ever without an answer.
+                    self.acknowledge(
+                        key,
+                        AcknowledgementKind::Pubrel,
+                        pubrec.packet_id,
+                        ReasonCode::PacketIdentifierNotFound,
+                    );
+                    return Ok(());
+                }
+                self.finish_exchange(key, session, pubrec.packet_id, acknowledged)
+            }
+            Packet::Pubcomp(pubcomp) => {
+                let acknowledged = self.acknowledged_by(session, |outbound| outbound.handle_pubcomp(pubcomp.packet_id));
+                self.finish_exchange(key, session, pubcomp.packet_id, acknowledged)
+            }
+            Packet::Pubrel(pubrel) => {
+                let release = match self.clients.sessions.inbound_if_any(session) {
+                    Some(inbound) => inbound.handle_pubrel(pubrel.packet_id),
+                    None => Release::Unknown,
+                };
+                // [MQTT-4.3.3-11], trap 4: answered also for an unknown id.
+                let reason = match release {
+                    Release::Completed => ReasonCode::Success,
+                    Release::Unknown => ReasonCode::PacketIdentifierNotFound,
+                };
+                self.acknowledge(key, AcknowledgementKind::Pubcomp, pubrel.packet_id, reason);
+                Ok(())
+            }
+            Packet::Subscribe(subscribe) => self.handle_subscribe(key, session, &subscribe),
+            Packet::Unsubscribe(unsubscribe) => self.handle_unsubscribe(key, session, &unsubscribe),
+            Packet::Pingreq => {
+                self.clients.send(key, &Packet::Pingresp);
+                Ok(())
+            }
+            Packet::Disconnect(disconnect) => self.handle_disconnect(key, session, &disconnect),
+            // [MQTT-3.1.0-2]
+            Packet::Connect(_) => Err(Violation::protocol_error("a second CONNECT")),
+            Packet::Auth(_) => Err(Violation::protocol_error("AUTH without an authentication method in CONNECT")),
+            Packet::Connack(_) | Packet::Suback(_) | Packet::Unsuback(_) | Packet::Pingresp => {
+                Err(Violation::protocol_error("a packet that only a server sends"))
+            }
+        }
+    }
+
+    #[inline]
+    fn handle_publish(
+        &mut self,
+        key: ConnectionKey,
+        session: SessionKey,
+        publish: &Publish<'_>,
+        frame: &Frame<'_>,
+        received: &mut Received<'_>,
+    ) -> Result<(), Violation> {
+        self.clients.counters.publishes_received += 1;
+        let topic = check_publish(publish)?;
+        let now = self.clients.now;
+        let mut route = |shard: &mut Self| {
+            let message = Message::from_publish(now, publish, frame.bytes(), received.share(frame));
+            shard.route(Some((session, key)), topic, message);
+        };
+        match (publish.qos, publish.packet_id) {
+            (QoS::AtMostOnce, None) => route(self),
+            (QoS::AtLeastOnce, Some(id)) => {
+                route(self);
+                self.acknowledge(key, AcknowledgementKind::Puback, id, ReasonCode::Success);
+            }
+            (QoS::ExactlyOnce, Some(id)) => {
+                // 3.1.1 has no Receive Maximum: all its ids may be in flight.
+                let quota = match self.clients.connection(key).version {
+                    Version::V5 => usize::from(self.clients.limits.receive_maximum),
+                    Version::V311 => usize::from(u16::MAX),
+                };
+                match self.clients.sessions.inbound(session).handle_publish(id, quota) {
+                    Reception::New => route(self),
+                    Reception::Duplicate => self.clients.counters.duplicates_suppressed += 1,
+                    // [MQTT-3.3.4-9]
+                    Reception::QuotaExceeded => {
+                        return Err(Violation {
+                            reason: ReasonCode::ReceiveMaximumExceeded,
+                            text: "more QoS 2 messages in flight than the Receive Maximum of CONNACK",
+                        });
+                    }
+                }
+                self.acknowledge(key, AcknowledgementKind::Pubrec, id, ReasonCode::Success);
+            }
+            (QoS::AtMostOnce, Some(_)) | (QoS::AtLeastOnce | QoS::ExactlyOnce, None) => {
+                unreachable!("the codec gives an id exactly above QoS 0")
+            }
+        }
+        Ok(())
+    }
+
+    fn acknowledged_by(
+        &mut self,
+        session: SessionKey,
+        handle: impl FnOnce(&mut Outbound<Delivery>) -> Acknowledged<Delivery>,
+    ) -> Acknowledged<Delivery> {
+        match self.clients.sessions.outbound_if_any(session) {
+            Some(outbound) => handle(outbound),
+            None => Acknowledged::Unknown,
+        }
+    }
+
+    /// Does what an acknowledgement by a subscriber calls for.
+    #[inline]
+    fn finish_exchange(
+        &mut self,
+        key: ConnectionKey,
+        session: SessionKey,
+        id: proto::PacketId,
+        acknowledged: Acknowledged<Delivery>,
+    ) -> Result<(), Violation> {
+        match acknowledged {
+            Acknowledged::Completed(delivery) => {
+                if let Some(delivery) = delivery {
+                    self.clients.messages.release(delivery.message);
+                }
+                self.clients.pump(session);
+                Ok(())
+            }
+            Acknowledged::Received(delivery) => {
+                if let Some(delivery) = delivery {
+                    self.clients.messages.release(delivery.message);
+                }
+                self.acknowledge(key, AcknowledgementKind::Pubrel, id, ReasonCode::Success);
+                Ok(())
+            }
+            // The end of an exchange that we know nothing of any more: nothing to do.
+            Acknowledged::Unknown => Ok(()),
+            Acknowledged::ProtocolError => Err(Violation::protocol_error(
+                "an acknowledgement that does not fit the QoS or the state of its message",
+            )),
+        }
+    }
+
+    fn handle_disconnect(
+        &mut self,
+        key: ConnectionKey,
+        session: SessionKey,
+        disconnect: &Disconnect<'_>,
+    ) -> Result<(), Violation> {
+        if let Some(interval) = disconnect.properties.session_expiry_interval() {
+            let session = self.clients.sessions.get_mut(session);
+            // [MQTT-3.14.2-2], trap 17
+            if session.expiry == SessionExpiry::WithConnection && interval != 0 {
+                return Err(Violation::protocol_error("a session expiry of 0 cannot be raised by DISCONNECT"));
+            }
+            session.expiry = SessionExpiry::from_interval(interval);
+        }
+        // [MQTT-3.1.2-8] [MQTT-3.14.4-3]: only the normal disconnection takes the will back.
+        let will = if disconnect.reason == ReasonCode::Success { Will::Discard } else { Will::Publish };
+        self.end_by_client(key, will);
+        Ok(())
+    }
+
+    pub(super) fn acknowledge(
+        &mut self,
+        key: ConnectionKey,
+        kind: AcknowledgementKind,
+        id: proto::PacketId,
+        reason: ReasonCode,
+    ) {
+        self.clients.acknowledge(key, Acknowledgement { kind, id, reason });
+    }
+}
+
+/// What a client's PUBLISH must obey beyond the codec's rules.
+#[inline]
+fn check_publish<'a>(publish: &Publish<'a>) -> Result<TopicName<'a>, Violation> {
+    let invalid_topic = |_| Violation { reason: ReasonCode::TopicNameInvalid, text: "not a valid topic name" };
+    if publish.properties.is_empty() {
+        return TopicName::parse(publish.topic).map_err(invalid_topic);
+    }
+    for property in publish.properties {
+        match property {
+            // [MQTT-3.3.2-9]: CONNACK announced no Topic Alias Maximum, which is 0.
+            Property::TopicAlias(_) => {
+                return Err(Violation {
+                    reason: ReasonCode::TopicAliasInvalid,
+                    text: "a topic alias above the Topic Alias Maximum of CONNACK",
+                });
+            }
+            // [MQTT-3.3.4-6]
+            Property::SubscriptionIdentifier(_) => {
+                return Err(Violation::protocol_error("a subscription identifier in a PUBLISH from a client"));
+            }
+            // [MQTT-3.3.2-14]
+            Property::ResponseTopic(topic) if TopicName::parse(topic).is_err() => {
+                return Err(Violation::protocol_error("a response topic that is not a topic name"));
+            }
+            _ => {}
+        }
+    }
+    TopicName::parse(publish.topic).map_err(invalid_topic)
+}

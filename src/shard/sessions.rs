@@ -1,0 +1,204 @@
+//! The sessions of a shard, in arenas: one record each, and exchange tables only for those that exchange something.
+
+use foldhash::fast::FixedState;
+use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
+use slab::Slab;
+use std::collections::VecDeque;
+use std::hash::BuildHasher;
+
+use crate::fault::PlantedFault;
+use crate::route::{FilterKey, WillMessage};
+use crate::session::{Inbound, Outbound, SessionExpiry};
+use crate::time::Timestamp;
+
+use super::clients::Terms;
+use super::connection::ConnectionKey;
+use super::messages::{Delivery, MessageKey};
+
+/// Names a session of a shard.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(super) struct SessionKey(u32);
+
+impl SessionKey {
+    fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// What outlives a connection.
+#[derive(Debug)]
+pub(super) struct Session {
+    pub(super) client_id: Box<str>,
+    pub(super) connection: Option<ConnectionKey>,
+    pub(super) expiry: SessionExpiry,
+    /// When it ends, while its client is away; the deadline of the timer that counts.
+    pub(super) ends_at: Option<Timestamp>,
+    /// How many messages may be in flight to the client of the present connection.
+    pub(super) window: u16,
+    pub(super) will: Option<Box<WillMessage>>,
+    pub(super) subscriptions: Vec<FilterKey>,
+    /// Deliveries that wait behind retained messages which other shards are still looking up.
+    pub(super) held: Option<Box<Held>>,
+    inbound: Option<u32>,
+    outbound: Option<u32>,
+}
+
+/// Deliveries held back, so that a retained message is not overtaken by a newer one of its topic.
+#[derive(Debug, Default)]
+pub(super) struct Held {
+    /// SUBSCRIBEs of the session that wait for other shards.
+    pub(super) pending_subscribes: u32,
+    pub(super) deliveries: VecDeque<HeldDelivery>,
+}
+
+#[derive(Debug)]
+pub(super) struct HeldDelivery {
+    pub(super) message: MessageKey,
+    pub(super) terms: Terms,
+}
+
+/// All sessions of a shard.
+#[derive(Debug)]
+pub(super) struct Sessions {
+    arena: Slab<Session>,
+    by_client_id: HashTable<SessionKey>,
+    inbound: Slab<Inbound>,
+    outbound: Slab<Outbound<Delivery>>,
+    hashing: FixedState,
+    fault: PlantedFault,
+}
+
+impl Sessions {
+    /// The seed should be secret, for clients choose the ids that are hashed.
+    pub(super) fn new(seed: u64, fault: PlantedFault) -> Self {
+        Self {
+            arena: Slab::new(),
+            by_client_id: HashTable::new(),
+            inbound: Slab::new(),
+            outbound: Slab::new(),
+            hashing: FixedState::with_seed(seed),
+            fault,
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.arena.len()
+    }
+
+    pub(super) fn find(&self, client_id: &str) -> Option<SessionKey> {
+        let is_it = |key: &SessionKey| &*self.arena[key.index()].client_id == client_id;
+        self.by_client_id.find(self.hashing.hash_one(client_id), is_it).copied()
+    }
+
+    /// Starts a session; there must be none for this client id.
+    pub(super) fn insert(&mut self, client_id: Box<str>, expiry: SessionExpiry) -> SessionKey {
+        let entry = self.by_client_id.entry(
+            self.hashing.hash_one(&*client_id),
+            |key| self.arena[key.index()].client_id == client_id,
+            |key| self.hashing.hash_one(&*self.arena[key.index()].client_id),
+        );
+        let Entry::Vacant(vacant) = entry else { panic!("a client id has one session") };
+        let index = self.arena.insert(Session {
+            client_id,
+            connection: None,
+            expiry,
+            ends_at: None,
+            window: 0,
+            will: None,
+            subscriptions: Vec::new(),
+            held: None,
+            inbound: None,
+            outbound: None,
+        });
+        let key = SessionKey(u32::try_from(index).expect("a shard has fewer than 2^32 sessions"));
+        vacant.insert(key);
+        key
+    }
+
+    /// Takes a session out, with its tables.
+    pub(super) fn remove(&mut self, key: SessionKey) -> (Session, Option<Outbound<Delivery>>) {
+        let session = self.arena.remove(key.index());
+        let entry = self
+            .by_client_id
+            .find_entry(self.hashing.hash_one(&*session.client_id), |found| *found == key)
+            .unwrap_or_else(|_| panic!("every session is found by its client id"));
+        entry.remove();
+        if let Some(index) = session.inbound {
+            self.inbound.remove(index as usize);
+        }
+        let outbound = session.outbound.map(|index| self.outbound.remove(index as usize));
+        (session, outbound)
+    }
+
+    #[inline]
+    pub(super) fn get(&self, key: SessionKey) -> &Session {
+        &self.arena[key.index()]
+    }
+
+    #[inline]
+    pub(super) fn get_mut(&mut self, key: SessionKey) -> &mut Session {
+        &mut self.arena[key.index()]
+    }
+
+    /// The session, if it has not ended since the key was noted by someone who can't be told.
+    pub(super) fn get_if_alive(&mut self, key: SessionKey) -> Option<&mut Session> {
+        self.arena.get_mut(key.index())
+    }
+
+    /// The receiver of the session, made when first needed.
+    #[inline]
+    pub(super) fn inbound(&mut self, key: SessionKey) -> &mut Inbound {
+        let session = &mut self.arena[key.index()];
+        let index = *session.inbound.get_or_insert_with(|| self.inbound.insert(Inbound::default()) as u32);
+        &mut self.inbound[index as usize]
+    }
+
+    /// The receiver, if it was ever needed.
+    pub(super) fn inbound_if_any(&mut self, key: SessionKey) -> Option<&mut Inbound> {
+        let index = self.arena[key.index()].inbound?;
+        Some(&mut self.inbound[index as usize])
+    }
+
+    /// The sender of the session, made when first needed and then attached as the session is.
+    #[inline]
+    pub(super) fn outbound(&mut self, key: SessionKey) -> &mut Outbound<Delivery> {
+        let session = &mut self.arena[key.index()];
+        let index = *session.outbound.get_or_insert_with(|| {
+            let mut outbound = Outbound::new(self.fault);
+            if session.connection.is_some() {
+                outbound.attach(session.window, |_| unreachable!("a new sender has nothing to resend"));
+            }
+            self.outbound.insert(outbound) as u32
+        });
+        &mut self.outbound[index as usize]
+    }
+
+    /// The sender, if it was ever needed.
+    #[inline]
+    pub(super) fn outbound_if_any(&mut self, key: SessionKey) -> Option<&mut Outbound<Delivery>> {
+        let index = self.arena[key.index()].outbound?;
+        Some(&mut self.outbound[index as usize])
+    }
+
+    /// Gives back the tables in which nothing is open: a client that is away or silent costs only its record.
+    pub(super) fn release_idle_tables(&mut self, key: SessionKey) {
+        let session = &mut self.arena[key.index()];
+        if let Some(index) = session.inbound.filter(|index| self.inbound[*index as usize].is_empty()) {
+            self.inbound.remove(index as usize);
+            session.inbound = None;
+        }
+        if let Some(index) = session.outbound.filter(|index| self.outbound[*index as usize].is_empty()) {
+            self.outbound.remove(index as usize);
+            session.outbound = None;
+        }
+    }
+
+    /// Exchanges that await PUBREL, exchanges open with subscribers, messages queued.
+    pub(super) fn exchanges(&self) -> (usize, usize, usize) {
+        let inbound = self.inbound.iter().map(|(_, inbound)| inbound.len()).sum();
+        let outbound = self.outbound.iter().map(|(_, outbound)| outbound.inflight()).sum();
+        let queued = self.outbound.iter().map(|(_, outbound)| outbound.queued()).sum();
+        (inbound, outbound, queued)
+    }
+}

@@ -1,0 +1,356 @@
+//! SUBSCRIBE and UNSUBSCRIBE, the interest of other shards, and retained messages for new subscriptions.
+//!
+//! With several shards a SUBSCRIBE is answered when every shard has applied it, and the retained messages come from their
+//! homes; [`Letter`] explains the protocol. Until then what is delivered to the session is held, so that a
+//! retained message is not overtaken by a newer one. With one shard all of it happens within the call.
+
+use hashbrown::HashMap;
+use std::num::NonZeroU32;
+
+use crate::proto::{
+    Packet, PacketId, Properties, QoS, ReasonCode, RetainHandling, Suback, Subscribe, Unsubscribe, Version,
+};
+use crate::route::{Letter, Message, RouteSequence, ShardId, Subscription, Ticket, TopicFilter};
+
+use super::Shard;
+use super::clients::{Post, Terms};
+use super::connection::ConnectionKey;
+use super::messages::Identifiers;
+use super::placement::shard_of;
+use super::receiving::Violation;
+use super::sessions::{Held, SessionKey};
+
+/// SUBSCRIBEs and lookups that wait for other shards.
+#[derive(Debug, Default)]
+pub(super) struct Subscribing {
+    serial: u64,
+    /// SUBSCRIBEs of this shard's clients, by serial.
+    pending: HashMap<u64, Pending, foldhash::fast::FixedState>,
+    /// Lookups of retained messages of which this shard is the home, until every shard's mark is there.
+    lookups: HashMap<(ShardId, Ticket), Lookup, foldhash::fast::FixedState>,
+}
+
+/// One SUBSCRIBE that waits for other shards.
+#[derive(Debug)]
+struct Pending {
+    session: SessionKey,
+    connection: ConnectionKey,
+    packet_id: PacketId,
+    codes: Vec<u8>,
+    filters: Vec<Granted>,
+    /// Answers still to come.
+    missing: usize,
+    found: Vec<(u32, Vec<Message>)>,
+}
+
+/// What is to be known of a granted filter when its retained messages arrive.
+#[derive(Clone, Copy, Debug)]
+struct Granted {
+    qos: QoS,
+    identifier: Option<NonZeroU32>,
+}
+
+#[derive(Debug)]
+struct Lookup {
+    /// What each shard had routed when it applied the interest.
+    routed: Vec<Option<RouteSequence>>,
+    missing: usize,
+}
+
+impl Subscribing {
+    pub(super) fn len(&self) -> usize {
+        self.pending.len()
+    }
+
+    /// The session is gone: its answers are not waited for.
+    pub(super) fn forget(&mut self, session: SessionKey) {
+        self.pending.retain(|_, pending| pending.session != session);
+    }
+}
+
+impl Shard {
+    pub(super) fn handle_subscribe(
+        &mut self,
+        key: ConnectionKey,
+        session: SessionKey,
+        subscribe: &Subscribe<'_>,
+    ) -> Result<(), Violation> {
+        let identifier = subscribe.properties.subscription_identifier().and_then(NonZeroU32::new);
+        self.subscribing.serial += 1;
+        let serial = self.subscribing.serial;
+        let mut pending = Pending {
+            session,
+            connection: key,
+            packet_id: subscribe.packet_id,
+            codes: Vec::new(),
+            filters: Vec::new(),
+            missing: 0,
+            found: Vec::new(),
+        };
+        for (index, (text, options)) in subscribe.filters().enumerate() {
+            pending.filters.push(Granted { qos: options.qos, identifier });
+            let code = match TopicFilter::parse(text) {
+                Err(_) => ReasonCode::TopicFilterInvalid,
+                // [MQTT-3.8.3-4]
+                Ok(filter) if filter.share().is_some() && options.no_local => {
+                    return Err(Violation::protocol_error("no local on a shared subscription"));
+                }
+                Ok(filter) if filter.share().is_some() => ReasonCode::SharedSubscriptionsNotSupported,
+                Ok(filter) => {
+                    let ticket = Ticket { serial, filter: index as u32 };
+                    let subscription = Subscription { options, identifier };
+                    self.subscribe_to(session, &filter, subscription, ticket, &mut pending);
+                    // [MQTT-3.8.4-7]
+                    granted(options.qos)
+                }
+            };
+            pending.codes.push(suback_code(self.clients.connection(key).version, code));
+        }
+        if pending.missing == 0 {
+            self.complete_subscribe(pending);
+        } else {
+            self.clients.sessions.get_mut(session).held.get_or_insert_default().pending_subscribes += 1;
+            self.subscribing.pending.insert(serial, pending);
+        }
+        Ok(())
+    }
+
+    fn subscribe_to(
+        &mut self,
+        session: SessionKey,
+        filter: &TopicFilter<'_>,
+        subscription: Subscription,
+        ticket: Ticket,
+        pending: &mut Pending,
+    ) {
+        let subscribed = self.subscriptions.subscribe(filter, session, subscription);
+        if !subscribed.replaced {
+            self.clients.sessions.get_mut(session).subscriptions.push(subscribed.key);
+        }
+        // [MQTT-3.3.1-9..11]
+        let wants_retained = match subscription.options.retain_handling {
+            RetainHandling::SendAlways => true,
+            RetainHandling::SendIfNew => !subscribed.replaced,
+            RetainHandling::SendNever => false,
+        };
+        if !wants_retained && !subscribed.first_local {
+            return;
+        }
+        self.tell_others(|| Letter::InterestGained { filter: filter.as_str().into(), ticket, wants_retained });
+        if wants_retained {
+            pending.missing += self.homes_of(filter).count();
+            // Its own lookups are the last marks of this shard: with one shard they answer at once.
+            self.mark(self.id, ticket, filter, Some(pending));
+        } else {
+            pending.missing += usize::from(self.shards) - 1;
+        }
+    }
+
+    pub(super) fn handle_unsubscribe(
+        &mut self,
+        key: ConnectionKey,
+        session: SessionKey,
+        unsubscribe: &Unsubscribe<'_>,
+    ) -> Result<(), Violation> {
+        let mut codes = Vec::new();
+        for text in unsubscribe.filters() {
+            // [MQTT-3.11.3-1] [MQTT-3.11.3-2]
+            let code = match TopicFilter::parse(text) {
+                Err(_) => ReasonCode::TopicFilterInvalid,
+                Ok(filter) if filter.share().is_some() => ReasonCode::NoSubscriptionExisted,
+                Ok(filter) => self.unsubscribe_from(session, &filter),
+            };
+            codes.push(code.value());
+        }
+        let unsuback = Suback { packet_id: unsubscribe.packet_id, properties: Properties::EMPTY, codes: &codes };
+        self.clients.send(key, &Packet::Unsuback(unsuback));
+        Ok(())
+    }
+
+    /// Messages of this subscription that are queued or in flight are still delivered [MQTT-3.10.4-3].
+    fn unsubscribe_from(&mut self, session: SessionKey, filter: &TopicFilter<'_>) -> ReasonCode {
+        let Some(unsubscribed) = self.subscriptions.unsubscribe(filter, session) else {
+            return ReasonCode::NoSubscriptionExisted;
+        };
+        let subscriptions = &mut self.clients.sessions.get_mut(session).subscriptions;
+        let index = subscriptions.iter().position(|key| *key == unsubscribed.key);
+        subscriptions.swap_remove(index.expect("a session knows its subscriptions"));
+        if unsubscribed.last_local {
+            self.tell_others(|| Letter::InterestLost { filter: filter.as_str().into() });
+        }
+        ReasonCode::Success
+    }
+
+    /// Another shard has its first subscriber of a filter, or a new one that wants retained messages.
+    pub(super) fn apply_interest(&mut self, from: ShardId, filter: &str, ticket: Ticket, wants_retained: bool) {
+        let filter = TopicFilter::parse(filter).expect("the other shard has parsed it");
+        self.subscriptions.set_remote(&filter, from, true);
+        if wants_retained {
+            self.mark(from, ticket, &filter, None);
+        } else {
+            self.outbox.post(from, Letter::InterestApplied { ticket });
+        }
+    }
+
+    pub(super) fn apply_interest_lost(&mut self, from: ShardId, filter: &str) {
+        let filter = TopicFilter::parse(filter).expect("the other shard has parsed it");
+        self.subscriptions.set_remote(&filter, from, false);
+    }
+
+    /// Marks the moment at which this shard applied an interest, at all homes of the filter's retained messages. `pending`
+    /// is the SUBSCRIBE if it is this shard's own and not noted yet.
+    fn mark(&mut self, subscriber: ShardId, ticket: Ticket, filter: &TopicFilter<'_>, pending: Option<&mut Pending>) {
+        let routed = self.routed;
+        let mut is_home = false;
+        for home in self.homes_of(filter) {
+            if home == self.id {
+                is_home = true;
+            } else {
+                let filter = filter.as_str().into();
+                self.outbox.post(home, Letter::RetainedMark { subscriber, ticket, filter, routed });
+            }
+        }
+        if is_home {
+            self.note_mark(self.id, subscriber, ticket, filter, routed, pending);
+        }
+    }
+
+    /// Another shard has applied an interest and sent everything that it routed before.
+    pub(super) fn handle_mark(
+        &mut self,
+        from: ShardId,
+        subscriber: ShardId,
+        ticket: Ticket,
+        filter: &str,
+        routed: RouteSequence,
+    ) {
+        let filter = TopicFilter::parse(filter).expect("the other shard has parsed it");
+        self.note_mark(from, subscriber, ticket, &filter, routed, None);
+    }
+
+    fn note_mark(
+        &mut self,
+        from: ShardId,
+        subscriber: ShardId,
+        ticket: Ticket,
+        filter: &TopicFilter<'_>,
+        routed: RouteSequence,
+        pending: Option<&mut Pending>,
+    ) {
+        let shards = usize::from(self.shards);
+        let lookups = &mut self.subscribing.lookups;
+        let lookup = lookups
+            .entry((subscriber, ticket))
+            .or_insert_with(|| Lookup { routed: vec![None; shards], missing: shards });
+        let previous = lookup.routed[from.index()].replace(routed);
+        assert!(previous.is_none(), "a shard marks an interest once");
+        lookup.missing -= 1;
+        if lookup.missing > 0 {
+            return;
+        }
+        let lookup = lookups.remove(&(subscriber, ticket)).expect("noted above");
+        let messages = self.find_retained(filter, &lookup);
+        match pending {
+            Some(pending) => {
+                pending.missing -= 1;
+                pending.found.push((ticket.filter, messages));
+            }
+            None if subscriber == self.id => self.handle_applied(ticket, messages),
+            None => self.outbox.post(subscriber, Letter::RetainedFound { ticket, messages }),
+        }
+    }
+
+    /// The retained messages of a filter, without those that the subscriber gets live.
+    fn find_retained(&self, filter: &TopicFilter<'_>, lookup: &Lookup) -> Vec<Message> {
+        self.retained
+            .find(filter)
+            .map(|(_, retained)| retained)
+            .filter(|retained| Some(retained.sequence) <= lookup.routed[retained.origin.index()])
+            .map(|retained| &retained.message)
+            .filter(|message| !message.is_expired(self.clients.now))
+            .cloned()
+            .collect()
+    }
+
+    /// One of the answers that a SUBSCRIBE waits for.
+    pub(super) fn handle_applied(&mut self, ticket: Ticket, messages: Vec<Message>) {
+        // Its session may have ended meanwhile.
+        let Some(pending) = self.subscribing.pending.get_mut(&ticket.serial) else { return };
+        pending.missing -= 1;
+        if !messages.is_empty() {
+            pending.found.push((ticket.filter, messages));
+        }
+        if pending.missing > 0 {
+            return;
+        }
+        let pending = self.subscribing.pending.remove(&ticket.serial).expect("found above");
+        let session = pending.session;
+        self.complete_subscribe(pending);
+        let record = self.clients.sessions.get_mut(session);
+        let held = record.held.as_mut().expect("a pending SUBSCRIBE holds deliveries");
+        held.pending_subscribes -= 1;
+        if held.pending_subscribes == 0 {
+            let Held { deliveries, .. } = *record.held.take().expect("looked at above");
+            self.clients.deliver_held(session, deliveries);
+        }
+    }
+
+    /// Every shard has applied the subscription: SUBACK, then the retained messages, before anything that is held.
+    fn complete_subscribe(&mut self, pending: Pending) {
+        let Pending { session, connection, packet_id, codes, filters, found, .. } = pending;
+        if self.clients.sessions.get(session).connection == Some(connection) {
+            let suback = Suback { packet_id, properties: Properties::EMPTY, codes: &codes };
+            self.clients.send(connection, &Packet::Suback(suback));
+        }
+        let held = self.clients.sessions.get_mut(session).held.take();
+        for (index, messages) in found {
+            let Granted { qos, identifier } = filters[index as usize];
+            for message in messages {
+                let mut post = Post::new(&message);
+                let terms = Terms {
+                    qos: message.qos.min(qos),
+                    // [MQTT-3.3.1-8]
+                    retain: true,
+                    identifiers: identifier.map_or(Identifiers::None, Identifiers::One),
+                };
+                self.clients.deliver(session, &mut post, terms);
+                self.clients.end_post(post);
+            }
+        }
+        self.clients.sessions.get_mut(session).held = held;
+    }
+
+    /// The shards that keep retained messages for a filter: one for a topic, all for a wildcard.
+    fn homes_of(&self, filter: &TopicFilter<'_>) -> impl Iterator<Item = ShardId> + use<> {
+        let homes = if filter.is_exact() {
+            let home = shard_of(filter.as_str(), self.shards).number();
+            home..home + 1
+        } else {
+            0..self.shards
+        };
+        homes.map(|number| ShardId::new(number).expect("a broker has at most MAX_SHARDS shards"))
+    }
+
+    pub(super) fn tell_others(&mut self, letter: impl Fn() -> Letter) {
+        for number in (0..self.shards).filter(|number| *number != self.id.number()) {
+            self.outbox.post(ShardId::new(number).expect("a broker has at most MAX_SHARDS shards"), letter());
+        }
+    }
+}
+
+/// [MQTT-3.8.4-7]
+fn granted(qos: QoS) -> ReasonCode {
+    match qos {
+        QoS::AtMostOnce => ReasonCode::Success,
+        QoS::AtLeastOnce => ReasonCode::GrantedQos1,
+        QoS::ExactlyOnce => ReasonCode::GrantedQos2,
+    }
+}
+
+/// 3.1.1 knows one code for every failure.
+fn suback_code(version: Version, reason: ReasonCode) -> u8 {
+    match version {
+        Version::V311 if reason.is_error() => ReasonCode::UnspecifiedError.value(),
+        Version::V311 | Version::V5 => reason.value(),
+    }
+}

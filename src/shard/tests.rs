@@ -1,0 +1,24 @@
+//! Shards driven by hand: each test names the statement or trap that it proves.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use super::*;
+use crate::proto::{
+    Acknowledgement, AcknowledgementKind, Connack, Connect, Disconnect, Framer, Packet, PacketId, Properties, Property,
+    PropertyWriter, Publish, QoS, ReasonCode, RetainHandling, SubscriptionOptions, Version, Will, decode,
+    encode_subscribe, encode_unsubscribe,
+};
+use bytes::Bytes;
+
+mod exchange;
+mod fleet;
+mod lifecycle;
+mod limits;
+mod retained;
+
+use fleet::{Client, Fleet, Got, limits};
+
+fn id(value: u16) -> PacketId {
+    PacketId::new(value).expect("a packet id is not zero")
+}

@@ -1,0 +1,395 @@
+//! One or more shards with a perfect network between them and their clients.
+
+use super::*;
+
+/// Shards, the connections of their clients, and the bytes that these have got.
+pub(super) struct Fleet {
+    pub(super) shards: Vec<Shard>,
+    pub(super) now: Timestamp,
+    clients: Vec<Peer>,
+    /// Whether letters are delivered at once.
+    pub(super) rings_flow: bool,
+    rings: Vec<VecDeque<(ShardId, ShardId, Letter)>>,
+}
+
+/// A connection of a test client.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Client(usize);
+
+struct Peer {
+    shard: usize,
+    key: ConnectionKey,
+    version: Version,
+    received: Vec<u8>,
+    /// A peer that does not read: its transmit stays in flight.
+    stalled: Option<Vec<Transmit>>,
+    commands: Vec<Command>,
+    closed: bool,
+}
+
+pub(super) fn limits() -> Limits {
+    Limits {
+        max_packet_bytes: 1 << 20,
+        receive_maximum: 10,
+        max_inflight: 10,
+        max_queued_messages: 1000,
+        max_queued_bytes: 1 << 20,
+        max_output_bytes: 1 << 16,
+        max_waiting_letters: 100,
+        max_retained_messages: 100,
+        linger: Duration::from_secs(1),
+    }
+}
+
+/// An owned copy of what the tests look at in a packet.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum Got {
+    Connack { session_present: bool, reason: ReasonCode },
+    Publish { topic: String, payload: String, qos: QoS, id: u16, dup: bool, retain: bool },
+    Ack(AcknowledgementKind, u16, ReasonCode),
+    Suback(Vec<u8>),
+    Unsuback(Vec<u8>),
+    Pingresp,
+    Disconnect(ReasonCode),
+}
+
+impl Fleet {
+    pub(super) fn new(shards: u16) -> Self {
+        Self::with_limits(shards, limits())
+    }
+
+    pub(super) fn with_limits(shards: u16, limits: Limits) -> Self {
+        let shard = |number| {
+            Shard::new(ShardConfig {
+                id: ShardId::new(number).expect("few shards"),
+                shards,
+                seed: 7,
+                limits: limits.clone(),
+                durability: Durability::None,
+                fault: PlantedFault::default(),
+            })
+        };
+        Self {
+            shards: (0..shards).map(shard).collect(),
+            now: Timestamp::from_nanos(1_000_000_000),
+            clients: Vec::new(),
+            rings_flow: true,
+            rings: vec![VecDeque::new()],
+        }
+    }
+
+    pub(super) fn connect(&mut self, version: Version, client_id: &str, clean_start: bool) -> Client {
+        self.connect_with(Connect {
+            version,
+            clean_start,
+            keep_alive_seconds: 0,
+            client_id,
+            will: None,
+            username: None,
+            password: None,
+            properties: Properties::EMPTY,
+        })
+    }
+
+    /// A 5.0 client whose session outlives it.
+    pub(super) fn connect_v5(&mut self, client_id: &str, receive_maximum: u16) -> Client {
+        let mut properties = PropertyWriter::new();
+        properties.push(Property::SessionExpiryInterval(60)).push(Property::ReceiveMaximum(receive_maximum));
+        self.connect_with(Connect {
+            version: Version::V5,
+            clean_start: false,
+            keep_alive_seconds: 0,
+            client_id,
+            will: None,
+            username: None,
+            password: None,
+            properties: properties.properties(),
+        })
+    }
+
+    pub(super) fn connect_with(&mut self, connect: Connect<'_>) -> Client {
+        let mut frame = Vec::new();
+        let (version, client_id) = (connect.version, connect.client_id);
+        Packet::Connect(connect).encode(version, &mut frame);
+        let shard = shard_of(client_id, self.shards.len() as u16).index();
+        let key = self.shards[shard].handle_admission(
+            self.now,
+            Admission {
+                connect_frame: Bytes::from(frame),
+                client_id: client_id.into(),
+                client_id_assigned: false,
+                early_bytes: Bytes::new(),
+            },
+        );
+        self.clients.push(Peer {
+            shard,
+            key,
+            version,
+            received: Vec::new(),
+            stalled: None,
+            commands: Vec::new(),
+            closed: false,
+        });
+        self.run();
+        Client(self.clients.len() - 1)
+    }
+
+    pub(super) fn send(&mut self, client: Client, packet: &Packet<'_>) {
+        let mut bytes = Vec::new();
+        packet.encode(self.clients[client.0].version, &mut bytes);
+        self.send_bytes(client, &bytes);
+    }
+
+    pub(super) fn send_bytes(&mut self, client: Client, bytes: &[u8]) {
+        let Peer { shard, key, closed, .. } = self.clients[client.0];
+        assert!(!closed, "the connection is closed");
+        self.shards[shard].handle_received(self.now, key, bytes);
+        self.run();
+    }
+
+    pub(super) fn publish(&mut self, client: Client, topic: &str, payload: &str, qos: QoS, packet_id: u16) {
+        self.publish_with(client, topic, payload, qos, packet_id, false, false);
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the fields of the packet")]
+    pub(super) fn publish_with(
+        &mut self,
+        client: Client,
+        topic: &str,
+        payload: &str,
+        qos: QoS,
+        packet_id: u16,
+        dup: bool,
+        retain: bool,
+    ) {
+        self.send(
+            client,
+            &Packet::Publish(Publish {
+                dup,
+                qos,
+                retain,
+                topic,
+                packet_id: PacketId::new(packet_id),
+                properties: Properties::EMPTY,
+                payload: payload.as_bytes(),
+            }),
+        );
+    }
+
+    pub(super) fn subscribe(&mut self, client: Client, filter: &str, qos: QoS) {
+        self.subscribe_with(client, filter, SubscriptionOptions::from_qos(qos));
+    }
+
+    pub(super) fn subscribe_with(&mut self, client: Client, filter: &str, options: SubscriptionOptions) {
+        let mut bytes = Vec::new();
+        let version = self.clients[client.0].version;
+        encode_subscribe(&mut bytes, version, id(9), Properties::EMPTY, std::iter::once((filter, options)));
+        self.send_bytes(client, &bytes);
+    }
+
+    pub(super) fn unsubscribe(&mut self, client: Client, filter: &str) {
+        let mut bytes = Vec::new();
+        let version = self.clients[client.0].version;
+        encode_unsubscribe(&mut bytes, version, id(9), Properties::EMPTY, std::iter::once(filter));
+        self.send_bytes(client, &bytes);
+    }
+
+    pub(super) fn ack(&mut self, client: Client, kind: AcknowledgementKind, packet_id: u16) {
+        self.ack_with(client, kind, packet_id, ReasonCode::Success);
+    }
+
+    pub(super) fn ack_with(&mut self, client: Client, kind: AcknowledgementKind, packet_id: u16, reason: ReasonCode) {
+        let ack = Acknowledgement { packet_id: id(packet_id), reason, properties: Properties::EMPTY };
+        let packet = match kind {
+            AcknowledgementKind::Puback => Packet::Puback(ack),
+            AcknowledgementKind::Pubrec => Packet::Pubrec(ack),
+            AcknowledgementKind::Pubrel => Packet::Pubrel(ack),
+            AcknowledgementKind::Pubcomp => Packet::Pubcomp(ack),
+        };
+        self.send(client, &packet);
+    }
+
+    /// The connection breaks without a DISCONNECT.
+    pub(super) fn drop_connection(&mut self, client: Client) {
+        let Peer { shard, key, .. } = self.clients[client.0];
+        self.shards[shard].handle_connection_failed(self.now, key);
+        self.run();
+    }
+
+    pub(super) fn disconnect(&mut self, client: Client) {
+        self.send(
+            client,
+            &Packet::Disconnect(Disconnect { reason: ReasonCode::Success, properties: Properties::EMPTY }),
+        );
+    }
+
+    /// From now on the client does not read.
+    pub(super) fn stall(&mut self, client: Client) {
+        self.clients[client.0].stalled = Some(Vec::new());
+    }
+
+    /// The client reads again.
+    pub(super) fn unstall(&mut self, client: Client) {
+        let peer = &mut self.clients[client.0];
+        let transmits = peer.stalled.take().unwrap_or_default();
+        for transmit in transmits {
+            peer.received.extend(transmit.parts().flatten());
+            self.shards[peer.shard].handle_sent(self.now, peer.key, transmit);
+        }
+        self.run();
+    }
+
+    pub(super) fn pass(&mut self, time: Duration) {
+        self.now = self.now + time;
+        for shard in &mut self.shards {
+            shard.handle_timeout(self.now);
+        }
+        self.run();
+    }
+
+    /// All packets that the client got since it was last asked.
+    pub(super) fn got(&mut self, client: Client) -> Vec<Got> {
+        let bytes = self.received(client);
+        let version = self.clients[client.0].version;
+        let mut received = Received::new(&bytes);
+        let mut framer = Framer::default();
+        let mut got = Vec::new();
+        while let Some(frame) = framer.next_frame(&mut received, u32::MAX).expect("the broker sends whole packets") {
+            got.push(owned(&decode(version, frame.bytes()).expect("the broker sends legal packets")));
+        }
+        assert!(!framer.is_inside_packet());
+        got
+    }
+
+    /// The bytes behind that.
+    pub(super) fn received(&mut self, client: Client) -> Vec<u8> {
+        std::mem::take(&mut self.clients[client.0].received)
+    }
+
+    pub(super) fn commands(&mut self, client: Client) -> Vec<&'static str> {
+        let commands = std::mem::take(&mut self.clients[client.0].commands);
+        commands
+            .into_iter()
+            .map(|command| match command {
+                Command::PauseReceiving(_) => "pause",
+                Command::ResumeReceiving(_) => "resume",
+                Command::FinishSending(_) => "finish",
+                Command::Close(_) => "close",
+            })
+            .collect()
+    }
+
+    pub(super) fn end_of_stream(&mut self, client: Client) {
+        let Peer { shard, key, .. } = self.clients[client.0];
+        self.shards[shard].handle_end_of_stream(self.now, key);
+        self.run();
+    }
+
+    pub(super) fn is_closed(&self, client: Client) -> bool {
+        self.clients[client.0].closed
+    }
+
+    /// Sum over all shards.
+    pub(super) fn count(&self, counter: impl Fn(&Counters) -> u64) -> u64 {
+        self.shards.iter().map(|shard| counter(&shard.counters())).sum()
+    }
+
+    /// Lets the letters flow that were held back.
+    pub(super) fn flow(&mut self) {
+        self.rings_flow = true;
+        self.run();
+    }
+
+    pub(super) fn run(&mut self) {
+        loop {
+            self.flush_connections();
+            if !self.rings_flow || !self.exchange_letters() {
+                return;
+            }
+        }
+    }
+
+    fn flush_connections(&mut self) {
+        for (index, shard) in self.shards.iter_mut().enumerate() {
+            while let Some((key, transmit)) = shard.poll_transmit() {
+                let peer = self
+                    .clients
+                    .iter_mut()
+                    .find(|peer| peer.shard == index && peer.key == key && !peer.closed)
+                    .expect("every connection is a client's");
+                match &mut peer.stalled {
+                    Some(stalled) => stalled.push(transmit),
+                    None => {
+                        assert!(!transmit.is_empty());
+                        peer.received.extend(transmit.parts().flatten());
+                        shard.handle_sent(self.now, key, transmit);
+                    }
+                }
+            }
+            while let Some(command) = shard.poll_command() {
+                let (Command::PauseReceiving(key)
+                | Command::ResumeReceiving(key)
+                | Command::FinishSending(key)
+                | Command::Close(key)) = command;
+                let peer = self
+                    .clients
+                    .iter_mut()
+                    .find(|peer| peer.shard == index && peer.key == key && !peer.closed)
+                    .expect("every connection is a client's");
+                peer.commands.push(command);
+                if let Command::Close(_) = command {
+                    for transmit in peer.stalled.take().unwrap_or_default() {
+                        shard.handle_sent(self.now, key, transmit);
+                    }
+                    peer.closed = true;
+                    shard.handle_closed(key);
+                }
+            }
+        }
+    }
+
+    fn exchange_letters(&mut self) -> bool {
+        let count = self.shards.len() as u16;
+        let mut moved = false;
+        for from in 0..count {
+            for to in (0..count).filter(|to| *to != from) {
+                let (from, to) = (ShardId::new(from).expect("few"), ShardId::new(to).expect("few"));
+                while let Some(mut batch) = self.shards[from.index()].poll_letters(to, 3) {
+                    moved = true;
+                    self.rings[0].extend(batch.drain(..).map(|letter| (from, to, letter)));
+                    self.shards[from.index()].recycle_letters(batch);
+                }
+            }
+        }
+        while let Some((from, to, letter)) = self.rings[0].pop_front() {
+            self.shards[to.index()].handle_letter(self.now, from, letter);
+        }
+        moved
+    }
+}
+
+fn owned(packet: &Packet<'_>) -> Got {
+    let ack = |kind, ack: &Acknowledgement<'_>| Got::Ack(kind, ack.packet_id.get(), ack.reason);
+    match packet {
+        Packet::Connack(Connack { session_present, reason, .. }) => {
+            Got::Connack { session_present: *session_present, reason: *reason }
+        }
+        Packet::Publish(publish) => Got::Publish {
+            topic: publish.topic.into(),
+            payload: String::from_utf8(publish.payload.to_vec()).expect("test payloads are text"),
+            qos: publish.qos,
+            id: publish.packet_id.map_or(0, PacketId::get),
+            dup: publish.dup,
+            retain: publish.retain,
+        },
+        Packet::Puback(packet) => ack(AcknowledgementKind::Puback, packet),
+        Packet::Pubrec(packet) => ack(AcknowledgementKind::Pubrec, packet),
+        Packet::Pubrel(packet) => ack(AcknowledgementKind::Pubrel, packet),
+        Packet::Pubcomp(packet) => ack(AcknowledgementKind::Pubcomp, packet),
+        Packet::Suback(suback) => Got::Suback(suback.codes.to_vec()),
+        Packet::Unsuback(unsuback) => Got::Unsuback(unsuback.codes.to_vec()),
+        Packet::Pingresp => Got::Pingresp,
+        Packet::Disconnect(disconnect) => Got::Disconnect(disconnect.reason),
+        other => panic!("a broker does not send {other:?}"),
+    }
+}

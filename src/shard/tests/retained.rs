@@ -1,0 +1,162 @@
+//! Subscriptions, retained messages, and what both mean across shards.
+
+use super::*;
+use QoS::{AtMostOnce, ExactlyOnce};
+
+fn payloads(fleet: &mut Fleet, client: Client) -> Vec<(String, bool)> {
+    fleet
+        .got(client)
+        .into_iter()
+        .filter_map(|got| match got {
+            Got::Publish { payload, retain, .. } => Some((payload, retain)),
+            _ => None,
+        })
+        .collect()
+}
+
+/// [MQTT-3.3.1-5..8], trap 23.
+#[test]
+fn a_retained_message_waits_for_its_subscribers() {
+    for shards in [1, 2, 4] {
+        let mut fleet = Fleet::new(shards);
+        let publisher = fleet.connect(Version::V311, "publisher", true);
+        for (topic, payload) in [("a/1", "old"), ("a/1", "new"), ("a/2", "two"), ("b/1", "other")] {
+            fleet.publish_with(publisher, topic, payload, AtMostOnce, 0, false, true);
+        }
+        for name in ["s1", "s2", "s3", "s4"] {
+            let subscriber = fleet.connect(Version::V311, name, true);
+            fleet.subscribe(subscriber, "a/+", ExactlyOnce);
+            let mut got = payloads(&mut fleet, subscriber);
+            got.sort();
+            assert_eq!(got, [("new".into(), true), ("two".into(), true)], "{shards} shards");
+            fleet.subscribe(subscriber, "b/1", ExactlyOnce);
+            assert_eq!(payloads(&mut fleet, subscriber), [("other".into(), true)]);
+            // A live delivery carries RETAIN 0 [MQTT-3.3.1-9 of 3.1.1].
+            fleet.publish_with(publisher, "b/1", "live", AtMostOnce, 0, false, true);
+            assert_eq!(payloads(&mut fleet, subscriber), [("live".into(), false)]);
+            fleet.publish_with(publisher, "b/1", "other", AtMostOnce, 0, false, true);
+            fleet.disconnect(subscriber);
+        }
+        fleet.publish_with(publisher, "a/1", "", AtMostOnce, 0, false, true);
+        assert_eq!(fleet.count(|counters| counters.retained), 2);
+        let subscriber = fleet.connect(Version::V311, "s5", true);
+        fleet.subscribe(subscriber, "a/#", ExactlyOnce);
+        assert_eq!(payloads(&mut fleet, subscriber), [("two".into(), true)]);
+        assert_eq!(fleet.count(|counters| counters.pending_subscribes), 0);
+    }
+}
+
+/// [MQTT-3.3.1-9..11], trap 24.
+#[test]
+fn retain_handling() {
+    let mut fleet = Fleet::new(2);
+    let publisher = fleet.connect(Version::V5, "publisher", true);
+    fleet.publish_with(publisher, "t", "kept", AtMostOnce, 0, false, true);
+    let subscriber = fleet.connect(Version::V5, "subscriber", true);
+    let options =
+        |retain_handling| SubscriptionOptions { retain_handling, ..SubscriptionOptions::from_qos(ExactlyOnce) };
+    let rows = [
+        (RetainHandling::SendNever, 0),
+        (RetainHandling::SendIfNew, 0),
+        (RetainHandling::SendAlways, 1),
+        (RetainHandling::SendAlways, 1),
+    ];
+    for (handling, expected) in rows {
+        fleet.subscribe_with(subscriber, "t", options(handling));
+        assert_eq!(payloads(&mut fleet, subscriber).len(), expected, "{handling:?}");
+    }
+    fleet.unsubscribe(subscriber, "t");
+    fleet.subscribe_with(subscriber, "t", options(RetainHandling::SendIfNew));
+    assert_eq!(payloads(&mut fleet, subscriber).len(), 1, "the subscription is new again");
+}
+
+/// [MQTT-3.3.1-13] [MQTT-3.8.3-3]
+#[test]
+fn retain_as_published_and_no_local() {
+    let mut fleet = Fleet::new(1);
+    let client = fleet.connect(Version::V5, "client", true);
+    let other = fleet.connect(Version::V5, "other", true);
+    let options =
+        SubscriptionOptions { no_local: true, retain_as_published: true, ..SubscriptionOptions::from_qos(AtMostOnce) };
+    for client in [client, other] {
+        fleet.subscribe_with(client, "t", options);
+    }
+    fleet.publish_with(client, "t", "x", AtMostOnce, 0, false, true);
+    assert_eq!(payloads(&mut fleet, client), []);
+    assert_eq!(payloads(&mut fleet, other), [("x".into(), true)]);
+}
+
+/// A message published with RETAIN while a SUBSCRIBE is on its way through the shards comes once: live or retained.
+#[test]
+fn a_concurrent_retained_message_arrives_once() {
+    let mut fleet = Fleet::new(3);
+    let names: Vec<String> = (0..30).map(|number| format!("n{number}")).collect();
+    let on =
+        |shard: usize| names.iter().find(|name| shard_of(name, 3).index() == shard).expect("30 names reach 3 shards");
+    let subscriber = fleet.connect(Version::V311, on(0), true);
+    let publisher = fleet.connect(Version::V311, on(1), true);
+    let topic = (0..).map(|n| format!("t{n}")).find(|topic| shard_of(topic, 3).index() == 2).expect("some topic");
+    fleet.rings_flow = false;
+    fleet.publish_with(publisher, &topic, "before", AtMostOnce, 0, false, true);
+    fleet.subscribe(subscriber, &topic, ExactlyOnce);
+    fleet.publish_with(publisher, &topic, "between", AtMostOnce, 0, false, true);
+    assert_eq!(payloads(&mut fleet, subscriber), [], "no shard knows of the subscription yet");
+    fleet.flow();
+    assert_eq!(payloads(&mut fleet, subscriber), [("between".into(), true)]);
+    fleet.publish_with(publisher, &topic, "after", AtMostOnce, 0, false, true);
+    assert_eq!(payloads(&mut fleet, subscriber), [("after".into(), false)]);
+}
+
+/// SUBACK comes only when every shard has applied the subscription.
+#[test]
+fn suback_waits_for_all_shards() {
+    let mut fleet = Fleet::new(2);
+    let subscriber = fleet.connect(Version::V311, "subscriber", true);
+    fleet.got(subscriber);
+    fleet.rings_flow = false;
+    fleet.subscribe(subscriber, "t", ExactlyOnce);
+    assert_eq!(fleet.got(subscriber), []);
+    assert_eq!(fleet.count(|counters| counters.pending_subscribes), 1);
+    fleet.flow();
+    assert_eq!(fleet.got(subscriber), [Got::Suback(vec![2])]);
+    assert_eq!(fleet.count(|counters| counters.pending_subscribes), 0);
+}
+
+/// A client that goes away while its SUBSCRIBE waits leaves nothing behind.
+#[test]
+fn a_subscriber_that_leaves_while_it_waits() {
+    let mut fleet = Fleet::new(4);
+    fleet.rings_flow = false;
+    let subscriber = fleet.connect(Version::V311, "subscriber", true);
+    fleet.subscribe(subscriber, "t/#", ExactlyOnce);
+    fleet.drop_connection(subscriber);
+    fleet.flow();
+    let counters: Vec<_> = fleet.shards.iter().map(Shard::counters).collect();
+    assert!(
+        counters.iter().all(|counters| counters.pending_subscribes + counters.subscriptions + counters.sessions == 0),
+        "{counters:?}"
+    );
+    assert!(fleet.shards.iter().all(|shard| shard.subscriptions.is_empty()));
+}
+
+/// Traps 26, 27, 28 as far as they go without shared subscriptions.
+#[test]
+fn suback_and_unsuback_have_one_code_per_filter() {
+    let mut fleet = Fleet::new(1);
+    let new = fleet.connect(Version::V5, "new", true);
+    let old = fleet.connect(Version::V311, "old", true);
+    fleet.got(new);
+    fleet.got(old);
+    let rows = [("a/+", 2, 2), ("a/#/b", 0x8F, 0x80), ("$share/g/t", 0x9E, 0x80), ("#", 2, 2)];
+    for (filter, new_code, old_code) in rows {
+        fleet.subscribe(new, filter, ExactlyOnce);
+        fleet.subscribe(old, filter, ExactlyOnce);
+        assert_eq!(fleet.got(new), [Got::Suback(vec![new_code])], "{filter}");
+        assert_eq!(fleet.got(old), [Got::Suback(vec![old_code])], "{filter}");
+    }
+    fleet.unsubscribe(new, "a/+");
+    fleet.unsubscribe(new, "a/+");
+    fleet.unsubscribe(old, "#");
+    assert_eq!(fleet.got(new), [Got::Unsuback(vec![0]), Got::Unsuback(vec![0x11])]);
+    assert_eq!(fleet.got(old), [Got::Unsuback(vec![])]);
+}
