@@ -37,14 +37,8 @@ pub(crate) enum FleetError {
     Ring(io::Error),
     #[error("clients could not connect and subscribe:\n  {}", .0.join("\n  "))]
     Clients(Vec<String>),
-    #[error(
-        "no client became ready for {timeout:?}; {ready} of {wanted} are (see --connect-timeout)"
-    )]
-    Stalled {
-        ready: u64,
-        wanted: u64,
-        timeout: Duration,
-    },
+    #[error("no client became ready for {timeout:?}; {ready} of {wanted} are (see --connect-timeout)")]
+    Stalled { ready: u64, wanted: u64, timeout: Duration },
     #[error("a worker thread panicked")]
     Panicked,
 }
@@ -78,10 +72,7 @@ impl Coordinator {
     }
 
     pub(crate) fn look(&self) -> Look {
-        Look {
-            at: Instant::now(),
-            totals: Totals::of(&self.counters),
-        }
+        Look { at: Instant::now(), totals: Totals::of(&self.counters) }
     }
 
     /// Waits until that many clients are ready. Any fault until then is final.
@@ -100,11 +91,7 @@ impl Coordinator {
                 last = look;
             } else if last.at.elapsed() > self.connect_timeout {
                 self.progress.finish();
-                return Err(FleetError::Stalled {
-                    ready: look.totals.ready,
-                    wanted,
-                    timeout: self.connect_timeout,
-                });
+                return Err(FleetError::Stalled { ready: look.totals.ready, wanted, timeout: self.connect_timeout });
             }
         }
     }
@@ -172,10 +159,7 @@ impl Coordinator {
     }
 
     /// Ends all clients and returns what their workers bring home.
-    pub(crate) fn close<T>(
-        &mut self,
-        workers: Vec<JoinHandle<io::Result<T>>>,
-    ) -> Result<Vec<T>, FleetError> {
+    pub(crate) fn close<T>(&mut self, workers: Vec<JoinHandle<io::Result<T>>>) -> Result<Vec<T>, FleetError> {
         self.control.enter(Phase::Close);
         while !workers.iter().all(JoinHandle::is_finished) {
             self.watch("closing");
@@ -194,8 +178,7 @@ impl Coordinator {
     fn watch(&mut self, stage: &str) -> Look {
         thread::sleep(WATCH);
         let look = self.look();
-        self.progress
-            .tick(stage, look.totals, self.control.fault_count());
+        self.progress.tick(stage, look.totals, self.control.fault_count());
         look
     }
 }

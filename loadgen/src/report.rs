@@ -70,14 +70,15 @@ impl Accounts {
             "             refused {}  unfinished exchanges {}  awaiting PUBREL {}  errors {}",
             self.refused, self.unfinished_exchanges, self.unreleased, self.errors
         );
-        for example in balance.examples.iter().chain(&self.error_examples) {
-            println!("             {example}");
-        }
-        let verdict = match (self.are_good(qos), qos) {
-            (true, QoS::AtMostOnce) => "BALANCED (QoS 0: losses are permitted, duplicates are not)",
-            (true, QoS::AtLeastOnce) => {
-                "BALANCED (QoS 1: duplicates are permitted, losses are not)"
+        let is_good = self.are_good(qos);
+        if !is_good {
+            for example in balance.examples.iter().chain(&self.error_examples) {
+                println!("             {example}");
             }
+        }
+        let verdict = match (is_good, qos) {
+            (true, QoS::AtMostOnce) => "BALANCED (QoS 0: losses are permitted, duplicates are not)",
+            (true, QoS::AtLeastOnce) => "BALANCED (QoS 1: duplicates are permitted, losses are not)",
             (true, QoS::ExactlyOnce) => "BALANCED: every message exactly once and in order",
             (false, _) => "VOID: the ledger does not balance or the run failed",
         };
@@ -198,10 +199,7 @@ impl RunReport {
         );
         println!(
             "measured     {:.2} s  published {:.0}/s  handshakes {:.0}/s  delivered {:.0}/s",
-            self.measured_seconds,
-            self.published_per_second,
-            self.handshakes_per_second,
-            self.delivered_per_second,
+            self.measured_seconds, self.published_per_second, self.handshakes_per_second, self.delivered_per_second,
         );
         print_percentiles("end to end", &self.end_to_end_latency);
         print_percentiles("handshake", &self.handshake_latency);
