@@ -39,11 +39,7 @@ const SOCKETS_PER_CLIENT: u64 = 2;
 /// Runs the command; whether the ledger balances and every session was resumed.
 pub(crate) fn run(arguments: &ChaosArguments) -> Result<bool, CommandError> {
     let clients = 2 * u64::from(arguments.pairs);
-    let setup = Setup::new(
-        &arguments.broker,
-        &arguments.machine,
-        clients * SOCKETS_PER_CLIENT,
-    )?;
+    let setup = Setup::new(&arguments.broker, &arguments.machine, clients * SOCKETS_PER_CLIENT)?;
     let seed = arguments.seed.unwrap_or_else(seed_from_clock);
     if !arguments.output.quiet {
         eprintln!("seed {seed}");
@@ -55,12 +51,8 @@ pub(crate) fn run(arguments: &ChaosArguments) -> Result<bool, CommandError> {
         topic_prefix: setup.topic_prefix.clone(),
         threads: setup.thread_cpus.len(),
     });
-    let mut coordinator = Coordinator::new(
-        Clock::start(),
-        &setup,
-        arguments.output.quiet,
-        arguments.broker.connect_timeout,
-    );
+    let mut coordinator =
+        Coordinator::new(Clock::start(), &setup, arguments.output.quiet, arguments.broker.connect_timeout);
     let mut workers = Vec::new();
     for (index, &cpu) in setup.thread_cpus.iter().enumerate() {
         let desk = coordinator.desk(&setup, index);
@@ -78,14 +70,17 @@ pub(crate) fn run(arguments: &ChaosArguments) -> Result<bool, CommandError> {
     });
     coordinator.wait_for("dropping", arguments.duration);
     coordinator.enter_drain();
-    let drained = coordinator.wait_for_messages("draining", 1, 0, arguments.drain_timeout);
+    coordinator.wait_for_messages("draining", 1, 0, arguments.drain_timeout);
+    let drained = coordinator.wait_for_release(arguments.drain_timeout);
     let homecomings = coordinator.close(workers)?;
 
     let (balance, refused, mishaps) = gather(homecomings);
     let accounts = Accounts {
         balance,
         refused,
-        unfinished_exchanges: drained.totals.unfinished(),
+        unfinished_exchanges: drained.totals.inflight(),
+        unreleased: drained.totals.held,
+        must_release: true,
         errors: coordinator.control.fault_count(),
         error_examples: coordinator.control.faults(),
     };
@@ -183,20 +178,11 @@ async fn work(seat: Rc<Seat>, plan: Arc<Plan>, index: usize) -> Homecoming {
         ));
         pairs.push((number, publisher, subscriber));
     }
-    let mut homecoming = Homecoming {
-        pairs: Vec::new(),
-        mishaps: Mishaps::default(),
-    };
+    let mut homecoming = Homecoming { pairs: Vec::new(), mishaps: Mishaps::default() };
     for (number, publisher, subscriber) in pairs {
         let (published, refused) = joined(publisher.await).into_published();
         let (ledger, foreign) = joined(subscriber.await).into_ledger();
-        homecoming.pairs.push(Pair {
-            number,
-            published,
-            refused,
-            ledger,
-            foreign,
-        });
+        homecoming.pairs.push(Pair { number, published, refused, ledger, foreign });
     }
     joined(supervisor.await);
     homecoming.mishaps = mishaps.take();
@@ -213,11 +199,7 @@ fn gather(homecomings: Vec<Homecoming>) -> (Balance, u64, Mishaps) {
         for pair in &homecoming.pairs {
             refused += pair.refused;
             balance.foreign += pair.foreign;
-            pair.ledger.close(
-                &mut balance,
-                |_slot| &pair.published,
-                |_slot| format!("pair {}", pair.number),
-            );
+            pair.ledger.close(&mut balance, |_slot| &pair.published, |_slot| format!("pair {}", pair.number));
         }
     }
     (balance, refused, mishaps)
@@ -257,13 +239,9 @@ struct DropsAt {
 
 impl ChaosReport {
     fn new(arguments: &ChaosArguments, seed: u64, mishaps: Mishaps, ledger: Accounts) -> Self {
-        let points = [Role::Publisher, Role::Subscriber]
-            .into_iter()
-            .flat_map(|role| Point::all(role, arguments.qos));
-        let points_missed = points
-            .filter(|point| !mishaps.drops.contains_key(point))
-            .map(|point| point.to_string())
-            .collect();
+        let points = [Role::Publisher, Role::Subscriber].into_iter().flat_map(|role| Point::all(role, arguments.qos));
+        let points_missed =
+            points.filter(|point| !mishaps.drops.contains_key(point)).map(|point| point.to_string()).collect();
         Self {
             command: "chaos",
             verdict: verdict(ledger.are_good(arguments.qos)),
@@ -277,10 +255,7 @@ impl ChaosReport {
             drops_by_point: mishaps
                 .drops
                 .iter()
-                .map(|(point, &drops)| DropsAt {
-                    point: point.to_string(),
-                    drops,
-                })
+                .map(|(point, &drops)| DropsAt { point: point.to_string(), drops })
                 .collect(),
             points_missed,
             takeovers: mishaps.takeovers,
@@ -300,10 +275,7 @@ impl ChaosReport {
         for point in &self.points_missed {
             println!("{:>8}     {point}", 0);
         }
-        println!(
-            "drops        {}  take-overs {}  resumes {}",
-            self.drops, self.takeovers, self.resumes
-        );
+        println!("drops        {}  take-overs {}  resumes {}", self.drops, self.takeovers, self.resumes);
         self.ledger.print(self.quality);
     }
 }

@@ -22,21 +22,13 @@ pub(crate) enum CommandError {
     #[error("--broker-pid: {0}; did the broker end?")]
     Broker(#[from] ProcessError),
     #[error("cannot write {flag} {path}: {source}")]
-    File {
-        flag: &'static str,
-        path: PathBuf,
-        source: io::Error,
-    },
+    File { flag: &'static str, path: PathBuf, source: io::Error },
     #[error("{0}")]
     Usage(String),
 }
 
 impl CommandError {
     pub(crate) fn file(flag: &'static str, path: &Path, source: io::Error) -> Self {
-        Self::File {
-            flag,
-            path: path.to_owned(),
-            source,
-        }
+        Self::File { flag, path: path.to_owned(), source }
     }
 }

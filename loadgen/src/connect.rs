@@ -29,17 +29,9 @@ const GATE_POLL: Duration = Duration::from_millis(5);
 /// Runs the command; whether every client stayed connected.
 pub(crate) fn run(arguments: &ConnectArguments) -> Result<bool, CommandError> {
     check_counts(arguments)?;
-    let setup = Setup::new(
-        &arguments.broker,
-        &arguments.machine,
-        u64::from(arguments.clients),
-    )?;
-    let mut coordinator = Coordinator::new(
-        Clock::start(),
-        &setup,
-        arguments.output.quiet,
-        arguments.broker.connect_timeout,
-    );
+    let setup = Setup::new(&arguments.broker, &arguments.machine, u64::from(arguments.clients))?;
+    let mut coordinator =
+        Coordinator::new(Clock::start(), &setup, arguments.output.quiet, arguments.broker.connect_timeout);
     let plan = Arc::new(Plan {
         arguments: arguments.clone(),
         client_id_prefix: setup.client_id_prefix.clone(),
@@ -75,10 +67,7 @@ pub(crate) fn run(arguments: &ConnectArguments) -> Result<bool, CommandError> {
         if let (true, Some(broker)) = (measures, &setup.broker) {
             coordinator.wait_for("settling", arguments.settle);
             let resident_bytes = broker.resident_bytes()?;
-            report.memory.push(MemoryAt {
-                clients: count,
-                resident_bytes,
-            });
+            report.memory.push(MemoryAt { clients: count, resident_bytes });
         }
     }
     report.connects_per_second = f64::from(arguments.clients) / opening.as_secs_f64();
@@ -111,12 +100,7 @@ impl Client for Idler {
         self.participant.version()
     }
 
-    fn handle_packet(
-        &mut self,
-        packet: &Packet<'_>,
-        _now_ns: u64,
-        out: &mut Vec<u8>,
-    ) -> Result<Flow, Fault> {
+    fn handle_packet(&mut self, packet: &Packet<'_>, _now_ns: u64, out: &mut Vec<u8>) -> Result<Flow, Fault> {
         let _no_limit_concerns_it = self.participant.handle_packet(packet, out)?;
         Ok(Flow::Continue)
     }
@@ -135,10 +119,7 @@ async fn work(seat: Rc<Seat>, plan: Arc<Plan>, index: usize) {
     });
     let mut pace = Pace::new(broker.connect_rate / plan.threads as f64);
     let mut clients = Vec::new();
-    'opening: for number in (0..plan.arguments.clients)
-        .skip(index)
-        .step_by(plan.threads)
-    {
+    'opening: for number in (0..plan.arguments.clients).skip(index).step_by(plan.threads) {
         while number >= plan.admitted.load(Ordering::Acquire) {
             if seat.phase() == Phase::Close {
                 break 'opening;
@@ -160,13 +141,7 @@ async fn work(seat: Rc<Seat>, plan: Arc<Plan>, index: usize) {
         };
         let opening = Opening::new(login, filters, QoS::ExactlyOnce);
         let permit = seat.admission().await;
-        let participant = Participant::new(
-            Rc::clone(&seat),
-            broker.protocol,
-            broker.keep_alive,
-            opening,
-            permit,
-        );
+        let participant = Participant::new(Rc::clone(&seat), broker.protocol, broker.keep_alive, opening, permit);
         let client = Idler { participant };
         let attending = attend(Rc::clone(&seat), name, number, seat.new_kick(), client);
         clients.push(tokio_uring::spawn(attending));
@@ -179,11 +154,7 @@ async fn work(seat: Rc<Seat>, plan: Arc<Plan>, index: usize) {
 
 /// The counts at which opening pauses, and whether memory is measured there.
 fn stages(arguments: &ConnectArguments) -> Vec<(u32, bool)> {
-    let mut stages: Vec<_> = arguments
-        .measure_at
-        .iter()
-        .map(|&count| (count, true))
-        .collect();
+    let mut stages: Vec<_> = arguments.measure_at.iter().map(|&count| (count, true)).collect();
     if arguments.measure_at.last() != Some(&arguments.clients) {
         stages.push((arguments.clients, false));
     }
@@ -196,11 +167,7 @@ fn check_counts(arguments: &ConnectArguments) -> Result<(), CommandError> {
     if !ascending || counts.last().is_some_and(|&last| last > arguments.clients) {
         return Err(CommandError::Usage(format!(
             "--measure-at {} must ascend and not exceed --clients {}",
-            counts
-                .iter()
-                .map(u32::to_string)
-                .collect::<Vec<_>>()
-                .join(","),
+            counts.iter().map(u32::to_string).collect::<Vec<_>>().join(","),
             arguments.clients
         )));
     }
@@ -256,10 +223,7 @@ impl ConnectReport {
             self.connects_per_second
         );
         for at in &self.memory {
-            println!(
-                "memory       {:>8} clients  {:>12} bytes resident",
-                at.clients, at.resident_bytes
-            );
+            println!("memory       {:>8} clients  {:>12} bytes resident", at.clients, at.resident_bytes);
         }
         if let Some(bytes) = self.bytes_per_client {
             println!("per client   {bytes:.0} bytes");
@@ -295,12 +259,7 @@ mod tests {
 
     #[test]
     fn counts_must_ascend_within_the_clients() {
-        for (counts, fits) in [
-            ("5,10", true),
-            ("10,5", false),
-            ("5,5", false),
-            ("5,11", false),
-        ] {
+        for (counts, fits) in [("5,10", true), ("10,5", false), ("5,5", false), ("5,11", false)] {
             let line = format!("l connect --clients 10 --broker-pid 1 --measure-at {counts}");
             assert_eq!(check_counts(&arguments(&line)).is_ok(), fits, "{counts}");
         }
@@ -308,10 +267,7 @@ mod tests {
 
     #[test]
     fn memory_per_client_is_a_slope() {
-        let at = |clients, resident_bytes| MemoryAt {
-            clients,
-            resident_bytes,
-        };
+        let at = |clients, resident_bytes| MemoryAt { clients, resident_bytes };
         assert_eq!(slope(&[at(100, 5_000), at(300, 9_000)]), Some(20.0));
         assert_eq!(slope(&[at(100, 5_000)]), None);
         assert_eq!(slope(&[]), None);

@@ -28,7 +28,7 @@ const FRAME_BYTES_MAX: u32 = PAYLOAD_BYTES_MAX as u32 + (1 << 18);
 
 /// Read buffer of an idle client; it doubles whenever a read fills it, up to the second figure.
 const READ_BUFFER_BYTES_MIN: usize = 512;
-const READ_BUFFER_BYTES_MAX: usize = 1 << 16;
+const READ_BUFFER_BYTES_MAX: usize = 1 << 18;
 
 /// While so much waits to be written, a client that is not bound by a window should produce no more.
 pub(crate) const UNSENT_BYTES_HIGH: usize = 1 << 16;
@@ -48,12 +48,7 @@ pub(crate) trait Client {
     fn version(&self) -> Version;
 
     /// Takes one packet from the broker and appends the answers to `out`.
-    fn handle_packet(
-        &mut self,
-        packet: &Packet<'_>,
-        now_ns: u64,
-        out: &mut Vec<u8>,
-    ) -> Result<Flow, Fault>;
+    fn handle_packet(&mut self, packet: &Packet<'_>, now_ns: u64, out: &mut Vec<u8>) -> Result<Flow, Fault>;
 
     /// Learns that a packet that begins with `first_byte` has arrived in part.
     fn handle_partial_packet(&mut self, _first_byte: u8) -> Flow {
@@ -86,10 +81,7 @@ pub(crate) enum Flow {
 #[derive(Debug, Error)]
 pub(crate) enum Fault {
     #[error("cannot connect to {address}: {source}")]
-    Connect {
-        address: SocketAddr,
-        source: io::Error,
-    },
+    Connect { address: SocketAddr, source: io::Error },
     #[error("the broker closed the connection")]
     Closed,
     #[error("the broker disconnected the client: {0}")]
@@ -197,12 +189,7 @@ pub(crate) async fn wait_for_close(stream: &TcpStream, limit: Duration) -> bool 
     tokio::time::timeout(limit, closed).await.is_ok()
 }
 
-async fn exchange<C: Client>(
-    stream: &TcpStream,
-    client: &mut C,
-    kick: &Kick,
-    clock: Clock,
-) -> Result<Flow, Fault> {
+async fn exchange<C: Client>(stream: &TcpStream, client: &mut C, kick: &Kick, clock: Clock) -> Result<Flow, Fault> {
     let mut out = Vec::new();
     let mut spare = Vec::new();
     let mut unread = Vec::new();
@@ -347,16 +334,11 @@ fn read_buffer<C: Client>(mut buffer: Vec<u8>, client: &C) -> Slice<Vec<u8>> {
         buffer.reserve(READ_BUFFER_BYTES_MIN);
     }
     let start = buffer.len();
-    let end = buffer
-        .capacity()
-        .min(start.saturating_add(client.read_bytes_max().max(1)));
+    let end = buffer.capacity().min(start.saturating_add(client.read_bytes_max().max(1)));
     buffer.slice(start..end)
 }
 
-fn poll_once<F: Future>(
-    future: Option<std::pin::Pin<&mut F>>,
-    context: &mut Context<'_>,
-) -> Option<F::Output> {
+fn poll_once<F: Future>(future: Option<std::pin::Pin<&mut F>>, context: &mut Context<'_>) -> Option<F::Output> {
     match future?.poll(context) {
         Poll::Ready(output) => Some(output),
         Poll::Pending => None,

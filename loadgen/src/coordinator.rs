@@ -37,14 +37,8 @@ pub(crate) enum FleetError {
     Ring(io::Error),
     #[error("clients could not connect and subscribe:\n  {}", .0.join("\n  "))]
     Clients(Vec<String>),
-    #[error(
-        "no client became ready for {timeout:?}; {ready} of {wanted} are (see --connect-timeout)"
-    )]
-    Stalled {
-        ready: u64,
-        wanted: u64,
-        timeout: Duration,
-    },
+    #[error("no client became ready for {timeout:?}; {ready} of {wanted} are (see --connect-timeout)")]
+    Stalled { ready: u64, wanted: u64, timeout: Duration },
     #[error("a worker thread panicked")]
     Panicked,
 }
@@ -78,10 +72,7 @@ impl Coordinator {
     }
 
     pub(crate) fn look(&self) -> Look {
-        Look {
-            at: Instant::now(),
-            totals: Totals::of(&self.counters),
-        }
+        Look { at: Instant::now(), totals: Totals::of(&self.counters) }
     }
 
     /// Waits until that many clients are ready. Any fault until then is final.
@@ -100,11 +91,7 @@ impl Coordinator {
                 last = look;
             } else if last.at.elapsed() > self.connect_timeout {
                 self.progress.finish();
-                return Err(FleetError::Stalled {
-                    ready: look.totals.ready,
-                    wanted,
-                    timeout: self.connect_timeout,
-                });
+                return Err(FleetError::Stalled { ready: look.totals.ready, wanted, timeout: self.connect_timeout });
             }
         }
     }
@@ -124,8 +111,8 @@ impl Coordinator {
         self.look()
     }
 
-    /// Watches until every message was delivered `listeners` times, every exchange is complete and no id is held, or
-    /// until nothing has changed for `quiet`. The look is that of the last change.
+    /// Watches until every message was delivered `listeners` times and every publisher's exchange is complete, or until
+    /// nothing has changed for `quiet`. The look is that of the last change.
     pub(crate) fn wait_for_messages(
         &mut self,
         stage: &str,
@@ -137,19 +124,28 @@ impl Coordinator {
         loop {
             let look = self.watch(stage);
             let (now, before) = (look.totals, last.totals);
-            let progressed = now.published != before.published
+            if now.published != before.published
                 || now.delivered != before.delivered
                 || now.completed != before.completed
-                || now.held != before.held;
-            if progressed {
+            {
                 last = look;
             }
             let complete = now.published >= published_least
                 && now.delivered >= now.published * listeners
-                && now.completed == now.published
-                && now.held == 0;
+                && now.completed == now.published;
             if complete || last.at.elapsed() > quiet {
                 return last;
+            }
+        }
+    }
+
+    /// Watches until subscribers hold no id any more, for `limit` at most.
+    pub(crate) fn wait_for_release(&mut self, limit: Duration) -> Look {
+        let start = Instant::now();
+        loop {
+            let look = self.watch("releasing");
+            if look.totals.held == 0 || start.elapsed() > limit {
+                return look;
             }
         }
     }
@@ -163,10 +159,7 @@ impl Coordinator {
     }
 
     /// Ends all clients and returns what their workers bring home.
-    pub(crate) fn close<T>(
-        &mut self,
-        workers: Vec<JoinHandle<io::Result<T>>>,
-    ) -> Result<Vec<T>, FleetError> {
+    pub(crate) fn close<T>(&mut self, workers: Vec<JoinHandle<io::Result<T>>>) -> Result<Vec<T>, FleetError> {
         self.control.enter(Phase::Close);
         while !workers.iter().all(JoinHandle::is_finished) {
             self.watch("closing");
@@ -185,8 +178,7 @@ impl Coordinator {
     fn watch(&mut self, stage: &str) -> Look {
         thread::sleep(WATCH);
         let look = self.look();
-        self.progress
-            .tick(stage, look.totals, self.control.fault_count());
+        self.progress.tick(stage, look.totals, self.control.fault_count());
         look
     }
 }

@@ -55,28 +55,15 @@ pub(crate) fn choose(
         return if refused.is_empty() {
             Ok(pin.clone())
         } else {
-            Err(CpuError::NotAllowed {
-                refused,
-                allowed: allowed.clone(),
-            })
+            Err(CpuError::NotAllowed { refused, allowed: allowed.clone() })
         };
     }
     if let Some(avoid) = avoid {
         let left = allowed.without(avoid);
-        return if left.is_empty() {
-            Err(CpuError::NoneLeft {
-                allowed: allowed.clone(),
-            })
-        } else {
-            Ok(left)
-        };
+        return if left.is_empty() { Err(CpuError::NoneLeft { allowed: allowed.clone() }) } else { Ok(left) };
     }
     let left = allowed.without(broker.unwrap_or(&CpuSet::default()));
-    Ok(if left.is_empty() {
-        allowed.clone()
-    } else {
-        left
-    })
+    Ok(if left.is_empty() { allowed.clone() } else { left })
 }
 
 impl FromIterator<usize> for CpuSet {
@@ -89,15 +76,9 @@ impl FromStr for CpuSet {
     type Err = CpuError;
 
     fn from_str(given: &str) -> Result<Self, CpuError> {
-        let malformed = || CpuError::Malformed {
-            given: given.to_owned(),
-        };
-        let number = |text: &str| {
-            text.parse::<usize>()
-                .ok()
-                .filter(|&number| number < CPU_NUMBER_END)
-                .ok_or_else(malformed)
-        };
+        let malformed = || CpuError::Malformed { given: given.to_owned() };
+        let number =
+            |text: &str| text.parse::<usize>().ok().filter(|&number| number < CPU_NUMBER_END).ok_or_else(malformed);
         let mut numbers = BTreeSet::new();
         for part in given.split(',') {
             let (first, last) = part.split_once('-').unwrap_or((part, part));
@@ -143,8 +124,7 @@ mod tests {
         let allowed = set("0-3");
         let choice = |pin: Option<&str>, avoid: Option<&str>, broker: Option<&str>| {
             let [pin, avoid, broker] = [pin, avoid, broker].map(|list| list.map(set));
-            choose(&allowed, pin.as_ref(), avoid.as_ref(), broker.as_ref())
-                .map(|chosen| chosen.to_string())
+            choose(&allowed, pin.as_ref(), avoid.as_ref(), broker.as_ref()).map(|chosen| chosen.to_string())
         };
         assert_eq!(choice(None, None, None), Ok("0,1,2,3".to_owned()));
         assert_eq!(choice(None, None, Some("0,1")), Ok("2,3".to_owned()));
@@ -153,16 +133,8 @@ mod tests {
         assert_eq!(choice(Some("1"), Some("1"), Some("1")), Ok("1".to_owned()));
         assert_eq!(
             choice(Some("1,9"), None, None),
-            Err(CpuError::NotAllowed {
-                refused: set("9"),
-                allowed: allowed.clone()
-            })
+            Err(CpuError::NotAllowed { refused: set("9"), allowed: allowed.clone() })
         );
-        assert_eq!(
-            choice(None, Some("0-3"), None),
-            Err(CpuError::NoneLeft {
-                allowed: allowed.clone()
-            })
-        );
+        assert_eq!(choice(None, Some("0-3"), None), Err(CpuError::NoneLeft { allowed: allowed.clone() }));
     }
 }

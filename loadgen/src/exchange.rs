@@ -61,16 +61,9 @@ pub(crate) enum AfterPubrec {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub(crate) enum Violation {
     #[error("the broker sent {packet} for packet id {packet_id}, which is not in use")]
-    UnknownId {
-        packet: &'static str,
-        packet_id: u16,
-    },
+    UnknownId { packet: &'static str, packet_id: u16 },
     #[error("the broker sent {packet} for packet id {packet_id}, which awaits {awaited}")]
-    WrongStage {
-        packet: &'static str,
-        packet_id: u16,
-        awaited: &'static str,
-    },
+    WrongStage { packet: &'static str, packet_id: u16, awaited: &'static str },
 }
 
 /// The sender of one session.
@@ -87,12 +80,7 @@ pub(crate) struct Sender {
 impl Sender {
     /// A sender with no more than `window` exchanges at a time.
     pub(crate) fn new(window: u16) -> Self {
-        Self {
-            slots: Vec::new(),
-            free: Vec::new(),
-            inflight: 0,
-            window,
-        }
+        Self { slots: Vec::new(), free: Vec::new(), inflight: 0, window }
     }
 
     /// Lowers the window to what the broker permits, its Receive Maximum [MQTT-3.3.4-7].
@@ -122,37 +110,22 @@ impl Sender {
             QoS::AtMostOnce | QoS::AtLeastOnce => Stage::Puback,
             QoS::ExactlyOnce => Stage::Pubrec,
         };
-        self.slots[index(packet_id)] = Some(Inflight {
-            sequence,
-            intended_ns,
-            stage,
-        });
+        self.slots[index(packet_id)] = Some(Inflight { sequence, intended_ns, stage });
         self.inflight += 1;
         Some(packet_id)
     }
 
-    pub(crate) fn handle_puback(
-        &mut self,
-        packet_id: PacketId,
-        refused: bool,
-    ) -> Result<Ended, Violation> {
+    pub(crate) fn handle_puback(&mut self, packet_id: PacketId, refused: bool) -> Result<Ended, Violation> {
         let inflight = self.expect("PUBACK", packet_id, Stage::Puback)?;
         Ok(self.end(packet_id, inflight, refused))
     }
 
-    pub(crate) fn handle_pubrec(
-        &mut self,
-        packet_id: PacketId,
-        refused: bool,
-    ) -> Result<AfterPubrec, Violation> {
+    pub(crate) fn handle_pubrec(&mut self, packet_id: PacketId, refused: bool) -> Result<AfterPubrec, Violation> {
         let inflight = self.expect("PUBREC", packet_id, Stage::Pubrec)?;
         if refused {
             return Ok(AfterPubrec::Refused(self.end(packet_id, inflight, true)));
         }
-        self.slots[index(packet_id)] = Some(Inflight {
-            stage: Stage::Pubcomp,
-            ..inflight
-        });
+        self.slots[index(packet_id)] = Some(Inflight { stage: Stage::Pubcomp, ..inflight });
         Ok(AfterPubrec::Release)
     }
 
@@ -173,12 +146,7 @@ impl Sender {
     }
 
     /// The message with this id, if it waits for this packet.
-    fn expect(
-        &self,
-        packet: &'static str,
-        packet_id: PacketId,
-        stage: Stage,
-    ) -> Result<Inflight, Violation> {
+    fn expect(&self, packet: &'static str, packet_id: PacketId, stage: Stage) -> Result<Inflight, Violation> {
         match self.slots.get(index(packet_id)).copied().flatten() {
             Some(inflight) if inflight.stage == stage => Ok(inflight),
             Some(inflight) => Err(Violation::WrongStage {
@@ -190,10 +158,7 @@ impl Sender {
                     Stage::Pubcomp => "PUBCOMP",
                 },
             }),
-            None => Err(Violation::UnknownId {
-                packet,
-                packet_id: packet_id.get(),
-            }),
+            None => Err(Violation::UnknownId { packet, packet_id: packet_id.get() }),
         }
     }
 
@@ -201,11 +166,7 @@ impl Sender {
         self.slots[index(packet_id)] = None;
         self.free.push(packet_id);
         self.inflight -= 1;
-        Ended {
-            sequence: inflight.sequence,
-            intended_ns: inflight.intended_ns,
-            refused,
-        }
+        Ended { sequence: inflight.sequence, intended_ns: inflight.intended_ns, refused }
     }
 }
 
@@ -274,12 +235,7 @@ mod tests {
         sender
     }
 
-    const ALL: [Option<Stage>; 4] = [
-        None,
-        Some(Stage::Puback),
-        Some(Stage::Pubrec),
-        Some(Stage::Pubcomp),
-    ];
+    const ALL: [Option<Stage>; 4] = [None, Some(Stage::Puback), Some(Stage::Pubrec), Some(Stage::Pubcomp)];
 
     /// Every state against every acknowledgement: legal in exactly one, a violation that changes nothing elsewhere.
     #[test]
@@ -343,14 +299,7 @@ mod tests {
             .into_iter()
             .map(|(packet_id, inflight)| (packet_id.get(), inflight.sequence, inflight.stage))
             .collect();
-        assert_eq!(
-            unfinished,
-            [
-                (2, 1, Stage::Pubcomp),
-                (3, 2, Stage::Pubrec),
-                (1, 3, Stage::Pubrec)
-            ]
-        );
+        assert_eq!(unfinished, [(2, 1, Stage::Pubcomp), (3, 2, Stage::Pubrec), (1, 3, Stage::Pubrec)]);
     }
 
     // [MQTT-4.3.3-10], [MQTT-4.3.3-12]: the same id is the same message until PUBREL, and a new one after it.

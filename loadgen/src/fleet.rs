@@ -108,10 +108,7 @@ impl Control {
 
     /// The first few faults.
     pub(crate) fn faults(&self) -> Vec<String> {
-        self.faults
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.faults.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -177,17 +174,15 @@ impl Totals {
 }
 
 impl Totals {
-    /// Exchanges that are open, at publishers and at subscribers.
-    pub(crate) fn unfinished(&self) -> u64 {
-        self.published.saturating_sub(self.completed) + self.held
+    /// Exchanges of publishers that have begun and not ended.
+    pub(crate) fn inflight(&self) -> u64 {
+        self.published.saturating_sub(self.completed)
     }
 }
 
 /// Whether every worker has told its clients about `phase`.
 pub(crate) fn all_have_seen(phase: Phase, counters: &[Arc<Counters>]) -> bool {
-    counters
-        .iter()
-        .all(|worker| phase_of(worker.seen_phase.load(Ordering::Acquire)) >= phase)
+    counters.iter().all(|worker| phase_of(worker.seen_phase.load(Ordering::Acquire)) >= phase)
 }
 
 /// What the clients of one worker share.
@@ -249,9 +244,7 @@ impl Seat {
                 }
                 self.phase.set(phase);
                 self.kick_all();
-                self.counters
-                    .seen_phase
-                    .store(phase as u8, Ordering::Release);
+                self.counters.seen_phase.store(phase as u8, Ordering::Release);
             }
             if phase == Phase::Close {
                 break;
@@ -278,23 +271,14 @@ impl Seat {
         }
         let mut latencies = self.latencies.borrow_mut();
         if !latencies.is_empty() {
-            ship(Interval {
-                start_ns,
-                end_ns: start_ns + INTERVAL_NS,
-                latencies: latencies.take(),
-            });
+            ship(Interval { start_ns, end_ns: start_ns + INTERVAL_NS, latencies: latencies.take() });
         }
         *interval += 1;
     }
 }
 
 /// Starts a worker thread on `cpu` and runs `body` on its runtime.
-pub(crate) fn spawn<T, B, F>(
-    name: String,
-    cpu: usize,
-    desk: Desk,
-    body: B,
-) -> io::Result<JoinHandle<io::Result<T>>>
+pub(crate) fn spawn<T, B, F>(name: String, cpu: usize, desk: Desk, body: B) -> io::Result<JoinHandle<io::Result<T>>>
 where
     T: Send + 'static,
     B: FnOnce(Rc<Seat>) -> F + Send + 'static,
@@ -347,11 +331,7 @@ pub(crate) struct Pace {
 
 impl Pace {
     pub(crate) fn new(per_second: f64) -> Self {
-        Self {
-            start: tokio::time::Instant::now(),
-            per_second,
-            started: 0,
-        }
+        Self { start: tokio::time::Instant::now(), per_second, started: 0 }
     }
 
     /// Forgets what is overdue: the next one is due now.
@@ -361,8 +341,7 @@ impl Pace {
 
     /// Waits until the next one is due.
     pub(crate) async fn next(&mut self) {
-        let due = Duration::try_from_secs_f64(self.started as f64 / self.per_second)
-            .unwrap_or(Duration::MAX);
+        let due = Duration::try_from_secs_f64(self.started as f64 / self.per_second).unwrap_or(Duration::MAX);
         self.started += 1;
         if let Some(wait) = due.checked_sub(self.start.elapsed()) {
             tokio::time::sleep(wait).await;
@@ -371,8 +350,5 @@ impl Pace {
 }
 
 fn phase_of(number: u8) -> Phase {
-    [Phase::Open, Phase::Publish, Phase::Drain]
-        .into_iter()
-        .find(|&phase| phase as u8 == number)
-        .unwrap_or(Phase::Close)
+    [Phase::Open, Phase::Publish, Phase::Drain].into_iter().find(|&phase| phase as u8 == number).unwrap_or(Phase::Close)
 }

@@ -11,9 +11,7 @@ use std::time::{Duration, SystemTime};
 
 use hdrhistogram::Histogram;
 use hdrhistogram::serialization::V2DeflateSerializer;
-use hdrhistogram::serialization::interval_log::{
-    IntervalLogWriterBuilder, IntervalLogWriterError, Tag,
-};
+use hdrhistogram::serialization::interval_log::{IntervalLogWriterBuilder, IntervalLogWriterError, Tag};
 use serde::Serialize;
 
 const LOWEST_NS: u64 = 1_000;
@@ -50,10 +48,7 @@ pub(crate) struct Percentiles {
 
 impl Latencies {
     pub(crate) fn new() -> Self {
-        Self {
-            end_to_end: histogram(),
-            handshake: histogram(),
-        }
+        Self { end_to_end: histogram(), handshake: histogram() }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -91,12 +86,7 @@ impl Percentiles {
 
 /// Writes an HdrHistogram interval log (V2, compressed): for each interval one histogram tagged `end-to-end` and one
 /// tagged `handshake`, in nanoseconds, times relative to `started`.
-pub(crate) fn write_log(
-    path: &Path,
-    started: SystemTime,
-    origin_ns: u64,
-    intervals: &[Interval],
-) -> io::Result<()> {
+pub(crate) fn write_log(path: &Path, started: SystemTime, origin_ns: u64, intervals: &[Interval]) -> io::Result<()> {
     let mut file = BufWriter::new(File::create(path)?);
     let mut serializer = V2DeflateSerializer::new();
     let mut log = IntervalLogWriterBuilder::new()
@@ -108,23 +98,20 @@ pub(crate) fn write_log(
     for interval in intervals {
         let start = Duration::from_nanos(interval.start_ns.saturating_sub(origin_ns));
         let length = Duration::from_nanos(interval.end_ns.saturating_sub(interval.start_ns));
-        for (name, histogram) in [
-            ("end-to-end", &interval.latencies.end_to_end),
-            ("handshake", &interval.latencies.handshake),
-        ] {
-            log.write_histogram(histogram, start, length, Tag::new(name))
-                .map_err(|error| match error {
-                    IntervalLogWriterError::IoError(error) => error,
-                    IntervalLogWriterError::SerializeError(error) => io::Error::other(error),
-                })?;
+        for (name, histogram) in
+            [("end-to-end", &interval.latencies.end_to_end), ("handshake", &interval.latencies.handshake)]
+        {
+            log.write_histogram(histogram, start, length, Tag::new(name)).map_err(|error| match error {
+                IntervalLogWriterError::IoError(error) => error,
+                IntervalLogWriterError::SerializeError(error) => io::Error::other(error),
+            })?;
         }
     }
     file.flush()
 }
 
 fn histogram() -> Histogram<u64> {
-    Histogram::new_with_bounds(LOWEST_NS, HIGHEST_NS, SIGNIFICANT_DIGITS)
-        .expect("the bounds are constants that fit")
+    Histogram::new_with_bounds(LOWEST_NS, HIGHEST_NS, SIGNIFICANT_DIGITS).expect("the bounds are constants that fit")
 }
 
 fn microseconds(nanoseconds: u64) -> f64 {
@@ -146,11 +133,9 @@ mod tests {
         assert!(latencies.is_empty());
         let percentiles = Percentiles::of(&sum.handshake);
         assert_eq!(percentiles.count, 1_000);
-        for (measured, exact) in [
-            (percentiles.p50_us, 500.0),
-            (percentiles.p99_us, 990.0),
-            (percentiles.max_us, 1_000.0),
-        ] {
+        for (measured, exact) in
+            [(percentiles.p50_us, 500.0), (percentiles.p99_us, 990.0), (percentiles.max_us, 1_000.0)]
+        {
             let error: f64 = (measured - exact) / exact;
             assert!(error.abs() < 0.002, "{measured} for {exact}");
         }

@@ -57,11 +57,7 @@ pub(crate) struct Published {
 
 impl Published {
     /// `total` messages, of which some were refused and the exchange of others did not complete.
-    pub(crate) fn new(
-        total: u64,
-        refused: Vec<u64>,
-        unfinished: impl Iterator<Item = u64>,
-    ) -> Self {
+    pub(crate) fn new(total: u64, refused: Vec<u64>, unfinished: impl Iterator<Item = u64>) -> Self {
         let mut undecided = refused;
         undecided.extend(unfinished);
         undecided.sort_unstable();
@@ -166,11 +162,7 @@ impl Ledger {
         balance.reordered += self.reordered;
         for (slot, stream) in self.streams.iter().enumerate() {
             let published = published(slot);
-            let undecided = published
-                .undecided
-                .iter()
-                .filter(|&&sequence| stream.is_absent(sequence))
-                .count() as u64;
+            let undecided = published.undecided.iter().filter(|&&sequence| stream.is_absent(sequence)).count() as u64;
             let absent = stream.absent(published.total);
             let invented = stream.arrived_from(published.total);
             balance.delivered += published.total - absent;
@@ -183,9 +175,7 @@ impl Ledger {
                     .map_while(|nth| stream.nth_absent(nth, published.total))
                     .find(|sequence| published.undecided.binary_search(sequence).is_err());
                 if let Some(sequence) = first {
-                    balance
-                        .examples
-                        .push(format!("lost: {} sequence {sequence}", name(slot)));
+                    balance.examples.push(format!("lost: {} sequence {sequence}", name(slot)));
                 }
             }
             if invented > 0 && balance.examples.len() < EXAMPLES_MAX {
@@ -196,15 +186,10 @@ impl Ledger {
                 ));
             }
         }
-        for (word, examples) in [
-            ("duplicated", &self.duplicate_examples),
-            ("reordered", &self.reordered_examples),
-        ] {
+        for (word, examples) in [("duplicated", &self.duplicate_examples), ("reordered", &self.reordered_examples)] {
             for &(slot, sequence) in examples {
                 if balance.examples.len() < EXAMPLES_MAX {
-                    balance
-                        .examples
-                        .push(format!("{word}: {} sequence {sequence}", name(slot)));
+                    balance.examples.push(format!("{word}: {} sequence {sequence}", name(slot)));
                 }
             }
         }
@@ -214,10 +199,7 @@ impl Ledger {
 impl Balance {
     /// A balance to which ledgers are added.
     pub(crate) fn new() -> Self {
-        Self {
-            exact: true,
-            ..Self::default()
-        }
+        Self { exact: true, ..Self::default() }
     }
 
     /// Whether the deliveries are what the quality of service promises: never a foreign message; no duplicate and no
@@ -226,15 +208,9 @@ impl Balance {
         let nothing_foreign = self.foreign == 0;
         match qos {
             QoS::AtMostOnce => nothing_foreign && self.duplicated == 0,
-            QoS::AtLeastOnce => {
-                nothing_foreign && self.lost == 0 && self.reordered == 0 && self.exact
-            }
+            QoS::AtLeastOnce => nothing_foreign && self.lost == 0 && self.reordered == 0 && self.exact,
             QoS::ExactlyOnce => {
-                nothing_foreign
-                    && self.lost == 0
-                    && self.duplicated == 0
-                    && self.reordered == 0
-                    && self.exact
+                nothing_foreign && self.lost == 0 && self.duplicated == 0 && self.reordered == 0 && self.exact
             }
         }
     }
@@ -270,12 +246,7 @@ impl Stream {
     }
 
     fn is_absent(&self, sequence: u64) -> bool {
-        sequence >= self.next
-            || self
-                .missing
-                .range(..=sequence)
-                .next_back()
-                .is_some_and(|(_, &end)| sequence < end)
+        sequence >= self.next || self.missing.range(..=sequence).next_back().is_some_and(|(_, &end)| sequence < end)
     }
 
     /// How many of the first `total` did not arrive.
@@ -287,23 +258,13 @@ impl Stream {
 
     /// How many arrived of the sequences from `total` on, which were never sent.
     fn arrived_from(&self, total: u64) -> u64 {
-        self.next
-            .saturating_sub(total)
-            .saturating_sub(self.gaps_from(total))
+        self.next.saturating_sub(total).saturating_sub(self.gaps_from(total))
     }
 
     /// Missing sequences at or above `total`.
     fn gaps_from(&self, total: u64) -> u64 {
-        let beyond: u64 = self
-            .missing
-            .range(total..)
-            .map(|(start, end)| end - start)
-            .sum();
-        let astride = self
-            .missing
-            .range(..total)
-            .next_back()
-            .map_or(0, |(_, end)| end.saturating_sub(total));
+        let beyond: u64 = self.missing.range(total..).map(|(start, end)| end - start).sum();
+        let astride = self.missing.range(..total).next_back().map_or(0, |(_, end)| end.saturating_sub(total));
         beyond + astride
     }
 
@@ -346,10 +307,7 @@ mod tests {
     }
 
     fn completed(total: u64) -> Published {
-        Published {
-            total,
-            undecided: Vec::new(),
-        }
+        Published { total, undecided: Vec::new() }
     }
 
     fn verdicts(balance: &Balance) -> [bool; 3] {
@@ -400,10 +358,7 @@ mod tests {
     #[test]
     fn a_reordered_message_is_neither_lost_nor_duplicated() {
         let balance = balance_of(&[1, 0, 2], &completed(3));
-        assert_eq!(
-            (balance.reordered, balance.lost, balance.duplicated),
-            (1, 0, 0)
-        );
+        assert_eq!((balance.reordered, balance.lost, balance.duplicated), (1, 0, 0));
         assert_eq!(balance.examples, ["reordered: source 0 sequence 0"]);
         assert_eq!(verdicts(&balance), [true, false, false]);
     }
@@ -416,18 +371,12 @@ mod tests {
         }
         assert_eq!(ledger.missing_ranges, 0);
         let balance = close(&ledger, &completed(11));
-        assert_eq!(
-            (balance.lost, balance.delivered, balance.reordered),
-            (0, 11, 10)
-        );
+        assert_eq!((balance.lost, balance.delivered, balance.reordered), (0, 11, 10));
     }
 
     #[test]
     fn an_exchange_that_did_not_complete_may_go_either_way() {
-        let published = Published {
-            total: 4,
-            undecided: vec![2, 3],
-        };
+        let published = Published { total: 4, undecided: vec![2, 3] };
         let arrived = balance_of(&[0, 1, 2], &published);
         assert_eq!((arrived.expected, arrived.delivered), (3, 3));
         assert_eq!((arrived.lost, arrived.undecided), (0, 1));
@@ -440,10 +389,7 @@ mod tests {
     #[test]
     fn a_message_that_nobody_sent_voids_the_run() {
         let balance = balance_of(&[0, 1, 7], &completed(2));
-        assert_eq!(
-            (balance.foreign, balance.lost, balance.delivered),
-            (1, 0, 2)
-        );
+        assert_eq!((balance.foreign, balance.lost, balance.delivered), (1, 0, 2));
         assert_eq!(verdicts(&balance), [false, false, false]);
     }
 
@@ -469,11 +415,7 @@ mod tests {
         ledger.record(1, 1);
         let published = [completed(1), completed(2)];
         let mut balance = Balance::new();
-        ledger.close(
-            &mut balance,
-            |slot| &published[slot],
-            |slot| slot.to_string(),
-        );
+        ledger.close(&mut balance, |slot| &published[slot], |slot| slot.to_string());
         assert_eq!((balance.expected, balance.delivered), (3, 3));
         assert!(balance.holds(QoS::ExactlyOnce));
     }

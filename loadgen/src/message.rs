@@ -27,11 +27,7 @@ impl MessageForm {
         out: &mut Vec<u8>,
     ) {
         encode_publish_header(out, self.version, &self.header(packet_id, dup));
-        let stamp = Stamp {
-            publisher: self.publisher,
-            sequence,
-            intended_ns,
-        };
+        let stamp = Stamp { publisher: self.publisher, sequence, intended_ns };
         stamp.encode(self.payload_bytes, out);
     }
 
@@ -44,10 +40,7 @@ impl MessageForm {
         let bytes = publish_size(self.version, &self.header(packet_id, false));
         if bytes > limits.maximum_packet_bytes as usize {
             return Err(Fault::Limited {
-                limit: format!(
-                    "packets to {} bytes, and a PUBLISH would have {bytes}",
-                    limits.maximum_packet_bytes
-                ),
+                limit: format!("packets to {} bytes, and a PUBLISH would have {bytes}", limits.maximum_packet_bytes),
                 remedy: "choose a smaller --payload-bytes",
             });
         }

@@ -2,8 +2,8 @@
 //! nothing to say: PINGREQ.
 
 use oncemq::proto::{
-    Connack, Connect, Disconnect, Packet, PacketId, Properties, Property, PropertyWriter, QoS,
-    ReasonCode, SubscriptionOptions, Version, encode_subscribe,
+    Connack, Connect, Disconnect, Packet, PacketId, Properties, Property, PropertyWriter, QoS, ReasonCode,
+    SubscriptionOptions, Version, encode_subscribe,
 };
 
 use crate::connection::Fault;
@@ -68,12 +68,7 @@ enum State {
 impl Opening {
     /// Connects, then subscribes to `filters` at `qos`, unless there are none.
     pub(crate) fn new(login: Login, filters: Vec<String>, qos: QoS) -> Self {
-        Self {
-            login,
-            filters,
-            qos,
-            state: State::Idle,
-        }
+        Self { login, filters, qos, state: State::Idle }
     }
 
     pub(crate) fn is_open(&self) -> bool {
@@ -117,10 +112,9 @@ impl Opening {
                 self.state = State::Open;
                 Ok(Some(limits))
             }
-            (
-                State::Idle | State::AwaitingConnack | State::AwaitingSubacks { .. } | State::Open,
-                packet,
-            ) => Err(unexpected(packet)),
+            (State::Idle | State::AwaitingConnack | State::AwaitingSubacks { .. } | State::Open, packet) => {
+                Err(unexpected(packet))
+            }
         }
     }
 
@@ -160,23 +154,14 @@ impl Opening {
         let count = batches.len();
         for (packet_id, batch) in ids.zip(batches) {
             let filters = batch.iter().map(|filter| (filter.as_str(), options));
-            encode_subscribe(
-                out,
-                self.login.version,
-                packet_id,
-                Properties::EMPTY,
-                filters,
-            );
+            encode_subscribe(out, self.login.version, packet_id, Properties::EMPTY, filters);
         }
         count
     }
 
     fn check_granted(&self, packet_id: PacketId, codes: &[u8]) -> Result<(), Fault> {
-        let batch = self
-            .filters
-            .chunks(FILTERS_PER_SUBSCRIBE)
-            .nth(usize::from(packet_id.get()) - 1)
-            .unwrap_or_default();
+        let batch =
+            self.filters.chunks(FILTERS_PER_SUBSCRIBE).nth(usize::from(packet_id.get()) - 1).unwrap_or_default();
         // [MQTT-3.9.3-1]: one code for each filter, in order.
         if batch.len() != codes.len() {
             return Err(Fault::Unexpected(format!(
@@ -244,10 +229,7 @@ pub(crate) struct KeepAlive {
 
 impl KeepAlive {
     pub(crate) fn new(seconds: u16) -> Self {
-        Self {
-            idle_ns_max: (seconds > 0).then_some(u64::from(seconds) * 1_000_000_000 / 2),
-            sent_ns: 0,
-        }
+        Self { idle_ns_max: (seconds > 0).then_some(u64::from(seconds) * 1_000_000_000 / 2), sent_ns: 0 }
     }
 
     /// Call last, with everything that this turn sends in `out`.
@@ -267,10 +249,7 @@ impl KeepAlive {
 
 /// Appends the DISCONNECT of a client that leaves normally.
 pub(crate) fn encode_disconnect(version: Version, out: &mut Vec<u8>) {
-    let disconnect = Packet::Disconnect(Disconnect {
-        reason: ReasonCode::Success,
-        properties: Properties::EMPTY,
-    });
+    let disconnect = Packet::Disconnect(Disconnect { reason: ReasonCode::Success, properties: Properties::EMPTY });
     disconnect.encode(version, out);
 }
 
@@ -278,9 +257,6 @@ pub(crate) fn encode_disconnect(version: Version, out: &mut Vec<u8>) {
 pub(crate) fn unexpected(packet: &Packet<'_>) -> Fault {
     match packet {
         Packet::Disconnect(disconnect) => Fault::Disconnected(disconnect.reason),
-        other => Fault::Unexpected(format!(
-            "the broker sent {:?} where it has no place",
-            other.packet_type()
-        )),
+        other => Fault::Unexpected(format!("the broker sent {:?} where it has no place", other.packet_type())),
     }
 }

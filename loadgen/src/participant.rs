@@ -28,13 +28,7 @@ impl Participant {
         opening: Opening,
         permit: Option<OwnedSemaphorePermit>,
     ) -> Self {
-        Self {
-            seat,
-            version,
-            opening,
-            keep_alive: KeepAlive::new(keep_alive_seconds),
-            permit,
-        }
+        Self { seat, version, opening, keep_alive: KeepAlive::new(keep_alive_seconds), permit }
     }
 
     pub(crate) fn version(&self) -> Version {
@@ -81,13 +75,7 @@ impl Participant {
 }
 
 /// Connects a client and runs it to its end, reporting a fault under `name`. `number` tells all clients apart.
-pub(crate) async fn attend<C: Client>(
-    seat: Rc<Seat>,
-    name: String,
-    number: u32,
-    kick: Rc<Kick>,
-    mut client: C,
-) -> C {
+pub(crate) async fn attend<C: Client>(seat: Rc<Seat>, name: String, number: u32, kick: Rc<Kick>, mut client: C) -> C {
     let ended = match open(seat.address, number).await {
         Ok(stream) => drive(&stream, &mut client, &kick, seat.clock).await,
         Err(fault) => Err(fault),

@@ -48,11 +48,7 @@ mod tests {
 
     #[test]
     fn a_stamp_survives_the_wire_at_every_payload_size() {
-        let stamp = Stamp {
-            publisher: 7,
-            sequence: 1 << 40,
-            intended_ns: 123_456_789_012,
-        };
+        let stamp = Stamp { publisher: 7, sequence: 1 << 40, intended_ns: 123_456_789_012 };
         for payload_bytes in [STAMP_BYTES, STAMP_BYTES + 1, 1000] {
             let mut payload = Vec::new();
             stamp.encode(payload_bytes, &mut payload);

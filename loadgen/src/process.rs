@@ -40,10 +40,7 @@ impl Process {
     }
 
     fn named(pid: String) -> Self {
-        Self {
-            directory: PathBuf::from("/proc").join(&pid),
-            pid,
-        }
+        Self { directory: PathBuf::from("/proc").join(&pid), pid }
     }
 
     pub(crate) fn pid(&self) -> &str {
@@ -53,24 +50,18 @@ impl Process {
     /// User and system time of all threads since the process began; 10 ms resolution.
     pub(crate) fn cpu_time(&self) -> Result<Duration, ProcessError> {
         let (path, text) = self.read("stat")?;
-        let ticks = cpu_ticks(&text).ok_or(ProcessError::MissingField {
-            path,
-            field: "utime and stime",
-        })?;
+        let ticks = cpu_ticks(&text).ok_or(ProcessError::MissingField { path, field: "utime and stime" })?;
         Ok(Duration::from_millis(ticks * 1_000 / TICKS_PER_SECOND))
     }
 
     /// Resident memory in bytes.
     pub(crate) fn resident_bytes(&self) -> Result<u64, ProcessError> {
         let (path, text) = self.read("status")?;
-        let kibibytes = status_field(&text, "VmRSS")
-            .and_then(|value| value.strip_suffix("kB")?.trim().parse::<u64>().ok());
+        let kibibytes =
+            status_field(&text, "VmRSS").and_then(|value| value.strip_suffix("kB")?.trim().parse::<u64>().ok());
         match kibibytes {
             Some(kibibytes) => Ok(kibibytes * 1024),
-            None => Err(ProcessError::MissingField {
-                path,
-                field: "VmRSS",
-            }),
+            None => Err(ProcessError::MissingField { path, field: "VmRSS" }),
         }
     }
 
@@ -79,10 +70,7 @@ impl Process {
         let (path, text) = self.read("status")?;
         status_field(&text, "Cpus_allowed_list")
             .and_then(|list| list.parse().ok())
-            .ok_or(ProcessError::MissingField {
-                path,
-                field: "Cpus_allowed_list",
-            })
+            .ok_or(ProcessError::MissingField { path, field: "Cpus_allowed_list" })
     }
 
     /// The soft limit on open files; `None` for unlimited.
@@ -95,10 +83,7 @@ impl Process {
         match soft {
             Some("unlimited") => Ok(None),
             Some(number) if number.parse::<u64>().is_ok() => Ok(number.parse().ok()),
-            Some(_) | None => Err(ProcessError::MissingField {
-                path,
-                field: "Max open files",
-            }),
+            Some(_) | None => Err(ProcessError::MissingField { path, field: "Max open files" }),
         }
     }
 
@@ -122,10 +107,7 @@ fn cpu_ticks(stat: &str) -> Option<u64> {
 }
 
 fn status_field<'a>(status: &'a str, name: &str) -> Option<&'a str> {
-    status
-        .lines()
-        .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
-        .map(str::trim)
+    status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
 }
 
 #[cfg(test)]

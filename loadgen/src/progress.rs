@@ -35,8 +35,7 @@ impl Progress {
         if !self.enabled || elapsed < EVERY {
             return;
         }
-        let per_second =
-            |now: u64, before: u64| now.saturating_sub(before) as f64 / elapsed.as_secs_f64();
+        let per_second = |now: u64, before: u64| now.saturating_sub(before) as f64 / elapsed.as_secs_f64();
         let before = self.last_totals;
         self.print(&format!(
             "{:>5.0} s  {stage:<10} clients {:>6}  published {:>9.0}/s  completed {:>9.0}/s  delivered {:>9.0}/s  \
@@ -46,7 +45,7 @@ impl Progress {
             per_second(totals.published, before.published),
             per_second(totals.completed, before.completed),
             per_second(totals.delivered, before.delivered),
-            totals.published.saturating_sub(totals.completed),
+            totals.inflight(),
         ));
         self.last = Instant::now();
         self.last_totals = totals;
@@ -63,11 +62,7 @@ impl Progress {
     /// Progress that can't be shown is no reason to fail.
     fn print(&self, line: &str) {
         let mut stderr = io::stderr().lock();
-        let _unseen = if self.terminal {
-            write!(stderr, "\r\x1b[K{line}")
-        } else {
-            writeln!(stderr, "{line}")
-        };
+        let _unseen = if self.terminal { write!(stderr, "\r\x1b[K{line}") } else { writeln!(stderr, "{line}") };
         let _unflushed = stderr.flush();
     }
 }

@@ -12,9 +12,7 @@ impl Random {
     pub(crate) fn new(seed: u64, stream: u64) -> Self {
         let mut seeds = Self { state: seed };
         let first = seeds.next();
-        Self {
-            state: first ^ stream.wrapping_mul(0xD134_2543_DE82_EF95),
-        }
+        Self { state: first ^ stream.wrapping_mul(0xD134_2543_DE82_EF95) }
     }
 
     pub(crate) fn next(&mut self) -> u64 {

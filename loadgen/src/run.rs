@@ -42,21 +42,14 @@ pub(crate) fn run(arguments: &RunArguments) -> Result<bool, CommandError> {
     let clients = u64::from(arguments.publishers) + u64::from(arguments.subscribers);
     let setup = Setup::new(&arguments.broker, &arguments.machine, clients)?;
     let plan = Arc::new(Plan::new(arguments, &setup)?);
-    let mut coordinator = Coordinator::new(
-        Clock::start(),
-        &setup,
-        arguments.output.quiet,
-        arguments.broker.connect_timeout,
-    );
+    let mut coordinator =
+        Coordinator::new(Clock::start(), &setup, arguments.output.quiet, arguments.broker.connect_timeout);
     let (ship, shipped) = mpsc::channel();
     let mut workers = Vec::new();
     for (index, &cpu) in setup.thread_cpus.iter().enumerate() {
         let desk = coordinator.desk(&setup, index);
         let (plan, ship) = (Arc::clone(&plan), ship.clone());
-        let share = Share {
-            index,
-            of: setup.thread_cpus.len(),
-        };
+        let share = Share { index, of: setup.thread_cpus.len() };
         let body = move |seat| work(seat, plan, share, ship);
         let worker = fleet::spawn(format!("worker-{index}"), cpu, desk, body);
         workers.push(worker.map_err(FleetError::Thread)?);
@@ -68,8 +61,7 @@ pub(crate) fn run(arguments: &RunArguments) -> Result<bool, CommandError> {
 
     let intervals = merge_intervals(shipped.into_iter());
     if let Some(path) = &arguments.hdr {
-        let started = SystemTime::now()
-            - Duration::from_nanos(coordinator.clock.now_ns() - schedule.measure_start_ns);
+        let started = SystemTime::now() - Duration::from_nanos(coordinator.clock.now_ns() - schedule.measure_start_ns);
         latency::write_log(path, started, schedule.measure_start_ns, &intervals)
             .map_err(|source| CommandError::file("--hdr", path, source))?;
     }
@@ -82,6 +74,9 @@ pub(crate) fn run(arguments: &RunArguments) -> Result<bool, CommandError> {
         balance,
         refused,
         unfinished_exchanges: measured.unfinished,
+        unreleased: measured.unreleased,
+        // Every message has arrived by then; a broker that is slow to forget its exchanges loses nothing by it.
+        must_release: false,
         errors: coordinator.control.fault_count(),
         error_examples: coordinator.control.faults(),
     };
@@ -114,8 +109,10 @@ pub(crate) struct Measured {
     pub(crate) broker: Option<BrokerUse>,
     /// Processor time of this process.
     pub(crate) own_cpu_seconds: f64,
-    /// Exchanges, of publishers and subscribers, that were open when the drain ended.
+    /// Exchanges of publishers that were open when the drain ended.
     pub(crate) unfinished: u64,
+    /// Ids for which subscribers awaited PUBREL when the drain ended.
+    pub(crate) unreleased: u64,
 }
 
 /// What a worker brings home: for each client its number, its account, and its refused or foreign messages.
@@ -127,17 +124,9 @@ struct Homecoming {
 
 impl Plan {
     fn new(arguments: &RunArguments, setup: &Setup) -> Result<Self, CommandError> {
-        let shape = Shape::new(
-            arguments.shape,
-            arguments.publishers,
-            arguments.subscribers,
-            setup.topic_prefix.clone(),
-        )?;
-        Ok(Self {
-            arguments: arguments.clone(),
-            shape,
-            client_id_prefix: setup.client_id_prefix.clone(),
-        })
+        let shape =
+            Shape::new(arguments.shape, arguments.publishers, arguments.subscribers, setup.topic_prefix.clone())?;
+        Ok(Self { arguments: arguments.clone(), shape, client_id_prefix: setup.client_id_prefix.clone() })
     }
 
     /// Open loop: all publishers at the same interval, spread evenly over it.
@@ -181,12 +170,7 @@ impl Share {
 }
 
 /// One worker: connects its share of the clients at its share of the rate, and sees them home.
-async fn work(
-    seat: Rc<Seat>,
-    plan: Arc<Plan>,
-    share: Share,
-    ship: mpsc::Sender<Interval>,
-) -> Homecoming {
+async fn work(seat: Rc<Seat>, plan: Arc<Plan>, share: Share, ship: mpsc::Sender<Interval>) -> Homecoming {
     let keep_alive = plan.arguments.broker.keep_alive;
     let supervised = Rc::clone(&seat);
     let supervisor = tokio_uring::spawn(async move {
@@ -268,11 +252,7 @@ fn measure(
     let arguments = &plan.arguments;
     let start_ns = coordinator.clock.now_ns() + nanoseconds(LEAD);
     let schedule = match arguments.count {
-        Some(_) => Schedule {
-            publish_start_ns: start_ns,
-            measure_start_ns: start_ns,
-            measure_end_ns: u64::MAX,
-        },
+        Some(_) => Schedule { publish_start_ns: start_ns, measure_start_ns: start_ns, measure_end_ns: u64::MAX },
         None => {
             let measure_start_ns = start_ns + nanoseconds(arguments.warm_up);
             Schedule {
@@ -304,7 +284,8 @@ fn measure(
         delivered,
         broker: after.broker_use(&before, delivered),
         own_cpu_seconds: (after.own_cpu - before.own_cpu).as_secs_f64(),
-        unfinished: drained.totals.unfinished(),
+        unfinished: drained.totals.inflight(),
+        unreleased: drained.totals.held,
     };
     Ok((measured, schedule))
 }
@@ -333,10 +314,7 @@ impl Usage {
                 resident_bytes: process.resident_bytes()?,
             }),
         };
-        Ok(Self {
-            own_cpu: Process::current().cpu_time()?,
-            broker,
-        })
+        Ok(Self { own_cpu: Process::current().cpu_time()?, broker })
     }
 
     fn broker_use(&self, before: &Self, delivered: u64) -> Option<BrokerUse> {

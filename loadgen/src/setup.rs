@@ -29,44 +29,26 @@ pub(crate) struct Setup {
 #[derive(Debug, Error)]
 pub(crate) enum SetupError {
     #[error("cannot resolve {host}:{port} given by --url or --host and --port: {reason}")]
-    Unresolved {
-        host: String,
-        port: u16,
-        reason: String,
-    },
+    Unresolved { host: String, port: u16, reason: String },
     #[error("--broker-pid {pid}: {source}")]
     Broker { pid: u32, source: ProcessError },
     #[error(transparent)]
     Cpus(#[from] CpuError),
     #[error(transparent)]
     Process(#[from] ProcessError),
-    #[error(
-        "{clients} clients need {needed} open files, but the limit is {limit}; raise it with `ulimit -n {needed}`"
-    )]
-    OpenFiles {
-        clients: u64,
-        needed: u64,
-        limit: u64,
-    },
+    #[error("{clients} clients need {needed} open files, but the limit is {limit}; raise it with `ulimit -n {needed}`")]
+    OpenFiles { clients: u64, needed: u64, limit: u64 },
 }
 
 impl Setup {
     /// Settles everything for `clients` clients at a time.
-    pub(crate) fn new(
-        broker: &BrokerArguments,
-        machine: &MachineArguments,
-        clients: u64,
-    ) -> Result<Self, SetupError> {
+    pub(crate) fn new(broker: &BrokerArguments, machine: &MachineArguments, clients: u64) -> Result<Self, SetupError> {
         let this = Process::current();
         let needed = clients + OTHER_FILES;
         if let Some(limit) = this.open_files_limit()?
             && limit < needed
         {
-            return Err(SetupError::OpenFiles {
-                clients,
-                needed,
-                limit,
-            });
+            return Err(SetupError::OpenFiles { clients, needed, limit });
         }
         let watched = broker.broker_pid.map(watch).transpose()?;
         let chosen = cpus::choose(
@@ -101,9 +83,7 @@ fn watch(pid: u32) -> Result<(Process, CpuSet), SetupError> {
 /// Threads take the CPUs in turn.
 fn thread_cpus(chosen: &CpuSet, threads: usize) -> Vec<usize> {
     let cpus: Vec<usize> = chosen.iter().collect();
-    (0..threads)
-        .map(|thread| cpus[thread % cpus.len()])
-        .collect()
+    (0..threads).map(|thread| cpus[thread % cpus.len()]).collect()
 }
 
 fn resolve(broker: &BrokerArguments) -> Result<SocketAddr, SetupError> {
@@ -111,11 +91,7 @@ fn resolve(broker: &BrokerArguments) -> Result<SocketAddr, SetupError> {
         Some(url) => (url.host.as_str(), url.port),
         None => (broker.host.as_str(), broker.port),
     };
-    let unresolved = |reason: String| SetupError::Unresolved {
-        host: host.to_owned(),
-        port,
-        reason,
-    };
+    let unresolved = |reason: String| SetupError::Unresolved { host: host.to_owned(), port, reason };
     (host, port)
         .to_socket_addrs()
         .map_err(|error| unresolved(error.to_string()))?

@@ -61,20 +61,13 @@ impl Shape {
         topic_prefix: String,
     ) -> Result<Self, ShapeError> {
         match kind {
-            ShapeKind::Pairs if publishers != subscribers => Err(ShapeError::UnequalPairs {
-                publishers,
-                subscribers,
-            }),
-            ShapeKind::FanIn if publishers < subscribers => Err(ShapeError::IdleSubscribers {
-                publishers,
-                subscribers,
-            }),
-            ShapeKind::Pairs | ShapeKind::FanIn | ShapeKind::FanOut | ShapeKind::Mesh => Ok(Self {
-                kind,
-                publishers,
-                subscribers,
-                topic_prefix,
-            }),
+            ShapeKind::Pairs if publishers != subscribers => Err(ShapeError::UnequalPairs { publishers, subscribers }),
+            ShapeKind::FanIn if publishers < subscribers => {
+                Err(ShapeError::IdleSubscribers { publishers, subscribers })
+            }
+            ShapeKind::Pairs | ShapeKind::FanIn | ShapeKind::FanOut | ShapeKind::Mesh => {
+                Ok(Self { kind, publishers, subscribers, topic_prefix })
+            }
         }
     }
 
@@ -101,9 +94,7 @@ impl Shape {
             ShapeKind::Pairs | ShapeKind::FanIn => {
                 vec![format!("{}/{subscriber}", self.topic_prefix)]
             }
-            ShapeKind::FanOut => (0..self.publishers)
-                .map(|publisher| self.topic(publisher))
-                .collect(),
+            ShapeKind::FanOut => (0..self.publishers).map(|publisher| self.topic(publisher)).collect(),
             ShapeKind::Mesh => vec![format!("{}/#", self.topic_prefix)],
         }
     }
@@ -133,8 +124,9 @@ impl Shape {
         }
         match self.kind {
             ShapeKind::Pairs => (publisher == subscriber).then_some(0),
-            ShapeKind::FanIn => (publisher % self.subscribers == subscriber)
-                .then_some((publisher / self.subscribers) as usize),
+            ShapeKind::FanIn => {
+                (publisher % self.subscribers == subscriber).then_some((publisher / self.subscribers) as usize)
+            }
             ShapeKind::FanOut | ShapeKind::Mesh => Some(publisher as usize),
         }
     }
@@ -160,22 +152,11 @@ mod tests {
 
     #[test]
     fn counts_that_do_not_fit_are_refused() {
-        let refused = |kind, publishers, subscribers| {
-            Shape::new(kind, publishers, subscribers, "t".to_owned()).err()
-        };
-        assert_eq!(
-            refused(ShapeKind::Pairs, 2, 3),
-            Some(ShapeError::UnequalPairs {
-                publishers: 2,
-                subscribers: 3
-            })
-        );
+        let refused = |kind, publishers, subscribers| Shape::new(kind, publishers, subscribers, "t".to_owned()).err();
+        assert_eq!(refused(ShapeKind::Pairs, 2, 3), Some(ShapeError::UnequalPairs { publishers: 2, subscribers: 3 }));
         assert_eq!(
             refused(ShapeKind::FanIn, 2, 3),
-            Some(ShapeError::IdleSubscribers {
-                publishers: 2,
-                subscribers: 3
-            })
+            Some(ShapeError::IdleSubscribers { publishers: 2, subscribers: 3 })
         );
         assert_eq!(refused(ShapeKind::FanOut, 1, 500), None);
         assert_eq!(refused(ShapeKind::Mesh, 5, 2), None);
@@ -203,11 +184,7 @@ mod tests {
                         None => *filter == topic,
                     });
                     let slot = shape.slot(subscriber, publisher);
-                    assert_eq!(
-                        matches,
-                        slot.is_some(),
-                        "{shape:?} {subscriber} {publisher}"
-                    );
+                    assert_eq!(matches, slot.is_some(), "{shape:?} {subscriber} {publisher}");
                     if let Some(slot) = slot {
                         assert_eq!(shape.source(subscriber, slot), publisher);
                         slots.push(slot);

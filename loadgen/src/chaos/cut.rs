@@ -70,12 +70,7 @@ impl Point {
         for &step in steps {
             for place in [Place::Before, Place::Middle, Place::After] {
                 for reads_first in [false, true] {
-                    points.push(Self {
-                        role,
-                        step,
-                        place,
-                        reads_first,
-                    });
+                    points.push(Self { role, step, place, reads_first });
                 }
             }
         }
@@ -117,10 +112,7 @@ impl fmt::Display for Point {
             true => "reads first",
             false => "closes unread",
         };
-        write!(
-            formatter,
-            "{role:<10} {verb:<8} {step:<7} {place:<6} {reading}"
-        )
+        write!(formatter, "{role:<10} {verb:<8} {step:<7} {place:<6} {reading}")
     }
 }
 
@@ -157,10 +149,7 @@ pub(super) enum Arrival {
 
 impl Cutter {
     pub(super) fn new(random: Random) -> Self {
-        Self {
-            state: State::Off,
-            random,
-        }
+        Self { state: State::Off, random }
     }
 
     /// Wants a drop at `point`, at one of the next few packets of that kind.
@@ -209,20 +198,13 @@ impl Cutter {
     /// Bytes that the next read may take at most.
     pub(super) fn read_bytes_max(&self) -> Option<usize> {
         match self.state {
-            State::Armed { point, .. } if point.place == Place::Middle && !point.is_sent() => {
-                Some(SMALL_READ_BYTES)
-            }
+            State::Armed { point, .. } if point.place == Place::Middle && !point.is_sent() => Some(SMALL_READ_BYTES),
             State::Off | State::Armed { .. } | State::Mute { .. } | State::Deaf { .. } => None,
         }
     }
 
     /// Sends a packet as far as the drop lets it.
-    pub(super) fn send(
-        &mut self,
-        step: Step,
-        out: &mut Vec<u8>,
-        encode: impl FnOnce(&mut Vec<u8>),
-    ) {
+    pub(super) fn send(&mut self, step: Step, out: &mut Vec<u8>, encode: impl FnOnce(&mut Vec<u8>)) {
         if self.has_struck() {
             return;
         }
@@ -316,9 +298,7 @@ fn step_of(packet: PacketType) -> Option<Step> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use oncemq::proto::{
-        AcknowledgementKind, PacketId, ReasonCode, Version, decode, encode_acknowledgement,
-    };
+    use oncemq::proto::{AcknowledgementKind, PacketId, ReasonCode, Version, decode, encode_acknowledgement};
 
     const PACKET: &[u8] = &[0x62, 2, 0, 1];
     const NOTHING: &[u8] = &[];
@@ -331,12 +311,7 @@ mod tests {
 
     fn armed(role: Role, step: Step, place: Place, reads_first: bool) -> Cutter {
         let mut cutter = Cutter::new(Random::new(1, 1));
-        cutter.arm(Point {
-            role,
-            step,
-            place,
-            reads_first,
-        });
+        cutter.arm(Point { role, step, place, reads_first });
         if let State::Armed { passing, .. } = &mut cutter.state {
             *passing = 0;
         }
@@ -371,17 +346,9 @@ mod tests {
     fn a_sent_packet_is_cut_where_the_point_says() {
         let cut = |place| {
             let mut cutter = armed(Role::Publisher, Step::Pubrel, place, false);
-            assert_eq!(
-                send(&mut cutter, Step::Publish),
-                PACKET,
-                "another packet passes"
-            );
+            assert_eq!(send(&mut cutter, Step::Publish), PACKET, "another packet passes");
             let sent = send(&mut cutter, Step::Pubrel);
-            assert_eq!(
-                send(&mut cutter, Step::Pubrel),
-                NOTHING,
-                "nothing follows the drop"
-            );
+            assert_eq!(send(&mut cutter, Step::Pubrel), NOTHING, "nothing follows the drop");
             assert_eq!(cutter.flow(), Flow::Close);
             assert_eq!(cutter.flow(), Flow::Continue);
             sent
@@ -400,11 +367,7 @@ mod tests {
         let mut before = armed(Role::Publisher, Step::Pubrec, Place::Before, true);
         assert_eq!(before.receive(&packet), Arrival::Ignored);
         assert_eq!(before.flow(), Flow::CloseAfterReading);
-        assert_eq!(
-            before.receive(&packet),
-            Arrival::Ignored,
-            "deaf from then on"
-        );
+        assert_eq!(before.receive(&packet), Arrival::Ignored, "deaf from then on");
         let mut after = armed(Role::Publisher, Step::Pubrec, Place::After, true);
         assert_eq!(after.receive(&packet), Arrival::Taken);
         assert_eq!(send(&mut after, Step::Pubrel), NOTHING);

@@ -1,8 +1,7 @@
 //! The two honest parties of `chaos`. Their state belongs to the session and outlives every connection.
 
 use oncemq::proto::{
-    Acknowledgement, AcknowledgementKind, Packet, PacketId, Publish, QoS, ReasonCode, Version,
-    encode_acknowledgement,
+    Acknowledgement, AcknowledgementKind, Packet, PacketId, Publish, QoS, ReasonCode, Version, encode_acknowledgement,
 };
 
 use super::cut::{Cutter, Role, Step};
@@ -23,13 +22,7 @@ pub(super) struct Line<'a> {
 }
 
 impl Line<'_> {
-    fn acknowledge(
-        &mut self,
-        version: Version,
-        step: Step,
-        packet_id: PacketId,
-        reason: ReasonCode,
-    ) {
+    fn acknowledge(&mut self, version: Version, step: Step, packet_id: PacketId, reason: ReasonCode) {
         let kind = match step {
             Step::Puback => AcknowledgementKind::Puback,
             Step::Pubrec => AcknowledgementKind::Pubrec,
@@ -66,12 +59,7 @@ pub(super) struct Publisher {
 
 impl Publisher {
     pub(super) fn new(form: MessageForm, window: u16) -> Self {
-        Self {
-            form,
-            sender: Sender::new(window),
-            next_sequence: 0,
-            refused: Vec::new(),
-        }
+        Self { form, sender: Sender::new(window), next_sequence: 0, refused: Vec::new() }
     }
 
     /// What it says about its messages in the end, and how many of them the broker refused.
@@ -83,26 +71,14 @@ impl Publisher {
         (published, refused_count)
     }
 
-    fn send_message(
-        &self,
-        packet_id: PacketId,
-        dup: bool,
-        (sequence, intended_ns): (u64, u64),
-        line: &mut Line<'_>,
-    ) {
+    fn send_message(&self, packet_id: PacketId, dup: bool, (sequence, intended_ns): (u64, u64), line: &mut Line<'_>) {
         line.cutter.send(Step::Publish, line.out, |out| {
-            self.form
-                .encode(Some(packet_id), dup, sequence, intended_ns, out);
+            self.form.encode(Some(packet_id), dup, sequence, intended_ns, out);
         });
     }
 
     fn release(&self, packet_id: PacketId, line: &mut Line<'_>) {
-        line.acknowledge(
-            self.form.version,
-            Step::Pubrel,
-            packet_id,
-            ReasonCode::Success,
-        );
+        line.acknowledge(self.form.version, Step::Pubrel, packet_id, ReasonCode::Success);
     }
 
     fn finish(&mut self, ended: Ended, line: &Line<'_>) {
@@ -138,20 +114,13 @@ impl Party for Publisher {
         let refused = |acknowledgement: &Acknowledgement<'_>| acknowledgement.reason.is_error();
         match packet {
             Packet::Puback(puback) => {
-                let ended = self
-                    .sender
-                    .handle_puback(puback.packet_id, refused(puback))?;
+                let ended = self.sender.handle_puback(puback.packet_id, refused(puback))?;
                 self.finish(ended, line);
             }
-            Packet::Pubrec(pubrec) => {
-                match self
-                    .sender
-                    .handle_pubrec(pubrec.packet_id, refused(pubrec))?
-                {
-                    AfterPubrec::Release => self.release(pubrec.packet_id, line),
-                    AfterPubrec::Refused(ended) => self.finish(ended, line),
-                }
-            }
+            Packet::Pubrec(pubrec) => match self.sender.handle_pubrec(pubrec.packet_id, refused(pubrec))? {
+                AfterPubrec::Release => self.release(pubrec.packet_id, line),
+                AfterPubrec::Refused(ended) => self.finish(ended, line),
+            },
             Packet::Pubcomp(pubcomp) => {
                 let ended = self.sender.handle_pubcomp(pubcomp.packet_id)?;
                 self.finish(ended, line);
@@ -187,14 +156,7 @@ pub(super) struct Subscriber {
 
 impl Subscriber {
     pub(super) fn new(version: Version, qos: QoS, publisher: u32) -> Self {
-        Self {
-            version,
-            qos,
-            publisher,
-            receiver: Receiver::default(),
-            ledger: Ledger::new(1),
-            foreign: 0,
-        }
+        Self { version, qos, publisher, receiver: Receiver::default(), ledger: Ledger::new(1), foreign: 0 }
     }
 
     /// Its account, and how many messages it got that its publisher did not send.
@@ -236,12 +198,10 @@ impl Subscriber {
 
     fn account(&mut self, payload: &[u8], counters: &Counters) {
         match Stamp::decode(payload) {
-            Some(stamp) if stamp.publisher == self.publisher => {
-                match self.ledger.record(0, stamp.sequence) {
-                    Arrival::New | Arrival::Reordered => counters.delivered.add(1),
-                    Arrival::Duplicate => {}
-                }
-            }
+            Some(stamp) if stamp.publisher == self.publisher => match self.ledger.record(0, stamp.sequence) {
+                Arrival::New | Arrival::Reordered => counters.delivered.add(1),
+                Arrival::Duplicate => {}
+            },
             Some(_) | None => self.foreign += 1,
         }
     }

@@ -107,11 +107,7 @@ pub(super) async fn live<P: Party>(
     client.party
 }
 
-async fn live_through_connections<P: Party>(
-    seat: &Seat,
-    client: &mut Chaotic<P>,
-    kick: &Kick,
-) -> Result<(), Fault> {
+async fn live_through_connections<P: Party>(seat: &Seat, client: &mut Chaotic<P>, kick: &Kick) -> Result<(), Fault> {
     let mut taken_over = None;
     loop {
         client.prepare();
@@ -152,10 +148,7 @@ async fn closed_by_broker(taken_over: TcpStream) -> Result<(), Fault> {
 /// Ends the session at the broker, if there is one: connects with a clean start and leaves.
 async fn wipe(seat: &Seat, terms: &Terms) -> Result<(), Fault> {
     let login = login(terms, Session::Transient);
-    let mut visitor = Visitor {
-        version: terms.version,
-        opening: Opening::new(login, Vec::new(), QoS::AtMostOnce),
-    };
+    let mut visitor = Visitor { version: terms.version, opening: Opening::new(login, Vec::new(), QoS::AtMostOnce) };
     let stream = open(seat.address, terms.number).await?;
     drive(&stream, &mut visitor, &Kick::new(), seat.clock).await?;
     Ok(())
@@ -171,13 +164,7 @@ fn login(terms: &Terms, session: Session) -> Login {
 }
 
 impl<P: Party> Chaotic<P> {
-    fn new(
-        seat: Rc<Seat>,
-        terms: Terms,
-        party: P,
-        random: Random,
-        mishaps: Rc<RefCell<Mishaps>>,
-    ) -> Self {
+    fn new(seat: Rc<Seat>, terms: Terms, party: P, random: Random, mishaps: Rc<RefCell<Mishaps>>) -> Self {
         Self {
             points: Point::all(P::ROLE, terms.qos),
             opening: Opening::new(login(&terms, Session::Transient), Vec::new(), terms.qos),
@@ -237,21 +224,11 @@ impl<P: Party> Client for Chaotic<P> {
         self.terms.version
     }
 
-    fn handle_packet(
-        &mut self,
-        packet: &Packet<'_>,
-        now_ns: u64,
-        out: &mut Vec<u8>,
-    ) -> Result<Flow, Fault> {
+    fn handle_packet(&mut self, packet: &Packet<'_>, now_ns: u64, out: &mut Vec<u8>) -> Result<Flow, Fault> {
         if self.cutter.receive(packet) == Arrival::Ignored {
             return Ok(self.cutter.flow());
         }
-        let mut line = Line {
-            cutter: &mut self.cutter,
-            out,
-            counters: &self.seat.counters,
-            now_ns,
-        };
+        let mut line = Line { cutter: &mut self.cutter, out, counters: &self.seat.counters, now_ns };
         match packet {
             Packet::Pingresp => {}
             other if self.opening.is_open() => self.party.handle_packet(other, &mut line)?,
@@ -283,12 +260,7 @@ impl<P: Party> Client for Chaotic<P> {
             Phase::Open => {}
             Phase::Publish => {
                 flow = self.end(now_ns);
-                let mut line = Line {
-                    cutter: &mut self.cutter,
-                    out,
-                    counters: &self.seat.counters,
-                    now_ns,
-                };
+                let mut line = Line { cutter: &mut self.cutter, out, counters: &self.seat.counters, now_ns };
                 self.party.publish(&mut line);
             }
             Phase::Drain => self.cutter.disarm(),
@@ -320,12 +292,7 @@ impl Client for Visitor {
         self.version
     }
 
-    fn handle_packet(
-        &mut self,
-        packet: &Packet<'_>,
-        _now_ns: u64,
-        out: &mut Vec<u8>,
-    ) -> Result<Flow, Fault> {
+    fn handle_packet(&mut self, packet: &Packet<'_>, _now_ns: u64, out: &mut Vec<u8>) -> Result<Flow, Fault> {
         if self.opening.handle_packet(packet, out)?.is_none() {
             return Ok(Flow::Continue);
         }

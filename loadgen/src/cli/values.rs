@@ -45,10 +45,7 @@ impl FromStr for BrokerUrl {
             None => Some(DEFAULT_PORT),
         };
         match port {
-            Some(port) if !host.is_empty() && !host.contains(['/', '@']) => Ok(Self {
-                host: host.to_owned(),
-                port,
-            }),
+            Some(port) if !host.is_empty() && !host.contains(['/', '@']) => Ok(Self { host: host.to_owned(), port }),
             Some(_) | None => Err(expected()),
         }
     }
@@ -63,11 +60,7 @@ pub(super) fn version(given: &str) -> Result<Version, String> {
 }
 
 pub(super) fn qos(given: &str) -> Result<QoS, String> {
-    given
-        .parse()
-        .ok()
-        .and_then(QoS::from_bits)
-        .ok_or_else(|| "expected 0, 1 or 2".to_owned())
+    given.parse().ok().and_then(QoS::from_bits).ok_or_else(|| "expected 0, 1 or 2".to_owned())
 }
 
 pub(super) fn qos_with_handshake(given: &str) -> Result<QoS, String> {
@@ -86,9 +79,8 @@ pub(super) fn rate(given: &str) -> Result<f64, String> {
 }
 
 pub(super) fn duration(given: &str) -> Result<Duration, String> {
-    let unit_start = given
-        .find(|character: char| !character.is_ascii_digit() && character != '.')
-        .unwrap_or(given.len());
+    let unit_start =
+        given.find(|character: char| !character.is_ascii_digit() && character != '.').unwrap_or(given.len());
     let (number, unit) = given.split_at(unit_start);
     let seconds_per_unit = match unit {
         "us" => 1e-6,
@@ -156,21 +148,10 @@ mod tests {
     fn urls_name_a_host_and_maybe_a_port() {
         let url = |given: &str| given.parse::<BrokerUrl>().map(|url| (url.host, url.port));
         assert_eq!(url("mqtt://a.example"), Ok(("a.example".to_owned(), 1883)));
-        assert_eq!(
-            url("mqtt://127.0.0.1:99/"),
-            Ok(("127.0.0.1".to_owned(), 99))
-        );
+        assert_eq!(url("mqtt://127.0.0.1:99/"), Ok(("127.0.0.1".to_owned(), 99)));
         assert_eq!(url("mqtt://[::1]:99"), Ok(("::1".to_owned(), 99)));
         assert_eq!(url("mqtt://[::1]"), Ok(("::1".to_owned(), 1883)));
-        for wrong in [
-            "a:1",
-            "mqtts://a",
-            "mqtt://",
-            "mqtt://a:0",
-            "mqtt://a:x",
-            "mqtt://u@a",
-            "mqtt://[::1",
-        ] {
+        for wrong in ["a:1", "mqtts://a", "mqtt://", "mqtt://a:0", "mqtt://a:x", "mqtt://u@a", "mqtt://[::1"] {
             assert!(url(wrong).is_err(), "{wrong:?}");
         }
     }

@@ -27,10 +27,7 @@ pub(super) struct Pacer {
 
 impl Pacer {
     pub(super) fn new(publishers: Vec<(Rc<Kick>, Timing)>) -> Self {
-        Self {
-            publishers,
-            given: 0,
-        }
+        Self { publishers, given: 0 }
     }
 
     /// Runs until the seat leaves [`Phase::Publish`].
@@ -82,17 +79,15 @@ impl Pacer {
 fn spawn_ticks(clock: Clock, interval: Duration) -> io::Result<BlockingUnixStream> {
     let (reader, mut writer) = BlockingUnixStream::pair()?;
     let interval_ns = crate::clock::nanoseconds(interval);
-    thread::Builder::new()
-        .name("pacer".to_owned())
-        .spawn(move || {
-            let mut due_ns = clock.now_ns();
-            loop {
-                due_ns = (due_ns + interval_ns).max(clock.now_ns());
-                thread::sleep(Duration::from_nanos(due_ns - clock.now_ns().min(due_ns)));
-                if writer.write_all(&[0]).is_err() {
-                    return;
-                }
+    thread::Builder::new().name("pacer".to_owned()).spawn(move || {
+        let mut due_ns = clock.now_ns();
+        loop {
+            due_ns = (due_ns + interval_ns).max(clock.now_ns());
+            thread::sleep(Duration::from_nanos(due_ns - clock.now_ns().min(due_ns)));
+            if writer.write_all(&[0]).is_err() {
+                return;
             }
-        })?;
+        }
+    })?;
     Ok(reader)
 }

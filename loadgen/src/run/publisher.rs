@@ -1,8 +1,6 @@
 //! The publishing client of `run`.
 
-use oncemq::proto::{
-    AcknowledgementKind, Packet, PacketId, QoS, ReasonCode, Version, encode_acknowledgement,
-};
+use oncemq::proto::{AcknowledgementKind, Packet, PacketId, QoS, ReasonCode, Version, encode_acknowledgement};
 
 use crate::connection::{Client, Fault, Flow, UNSENT_BYTES_HIGH};
 use crate::exchange::{AfterPubrec, Ended, Sender};
@@ -25,10 +23,9 @@ impl Timing {
     pub(super) fn due_ns(&self, start_ns: u64, sequence: u64) -> Option<u64> {
         match *self {
             Self::Closed => None,
-            Self::Open {
-                offset_ns,
-                interval_ns,
-            } => Some(start_ns.saturating_add((offset_ns + interval_ns * sequence as f64) as u64)),
+            Self::Open { offset_ns, interval_ns } => {
+                Some(start_ns.saturating_add((offset_ns + interval_ns * sequence as f64) as u64))
+            }
         }
     }
 }
@@ -80,9 +77,7 @@ impl Publisher {
         };
         let first = self.next_sequence;
         while self.next_sequence < self.count_max {
-            let due_ns = self
-                .timing
-                .due_ns(schedule.publish_start_ns, self.next_sequence);
+            let due_ns = self.timing.due_ns(schedule.publish_start_ns, self.next_sequence);
             let intended_ns = match due_ns {
                 Some(due_ns) if due_ns > now_ns => break,
                 Some(due_ns) => due_ns,
@@ -98,8 +93,7 @@ impl Publisher {
                     }
                 }
             };
-            self.form
-                .encode(packet_id, false, self.next_sequence, intended_ns, out);
+            self.form.encode(packet_id, false, self.next_sequence, intended_ns, out);
             self.next_sequence += 1;
         }
         let published = self.next_sequence - first;
@@ -138,12 +132,7 @@ impl Client for Publisher {
         self.form.version
     }
 
-    fn handle_packet(
-        &mut self,
-        packet: &Packet<'_>,
-        now_ns: u64,
-        out: &mut Vec<u8>,
-    ) -> Result<Flow, Fault> {
+    fn handle_packet(&mut self, packet: &Packet<'_>, now_ns: u64, out: &mut Vec<u8>) -> Result<Flow, Fault> {
         match packet {
             Packet::Pubrec(pubrec) => {
                 let refused = pubrec.reason.is_error();
@@ -186,10 +175,7 @@ mod tests {
 
     #[test]
     fn open_loop_messages_are_due_at_fixed_times_whatever_happened_before() {
-        let timing = Timing::Open {
-            offset_ns: 250.0,
-            interval_ns: 1_000.5,
-        };
+        let timing = Timing::Open { offset_ns: 250.0, interval_ns: 1_000.5 };
         assert_eq!(timing.due_ns(10_000, 0), Some(10_250));
         assert_eq!(timing.due_ns(10_000, 2), Some(12_251));
         assert_eq!(timing.due_ns(10_000, 1_000_000), Some(1_000_510_250));

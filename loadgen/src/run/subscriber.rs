@@ -2,10 +2,7 @@
 
 use std::rc::Rc;
 
-use oncemq::proto::{
-    AcknowledgementKind, Packet, PacketId, Publish, QoS, ReasonCode, Version,
-    encode_acknowledgement,
-};
+use oncemq::proto::{AcknowledgementKind, Packet, PacketId, Publish, QoS, ReasonCode, Version, encode_acknowledgement};
 
 use crate::connection::{Client, Fault, Flow};
 use crate::exchange::Receiver;
@@ -29,15 +26,7 @@ pub(super) struct Subscriber {
 impl Subscriber {
     pub(super) fn new(participant: Participant, qos: QoS, shape: Rc<Shape>, index: u32) -> Self {
         let ledger = Ledger::new(shape.sources(index) as usize);
-        Self {
-            participant,
-            qos,
-            shape,
-            index,
-            receiver: Receiver::default(),
-            ledger,
-            foreign: 0,
-        }
+        Self { participant, qos, shape, index, receiver: Receiver::default(), ledger, foreign: 0 }
     }
 
     /// Its account, and how many messages it got that no publisher of this run sent to it.
@@ -58,21 +47,11 @@ impl Subscriber {
                 let is_new = self.receiver.handle_publish(packet_id);
                 self.participant.seat.counters.taken.add(u64::from(is_new));
                 // [MQTT-4.3.3-8], also for what was taken before [MQTT-4.3.3-10].
-                self.answer(
-                    AcknowledgementKind::Pubrec,
-                    packet_id,
-                    ReasonCode::Success,
-                    out,
-                );
+                self.answer(AcknowledgementKind::Pubrec, packet_id, ReasonCode::Success, out);
                 is_new
             }
             (QoS::AtLeastOnce, Some(packet_id)) => {
-                self.answer(
-                    AcknowledgementKind::Puback,
-                    packet_id,
-                    ReasonCode::Success,
-                    out,
-                );
+                self.answer(AcknowledgementKind::Puback, packet_id, ReasonCode::Success, out);
                 true
             }
             (QoS::AtMostOnce | QoS::AtLeastOnce | QoS::ExactlyOnce, _) => true,
@@ -105,13 +84,7 @@ impl Subscriber {
         }
     }
 
-    fn answer(
-        &self,
-        kind: AcknowledgementKind,
-        packet_id: PacketId,
-        reason: ReasonCode,
-        out: &mut Vec<u8>,
-    ) {
+    fn answer(&self, kind: AcknowledgementKind, packet_id: PacketId, reason: ReasonCode, out: &mut Vec<u8>) {
         encode_acknowledgement(out, self.participant.version(), kind, packet_id, reason);
     }
 }
@@ -121,23 +94,14 @@ impl Client for Subscriber {
         self.participant.version()
     }
 
-    fn handle_packet(
-        &mut self,
-        packet: &Packet<'_>,
-        now_ns: u64,
-        out: &mut Vec<u8>,
-    ) -> Result<Flow, Fault> {
+    fn handle_packet(&mut self, packet: &Packet<'_>, now_ns: u64, out: &mut Vec<u8>) -> Result<Flow, Fault> {
         match packet {
             Packet::Publish(publish) if self.participant.is_open() => {
                 self.take(publish, now_ns, out)?;
             }
             Packet::Pubrel(pubrel) => {
                 let was_held = self.receiver.handle_pubrel(pubrel.packet_id);
-                self.participant
-                    .seat
-                    .counters
-                    .released
-                    .add(u64::from(was_held));
+                self.participant.seat.counters.released.add(u64::from(was_held));
                 let reason = match was_held {
                     true => ReasonCode::Success,
                     false => ReasonCode::PacketIdentifierNotFound,
