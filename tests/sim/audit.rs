@@ -223,9 +223,6 @@ impl Audit {
         (0..self.connections.len()).filter(|index| is_overdue(&self.connections[*index])).collect()
     }
 
-    pub(crate) fn client_of(&self, connection: usize) -> usize {
-        self.connections[connection].client
-    }
 
     /// Ends the session of a client if its time is over.
     pub(crate) fn expire(&mut self, now: u64, client: usize) {

@@ -500,11 +500,12 @@ impl Client {
         let link = self.link_mut();
         link.is_accepted = true;
         link.quota = usize::from(quota);
-        let clean_start = link.clean_start;
+        let (clean_start, is_finished) = (link.clean_start, link.is_finished);
         self.must_start_clean = false;
         match (connack.session_present, clean_start) {
             // [MQTT-3.2.2-2]
             (true, true) => fail!("client {client} started clean, and a session is present"),
+            (true, false) if is_finished => {}
             (true, false) => self.resend(around),
             (false, true) => {}
             (false, false) => self.start_session(around.ledger),
