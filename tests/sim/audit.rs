@@ -115,6 +115,12 @@ impl Audit {
         self.connections[connection].is_open
     }
 
+    /// Whether the connection was admitted and found no session to resume.
+    pub(crate) fn has_new_session(&self, connection: usize) -> bool {
+        let connection = &self.connections[connection];
+        connection.terms.is_some() && !connection.expects_session
+    }
+
     /// A connection is admitted, after the one that it takes over has been [ended](Self::end).
     pub(crate) fn admit(&mut self, now: u64, connection: usize, terms: ConnectTerms) {
         let record = &mut self.connections[connection];

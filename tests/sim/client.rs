@@ -65,6 +65,8 @@ pub(crate) struct Client {
     pub(crate) link: Option<Link>,
     /// It threw its session away, and may resume none before the broker has done so too.
     must_start_clean: bool,
+    /// The last connection, if no CONNACK arrived on it.
+    pub(crate) unanswered: Option<usize>,
     identifiers: u32,
 }
 
@@ -135,6 +137,7 @@ impl Client {
             session: Session::default(),
             link: None,
             must_start_clean: false,
+            unanswered: None,
             identifiers: 0,
         }
     }
@@ -155,6 +158,7 @@ impl Client {
             self.start_session(around.ledger);
         }
         let terms = self.choose_terms(around, clean_start, to_end);
+        self.unanswered = Some(connection);
         self.link = Some(Link {
             connection,
             clean_start,
@@ -235,6 +239,11 @@ impl Client {
             },
         };
         self.write(around.written, &Packet::Connect(connect), Meaning::Connect(terms));
+    }
+
+    /// The next connection starts clean.
+    pub(crate) fn throw_session_away(&mut self) {
+        self.must_start_clean = true;
     }
 
     /// The connection is gone, or the client turns away from it.
@@ -502,6 +511,7 @@ impl Client {
         link.quota = usize::from(quota);
         let (clean_start, is_finished) = (link.clean_start, link.is_finished);
         self.must_start_clean = false;
+        self.unanswered = None;
         match (connack.session_present, clean_start) {
             // [MQTT-3.2.2-2]
             (true, true) => fail!("client {client} started clean, and a session is present"),

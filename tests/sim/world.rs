@@ -280,6 +280,11 @@ impl World {
 
     fn connect(&mut self, client: usize, to_end: bool) {
         self.turn_away(client);
+        // A client that loses its session and then the CONNACK that says so would resume a session which knows nothing of
+        // its exchanges. The protocol has no remedy for that, so it is spared to clients here.
+        if self.clients[client].unanswered.is_some_and(|connection| self.audit.has_new_session(connection)) {
+            self.clients[client].throw_session_away();
+        }
         // What the gate still has of an older connection would take the new one over.
         for connection in self.connections.iter_mut().filter(|connection| connection.client == client) {
             if matches!(connection.stage, Stage::Gate | Stage::Admitting) {
