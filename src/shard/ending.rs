@@ -69,6 +69,10 @@ impl Shard {
         self.clients.clear_congestion(session);
         let record = self.clients.sessions.get_mut(session);
         record.connection = None;
+        if record.held.is_some() {
+            self.subscribing.forget_connection(session);
+        }
+        let record = self.clients.sessions.get_mut(session);
         let expiry = record.expiry;
         let due = record.will.take().filter(|_| will == Will::Publish);
         if let Some(outbound) = self.clients.sessions.outbound_if_any(session) {

@@ -34,7 +34,8 @@ pub(super) struct Subscribing {
 #[derive(Debug)]
 struct Pending {
     session: SessionKey,
-    connection: ConnectionKey,
+    /// Where its SUBACK goes; none once that connection is gone, for another one does not know the packet id.
+    connection: Option<ConnectionKey>,
     packet_id: PacketId,
     codes: Vec<u8>,
     filters: Vec<Granted>,
@@ -62,6 +63,13 @@ impl Subscribing {
         self.pending.len()
     }
 
+    /// The session has lost its connection: nobody waits for SUBACK any more.
+    pub(super) fn forget_connection(&mut self, session: SessionKey) {
+        for pending in self.pending.values_mut().filter(|pending| pending.session == session) {
+            pending.connection = None;
+        }
+    }
+
     /// The session is gone: its answers are not waited for.
     pub(super) fn forget(&mut self, session: SessionKey) {
         self.pending.retain(|_, pending| pending.session != session);
@@ -80,7 +88,7 @@ impl Shard {
         let serial = self.subscribing.serial;
         let mut pending = Pending {
             session,
-            connection: key,
+            connection: Some(key),
             packet_id: subscribe.packet_id,
             codes: Vec::new(),
             filters: Vec::new(),
@@ -298,7 +306,7 @@ impl Shard {
     /// Every shard has applied the subscription: SUBACK, then the retained messages, before anything that is held.
     fn complete_subscribe(&mut self, pending: Pending) {
         let Pending { session, connection, packet_id, codes, filters, found, .. } = pending;
-        if self.clients.sessions.get(session).connection == Some(connection) {
+        if let Some(connection) = connection {
             let suback = Suback { packet_id, properties: Properties::EMPTY, codes: &codes };
             self.clients.send(connection, &Packet::Suback(suback));
         }
