@@ -75,7 +75,7 @@ struct ServeArguments {
           default_value_t = config::MAX_WAITING_LETTERS_DEFAULT, value_parser = number(config::MAX_WAITING_LETTERS))]
     max_waiting_letters: u32,
 
-    /// Largest packet accepted [1KiB..=256MiB].
+    /// Largest packet accepted [1KiB..=128MiB].
     #[arg(long, value_name = "BYTES", env = "ONCEMQ_MAX_PACKET_BYTES",
           default_value_t = Bytes(config::MAX_PACKET_BYTES_DEFAULT), value_parser = bytes(config::MAX_PACKET_BYTES))]
     max_packet_bytes: Bytes<u32>,
@@ -99,6 +99,17 @@ struct ServeArguments {
     #[arg(long, value_name = "BYTES", env = "ONCEMQ_MAX_QUEUED_BYTES",
           default_value_t = Bytes(config::MAX_QUEUED_BYTES_DEFAULT), value_parser = bytes(config::MAX_QUEUED_BYTES))]
     max_queued_bytes: Bytes<u64>,
+
+    /// Messages waiting for a connected client from which on its publishers get no PUBACK or PUBREC until half of them are
+    /// gone; above --max-queued-messages it never happens [1..=100000000].
+    #[arg(long, value_name = "MESSAGES", env = "ONCEMQ_CONGESTION_MESSAGES",
+          default_value_t = config::CONGESTION_MESSAGES_DEFAULT, value_parser = number(config::CONGESTION_MESSAGES))]
+    congestion_messages: u32,
+
+    /// Time after which a client that acknowledges nothing no longer holds its publishers up [100ms..=1h].
+    #[arg(long, value_name = "DURATION", env = "ONCEMQ_STALL_TIMEOUT",
+          default_value_t = Span(config::STALL_TIMEOUT_DEFAULT), value_parser = span(config::STALL_TIMEOUT))]
+    stall_timeout: Span,
 
     /// Bytes that wait for the kernel on one connection; further messages stay in its queue [4KiB..=256MiB].
     #[arg(long, value_name = "BYTES", env = "ONCEMQ_MAX_OUTPUT_BYTES",
@@ -183,6 +194,8 @@ impl ServeArguments {
                 max_inflight: self.max_inflight,
                 max_queued_messages: self.max_queued_messages,
                 max_queued_bytes: self.max_queued_bytes.0,
+                congestion_messages: self.congestion_messages,
+                stall_timeout: self.stall_timeout.0,
                 max_output_bytes: self.max_output_bytes.0,
                 max_waiting_letters: self.max_waiting_letters,
                 max_retained_messages: self.max_retained_messages,

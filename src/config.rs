@@ -80,6 +80,10 @@ pub struct Limits {
     pub max_queued_messages: u32,
     /// Payload bytes waiting for one session, at most.
     pub max_queued_bytes: u64,
+    /// Messages waiting for a connected client from which on its publishers get no acknowledgement until it catches up.
+    pub congestion_messages: u32,
+    /// How long a client that has fallen behind may acknowledge nothing before it stops to hold its publishers up.
+    pub stall_timeout: Duration,
     /// Bytes of one connection that wait for the kernel before messages to it stay in its queue.
     pub max_output_bytes: u32,
     /// Letters waiting for one shard before their sources are paused.
@@ -98,6 +102,8 @@ impl Default for Limits {
             max_inflight: MAX_INFLIGHT_DEFAULT,
             max_queued_messages: MAX_QUEUED_MESSAGES_DEFAULT,
             max_queued_bytes: MAX_QUEUED_BYTES_DEFAULT,
+            congestion_messages: CONGESTION_MESSAGES_DEFAULT,
+            stall_timeout: STALL_TIMEOUT_DEFAULT,
             max_output_bytes: MAX_OUTPUT_BYTES_DEFAULT,
             max_waiting_letters: MAX_WAITING_LETTERS_DEFAULT,
             max_retained_messages: MAX_RETAINED_MESSAGES_DEFAULT,
@@ -175,9 +181,9 @@ pub const LETTERS_PER_BATCH_MAX: usize = 128;
 
 /// Largest packet accepted when nothing is said.
 pub const MAX_PACKET_BYTES_DEFAULT: u32 = 1024 * 1024;
-/// Bounds of [`Limits::max_packet_bytes`]; the upper one is the largest packet that MQTT can express, the lower one
-/// leaves room for a CONNECT with a long client id.
-pub const MAX_PACKET_BYTES: RangeInclusive<u32> = 1024..=268_435_460;
+/// Bounds of [`Limits::max_packet_bytes`]; the upper one is half of what MQTT can express, so that a message still fits into
+/// a packet when properties are added to it, the lower one leaves room for a CONNECT with a long client id.
+pub const MAX_PACKET_BYTES: RangeInclusive<u32> = 1024..=128 * 1024 * 1024;
 
 /// Receive Maximum announced when nothing is said.
 pub const RECEIVE_MAXIMUM_DEFAULT: u16 = 1000;
@@ -198,6 +204,16 @@ pub const MAX_QUEUED_MESSAGES: RangeInclusive<u32> = 1..=100_000_000;
 pub const MAX_QUEUED_BYTES_DEFAULT: u64 = 64 * 1024 * 1024;
 /// Bounds of [`Limits::max_queued_bytes`].
 pub const MAX_QUEUED_BYTES: RangeInclusive<u64> = 1024..=1 << 40;
+
+/// Messages waiting for a client that hold its publishers up, when nothing is said.
+pub const CONGESTION_MESSAGES_DEFAULT: u32 = 1000;
+/// Bounds of [`Limits::congestion_messages`].
+pub const CONGESTION_MESSAGES: RangeInclusive<u32> = 1..=100_000_000;
+
+/// Stall timeout when nothing is said.
+pub const STALL_TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
+/// Bounds of [`Limits::stall_timeout`].
+pub const STALL_TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(3600);
 
 /// Output bytes of one connection when nothing is said.
 pub const MAX_OUTPUT_BYTES_DEFAULT: u32 = 256 * 1024;

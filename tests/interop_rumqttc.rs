@@ -3,7 +3,6 @@
 //! A scenario is written once, against the [`Peer`] trait, and runs for 3.1.1 and 5.0 and on one and two shards. What
 //! rumqttc itself does not do is not asked of it: it forgets received packet ids when it reconnects, so only a
 //! publisher resumes in mid-exchange here (the other clients' tests under `tests/interop/` break subscribers too).
-#![allow(missing_docs)]
 
 use std::fs::File;
 use std::net::TcpListener;

@@ -70,14 +70,17 @@ pub(crate) fn run(arguments: &ChaosArguments) -> Result<bool, CommandError> {
     });
     coordinator.wait_for("dropping", arguments.duration);
     coordinator.enter_drain();
-    let drained = coordinator.wait_for_messages("draining", 1, 0, arguments.drain_timeout);
+    coordinator.wait_for_messages("draining", 1, 0, arguments.drain_timeout);
+    let drained = coordinator.wait_for_release(arguments.drain_timeout);
     let homecomings = coordinator.close(workers)?;
 
     let (balance, refused, mishaps) = gather(homecomings);
     let accounts = Accounts {
         balance,
         refused,
-        unfinished_exchanges: drained.totals.unfinished(),
+        unfinished_exchanges: drained.totals.inflight(),
+        unreleased: drained.totals.held,
+        must_release: true,
         errors: coordinator.control.fault_count(),
         error_examples: coordinator.control.faults(),
     };

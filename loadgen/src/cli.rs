@@ -87,7 +87,7 @@ pub(crate) struct BrokerArguments {
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     pub(crate) keep_alive: u16,
 
-    /// Connections opened per second over all threads; also bounds how many wait for CONNACK at a time.
+    /// Connections opened per second over all threads; no more than 128 of each thread wait for CONNACK or SUBACK.
     #[arg(long, value_name = "PER_SECOND", default_value = "2000", value_parser = rate, allow_negative_numbers = true)]
     pub(crate) connect_rate: f64,
 
@@ -208,7 +208,7 @@ pub(crate) struct ConnectArguments {
     pub(crate) hold: Duration,
 
     /// Pause at these numbers of clients, ascending, and read the broker's memory; the slope between the first and the
-    /// last is the memory per client. Needs --broker-pid.
+    /// last is the memory per client, as long as the broker was started for this measurement. Needs --broker-pid.
     #[arg(long, value_name = "CLIENTS,...", value_delimiter = ',', value_parser = client_count(), requires = "broker_pid")]
     pub(crate) measure_at: Vec<u32>,
 

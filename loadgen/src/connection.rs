@@ -28,7 +28,7 @@ const FRAME_BYTES_MAX: u32 = PAYLOAD_BYTES_MAX as u32 + (1 << 18);
 
 /// Read buffer of an idle client; it doubles whenever a read fills it, up to the second figure.
 const READ_BUFFER_BYTES_MIN: usize = 512;
-const READ_BUFFER_BYTES_MAX: usize = 1 << 16;
+const READ_BUFFER_BYTES_MAX: usize = 1 << 18;
 
 /// While so much waits to be written, a client that is not bound by a window should produce no more.
 pub(crate) const UNSENT_BYTES_HIGH: usize = 1 << 16;

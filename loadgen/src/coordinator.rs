@@ -111,8 +111,8 @@ impl Coordinator {
         self.look()
     }
 
-    /// Watches until every message was delivered `listeners` times, every exchange is complete and no id is held, or
-    /// until nothing has changed for `quiet`. The look is that of the last change.
+    /// Watches until every message was delivered `listeners` times and every publisher's exchange is complete, or until
+    /// nothing has changed for `quiet`. The look is that of the last change.
     pub(crate) fn wait_for_messages(
         &mut self,
         stage: &str,
@@ -124,19 +124,28 @@ impl Coordinator {
         loop {
             let look = self.watch(stage);
             let (now, before) = (look.totals, last.totals);
-            let progressed = now.published != before.published
+            if now.published != before.published
                 || now.delivered != before.delivered
                 || now.completed != before.completed
-                || now.held != before.held;
-            if progressed {
+            {
                 last = look;
             }
             let complete = now.published >= published_least
                 && now.delivered >= now.published * listeners
-                && now.completed == now.published
-                && now.held == 0;
+                && now.completed == now.published;
             if complete || last.at.elapsed() > quiet {
                 return last;
+            }
+        }
+    }
+
+    /// Watches until subscribers hold no id any more, for `limit` at most.
+    pub(crate) fn wait_for_release(&mut self, limit: Duration) -> Look {
+        let start = Instant::now();
+        loop {
+            let look = self.watch("releasing");
+            if look.totals.held == 0 || start.elapsed() > limit {
+                return look;
             }
         }
     }

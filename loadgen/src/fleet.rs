@@ -174,9 +174,9 @@ impl Totals {
 }
 
 impl Totals {
-    /// Exchanges that are open, at publishers and at subscribers.
-    pub(crate) fn unfinished(&self) -> u64 {
-        self.published.saturating_sub(self.completed) + self.held
+    /// Exchanges of publishers that have begun and not ended.
+    pub(crate) fn inflight(&self) -> u64 {
+        self.published.saturating_sub(self.completed)
     }
 }
 

@@ -45,7 +45,7 @@ impl Progress {
             per_second(totals.published, before.published),
             per_second(totals.completed, before.completed),
             per_second(totals.delivered, before.delivered),
-            totals.published.saturating_sub(totals.completed),
+            totals.inflight(),
         ));
         self.last = Instant::now();
         self.last_totals = totals;

@@ -29,8 +29,13 @@ pub(crate) struct Accounts {
     pub(crate) balance: Balance,
     /// Messages that the broker refused with a reason code of 0x80 or more.
     pub(crate) refused: u64,
-    /// Exchanges, on either side, that were still open at the end.
+    /// Exchanges of publishers that were still open at the end.
     pub(crate) unfinished_exchanges: u64,
+    /// Ids for which subscribers still awaited PUBREL at the end.
+    pub(crate) unreleased: u64,
+    /// Whether such ids void the run.
+    #[serde(skip)]
+    pub(crate) must_release: bool,
     /// Connections that failed, and packets that had no place.
     pub(crate) errors: u64,
     pub(crate) error_examples: Vec<String>,
@@ -39,7 +44,11 @@ pub(crate) struct Accounts {
 impl Accounts {
     /// Whether the ledger balances for that quality of service and nothing failed.
     pub(crate) fn are_good(&self, qos: QoS) -> bool {
-        self.balance.holds(qos) && self.refused == 0 && self.errors == 0 && self.unfinished_exchanges == 0
+        self.balance.holds(qos)
+            && self.refused == 0
+            && self.errors == 0
+            && self.unfinished_exchanges == 0
+            && (self.unreleased == 0 || !self.must_release)
     }
 
     pub(crate) fn print(&self, qos: QoS) {
@@ -58,13 +67,16 @@ impl Accounts {
             println!("             more gaps than the ledger remembers: the counts are not exact");
         }
         println!(
-            "             refused {}  unfinished exchanges {}  errors {}",
-            self.refused, self.unfinished_exchanges, self.errors
+            "             refused {}  unfinished exchanges {}  awaiting PUBREL {}  errors {}",
+            self.refused, self.unfinished_exchanges, self.unreleased, self.errors
         );
-        for example in balance.examples.iter().chain(&self.error_examples) {
-            println!("             {example}");
+        let is_good = self.are_good(qos);
+        if !is_good {
+            for example in balance.examples.iter().chain(&self.error_examples) {
+                println!("             {example}");
+            }
         }
-        let verdict = match (self.are_good(qos), qos) {
+        let verdict = match (is_good, qos) {
             (true, QoS::AtMostOnce) => "BALANCED (QoS 0: losses are permitted, duplicates are not)",
             (true, QoS::AtLeastOnce) => "BALANCED (QoS 1: duplicates are permitted, losses are not)",
             (true, QoS::ExactlyOnce) => "BALANCED: every message exactly once and in order",

@@ -74,6 +74,9 @@ pub(crate) fn run(arguments: &RunArguments) -> Result<bool, CommandError> {
         balance,
         refused,
         unfinished_exchanges: measured.unfinished,
+        unreleased: measured.unreleased,
+        // Every message has arrived by then; a broker that is slow to forget its exchanges loses nothing by it.
+        must_release: false,
         errors: coordinator.control.fault_count(),
         error_examples: coordinator.control.faults(),
     };
@@ -106,8 +109,10 @@ pub(crate) struct Measured {
     pub(crate) broker: Option<BrokerUse>,
     /// Processor time of this process.
     pub(crate) own_cpu_seconds: f64,
-    /// Exchanges, of publishers and subscribers, that were open when the drain ended.
+    /// Exchanges of publishers that were open when the drain ended.
     pub(crate) unfinished: u64,
+    /// Ids for which subscribers awaited PUBREL when the drain ended.
+    pub(crate) unreleased: u64,
 }
 
 /// What a worker brings home: for each client its number, its account, and its refused or foreign messages.
@@ -279,7 +284,8 @@ fn measure(
         delivered,
         broker: after.broker_use(&before, delivered),
         own_cpu_seconds: (after.own_cpu - before.own_cpu).as_secs_f64(),
-        unfinished: drained.totals.unfinished(),
+        unfinished: drained.totals.inflight(),
+        unreleased: drained.totals.held,
     };
     Ok((measured, schedule))
 }

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use crate::proto::{AcknowledgementKind, Framer, PacketId, ReasonCode, Version};
 use crate::store::Promise;
 use crate::time::Timestamp;
+use crate::transport::Transport;
 
 use super::output::Output;
 use super::sessions::SessionKey;
@@ -68,10 +69,18 @@ pub(super) struct Connection {
     /// The session it serves; none once that was given up or taken over.
     pub(super) session: Option<SessionKey>,
     pub(super) version: Version,
+    pub(super) transport: Transport,
     pub(super) framer: Framer,
     pub(super) output: Output,
-    /// Acknowledgements in the order of the packets they answer, while the log is not stable that far [MQTT-4.6.0].
-    pub(super) promised: VecDeque<Promise<Acknowledgement>>,
+    /// PUBACKs and PUBRECs in the order of their PUBLISHes [MQTT-4.6.0-2] [MQTT-4.6.0-3], while the log is not stable that
+    /// far or a subscriber holds the publisher up.
+    pub(super) receipts: VecDeque<Promise<Acknowledgement>>,
+    /// PUBRELs and PUBCOMPs in the order of what they answer [MQTT-4.6.0-4], while the log is not stable that far.
+    pub(super) releases: VecDeque<Promise<Acknowledgement>>,
+    /// How many congested sessions hold this publisher up.
+    pub(super) held_by: u32,
+    /// Tells this connection from earlier ones with the same key.
+    pub(super) serial: u32,
     /// When the last whole packet was received.
     pub(super) last_packet_at: Timestamp,
     /// The deadline of the one timer that counts for this connection.
@@ -89,14 +98,18 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    pub(super) fn new(version: Version, now: Timestamp) -> Self {
+    pub(super) fn new(version: Version, transport: Transport, serial: u32, now: Timestamp) -> Self {
         Self {
             phase: Phase::Open,
             session: None,
             version,
+            transport,
             framer: Framer::default(),
             output: Output::default(),
-            promised: VecDeque::new(),
+            receipts: VecDeque::new(),
+            releases: VecDeque::new(),
+            held_by: 0,
+            serial,
             last_packet_at: now,
             timer_at: Timestamp::default(),
             max_packet_bytes: None,

@@ -139,6 +139,21 @@ fn a_subscriber_that_leaves_while_it_waits() {
     assert!(fleet.shards.iter().all(|shard| shard.subscriptions.is_empty()));
 }
 
+/// A SUBSCRIBE is answered on its own connection or not at all, also when the next connection of the client has the same
+/// key [MQTT-3.8.4-2].
+#[test]
+fn suback_does_not_come_on_the_next_connection() {
+    let mut fleet = Fleet::new(2);
+    let first = fleet.connect(Version::V311, "subscriber", false);
+    fleet.rings_flow = false;
+    fleet.subscribe(first, "t", ExactlyOnce);
+    fleet.drop_connection(first);
+    let second = fleet.connect(Version::V311, "subscriber", false);
+    fleet.flow();
+    assert_eq!(fleet.got(second), [Got::Connack { session_present: true, reason: ReasonCode::Success }]);
+    assert_eq!(fleet.count(|counters| counters.pending_subscribes), 0);
+}
+
 /// Traps 26, 27, 28 as far as they go without shared subscriptions.
 #[test]
 fn suback_and_unsuback_have_one_code_per_filter() {

@@ -1,0 +1,411 @@
+//! What the broker is allowed to send: its side of every exchange, watched at its sockets.
+//!
+//! The audit sees both directions where the broker does: what it has been given to read, and what it gives to be
+//! sent, whether or not the client ever gets that. From that alone it knows which sessions exist, which exchanges are open and
+//! how far they are, and which acknowledgements are due in which order; each packet that the broker sends has to fit.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use oncemq::proto::{Acknowledgement, Framer, Packet, Publish, QoS, ReasonCode, Received, Version, decode};
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::client::{ConnectTerms, Meaning};
+use crate::ledger::{Failure, Ledger, fail};
+
+const SECOND: u64 = 1_000_000_000;
+
+/// The broker's view of the connections and sessions, as the standard wants it.
+#[derive(Debug)]
+pub(crate) struct Audit {
+    /// By client.
+    sessions: Vec<Session>,
+    /// By connection.
+    connections: Vec<Connection>,
+}
+
+#[derive(Debug, Default)]
+struct Session {
+    exists: bool,
+    /// The connection that serves it, or did last.
+    connection: Option<usize>,
+    expiry_seconds: u32,
+    ends_at: Option<u64>,
+    /// Open exchanges of the broker as sender.
+    exchanges: BTreeMap<u16, Exchange>,
+    /// Ordinal number of the next first sending.
+    next_ordinal: u64,
+    /// A connection ended with output that the driver had not taken: the broker may have sent more than was seen.
+    has_unseen: bool,
+}
+
+#[derive(Debug)]
+struct Exchange {
+    qos: QoS,
+    content: u64,
+    stage: Stage,
+    ordinal: u64,
+    /// The connection on which it was sent last.
+    sent_on: usize,
+    /// The PUBLISH itself was sent there, so that it counts for the Receive Maximum.
+    published_on: usize,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Stage {
+    /// No PUBACK or PUBREC has been received.
+    Published,
+    /// PUBREC has been received.
+    Received,
+}
+
+#[derive(Debug)]
+struct Connection {
+    client: usize,
+    version: Version,
+    terms: Option<ConnectTerms>,
+    /// Packets that the broker reads count for it.
+    is_open: bool,
+    /// It has been ended because of a second connection or the keep-alive.
+    ended_because: Option<ReasonCode>,
+    expects_session: bool,
+    framer: Framer,
+    has_sent_connack: bool,
+    has_sent_new: bool,
+    last_packet_at: u64,
+    last_resent: Option<u64>,
+    /// Acknowledgements that are due, each kind in its order [MQTT-4.6.0-2..4].
+    due_puback: VecDeque<u16>,
+    due_pubrec: VecDeque<u16>,
+    due_pubrel: VecDeque<u16>,
+    due_pubcomp: VecDeque<u16>,
+}
+
+impl Audit {
+    pub(crate) fn new(clients: usize) -> Self {
+        Self { sessions: (0..clients).map(|_| Session::default()).collect(), connections: Vec::new() }
+    }
+
+    /// A client opens its next connection.
+    pub(crate) fn open(&mut self, client: usize, version: Version) {
+        self.connections.push(Connection {
+            client,
+            version,
+            terms: None,
+            is_open: false,
+            ended_because: None,
+            expects_session: false,
+            framer: Framer::default(),
+            has_sent_connack: false,
+            has_sent_new: false,
+            last_packet_at: 0,
+            last_resent: None,
+            due_puback: VecDeque::new(),
+            due_pubrec: VecDeque::new(),
+            due_pubrel: VecDeque::new(),
+            due_pubcomp: VecDeque::new(),
+        });
+    }
+
+    /// The connection that a CONNECT of this client would take over, if it serves its session.
+    pub(crate) fn served_by(&self, client: usize) -> Option<usize> {
+        self.sessions[client].connection.filter(|connection| self.connections[*connection].is_open)
+    }
+
+    pub(crate) fn is_open(&self, connection: usize) -> bool {
+        self.connections[connection].is_open
+    }
+
+    /// Whether the connection was admitted and found no session to resume.
+    pub(crate) fn has_new_session(&self, connection: usize) -> bool {
+        let connection = &self.connections[connection];
+        connection.terms.is_some() && !connection.expects_session
+    }
+
+    /// A connection is admitted, after the one that it takes over has been [ended](Self::end).
+    pub(crate) fn admit(&mut self, now: u64, connection: usize, terms: ConnectTerms) {
+        let record = &mut self.connections[connection];
+        let session = &mut self.sessions[record.client];
+        if !session.exists || terms.clean_start {
+            *session = Session { next_ordinal: session.next_ordinal, ..Session::default() };
+        } else {
+            record.expects_session = true;
+        }
+        session.exists = true;
+        session.connection = Some(connection);
+        session.expiry_seconds = terms.expiry_seconds;
+        session.ends_at = None;
+        record.terms = Some(terms);
+        record.is_open = true;
+        record.last_packet_at = now;
+    }
+
+    /// The broker reads a packet.
+    pub(crate) fn read(
+        &mut self,
+        ledger: &mut Ledger,
+        now: u64,
+        connection: usize,
+        meaning: &Meaning,
+        has_unseen: bool,
+    ) -> Result<(), Failure> {
+        let record = &mut self.connections[connection];
+        if !record.is_open {
+            return Ok(());
+        }
+        record.last_packet_at = now;
+        let session = &mut self.sessions[record.client];
+        match *meaning {
+            Meaning::Publish { id: Some(id), qos: QoS::ExactlyOnce } => record.due_pubrec.push_back(id),
+            Meaning::Publish { id: Some(id), qos: _ } => record.due_puback.push_back(id),
+            Meaning::Publish { id: None, .. } | Meaning::Connect(_) | Meaning::Other => {}
+            Meaning::Pubrel(id) => record.due_pubcomp.push_back(id),
+            Meaning::Pubrec(id) => {
+                record.due_pubrel.push_back(id);
+                let Some(exchange) = session.exchanges.get_mut(&id) else {
+                    fail!("client {} answers {id} with PUBREC, and no such exchange is open", record.client);
+                };
+                exchange.stage = Stage::Received;
+            }
+            Meaning::Puback(id) | Meaning::Pubcomp(id) => {
+                session.exchanges.remove(&id);
+            }
+            Meaning::Disconnect { with_will, expiry_seconds } => {
+                session.expiry_seconds = expiry_seconds.unwrap_or(session.expiry_seconds);
+                self.end_with(ledger, now, connection, with_will, has_unseen);
+            }
+        }
+        Ok(())
+    }
+
+    /// A connection ends without a DISCONNECT by the client; `reason` is what the broker may say of it.
+    pub(crate) fn end(
+        &mut self,
+        ledger: &mut Ledger,
+        now: u64,
+        connection: usize,
+        reason: Option<ReasonCode>,
+        has_unseen: bool,
+    ) {
+        if self.connections[connection].is_open {
+            self.connections[connection].ended_because = reason;
+            self.end_with(ledger, now, connection, true, has_unseen);
+        }
+    }
+
+    fn end_with(&mut self, ledger: &mut Ledger, now: u64, connection: usize, with_will: bool, has_unseen: bool) {
+        let record = &mut self.connections[connection];
+        record.is_open = false;
+        // [MQTT-3.1.2-8]
+        if let Some(will) = record.terms.and_then(|terms| terms.will).filter(|_| with_will) {
+            ledger.will_is_due(will);
+        }
+        let session = &mut self.sessions[record.client];
+        session.has_unseen |= has_unseen;
+        match session.expiry_seconds {
+            // [MQTT-3.1.2-23]
+            0 => session.exists = false,
+            u32::MAX => {}
+            seconds => session.ends_at = Some(now + u64::from(seconds) * SECOND),
+        }
+    }
+
+    /// Deadlines of the keep-alive and of sessions: `of_connection` and `of_client` say who belongs to the shard in question.
+    pub(crate) fn deadlines(
+        &self,
+        of_connection: impl Fn(usize) -> bool,
+        of_client: impl Fn(usize) -> bool,
+    ) -> impl Iterator<Item = u64> {
+        let sessions =
+            self.sessions.iter().enumerate().filter(move |(client, session)| session.exists && of_client(*client));
+        let connections = self.connections.iter().enumerate().filter(move |(connection, _)| of_connection(*connection));
+        sessions
+            .filter_map(|(_, session)| session.ends_at)
+            .chain(connections.filter_map(|(_, connection)| connection.keep_alive_deadline()))
+    }
+
+    /// Connections whose keep-alive is over.
+    pub(crate) fn overdue(&self, now: u64) -> Vec<usize> {
+        let is_overdue =
+            |connection: &Connection| connection.keep_alive_deadline().is_some_and(|deadline| deadline <= now);
+        (0..self.connections.len()).filter(|index| is_overdue(&self.connections[*index])).collect()
+    }
+
+    /// Ends the session of a client if its time is over.
+    pub(crate) fn expire(&mut self, now: u64, client: usize) {
+        let session = &mut self.sessions[client];
+        if session.ends_at.is_some_and(|ends_at| ends_at <= now) {
+            session.exists = false;
+        }
+    }
+
+    /// All is delivered and acknowledged: what was not seen of earlier connections plays no part any more.
+    pub(crate) fn settle(&mut self) -> Result<(), Failure> {
+        for (client, session) in self.sessions.iter_mut().enumerate() {
+            session.has_unseen = false;
+            if !session.exchanges.is_empty() {
+                fail!("the broker has open exchanges with client {client}: {:?}", session.exchanges);
+            }
+        }
+        for (index, connection) in self.connections.iter().enumerate().filter(|(_, connection)| connection.is_open) {
+            let due = [&connection.due_puback, &connection.due_pubrec, &connection.due_pubrel, &connection.due_pubcomp];
+            if due.iter().any(|due| !due.is_empty()) {
+                fail!("the broker owes acknowledgements on connection {index}: {due:?}");
+            }
+        }
+        Ok(())
+    }
+
+    /// The broker gives bytes to be sent.
+    pub(crate) fn sent(&mut self, connection: usize, bytes: &[u8], max_inflight: u16) -> Result<(), Failure> {
+        let mut received = Received::new(bytes);
+        loop {
+            let record = &mut self.connections[connection];
+            let frame = match record.framer.next_frame(&mut received, u32::MAX) {
+                Ok(Some(frame)) => frame,
+                Ok(None) => return Ok(()),
+                Err(error) => fail!("the broker sent bytes that are no packet on connection {connection}: {error:?}"),
+            };
+            match decode(record.version, frame.bytes()) {
+                Ok(packet) => self.sent_packet(connection, &packet, max_inflight)?,
+                Err(error) => fail!("the broker sent a damaged packet on connection {connection}: {error:?}"),
+            }
+        }
+    }
+
+    fn sent_packet(&mut self, index: usize, packet: &Packet<'_>, max_inflight: u16) -> Result<(), Failure> {
+        let record = &mut self.connections[index];
+        if record.has_sent_connack == matches!(packet, Packet::Connack(_)) {
+            fail!("the broker sent {packet:?} out of place on connection {index}");
+        }
+        match packet {
+            Packet::Connack(connack) => {
+                record.has_sent_connack = true;
+                // [MQTT-3.2.2-2] [MQTT-3.2.2-3]
+                if connack.session_present != record.expects_session {
+                    fail!("connection {index} of client {} was told {connack:?}", record.client);
+                }
+                Ok(())
+            }
+            Packet::Publish(publish) => match publish.packet_id {
+                Some(id) => self.sent_publish(index, id.get(), publish, max_inflight),
+                None => Ok(()),
+            },
+            Packet::Puback(puback) => acknowledged(index, "PUBACK", puback, &mut record.due_puback),
+            Packet::Pubrec(pubrec) => acknowledged(index, "PUBREC", pubrec, &mut record.due_pubrec),
+            Packet::Pubcomp(pubcomp) => acknowledged(index, "PUBCOMP", pubcomp, &mut record.due_pubcomp),
+            Packet::Pubrel(pubrel) => self.sent_pubrel(index, pubrel),
+            Packet::Disconnect(disconnect) => {
+                if record.ended_because != Some(disconnect.reason) {
+                    fail!("connection {index} was told {disconnect:?} instead of {:?}", record.ended_because);
+                }
+                Ok(())
+            }
+            Packet::Suback(_) | Packet::Unsuback(_) | Packet::Pingresp => Ok(()),
+            Packet::Connect(_) | Packet::Subscribe(_) | Packet::Unsubscribe(_) | Packet::Pingreq | Packet::Auth(_) => {
+                fail!("the broker sent {packet:?} on connection {index}")
+            }
+        }
+    }
+
+    fn sent_publish(&mut self, index: usize, id: u16, publish: &Publish<'_>, max_inflight: u16) -> Result<(), Failure> {
+        let record = &mut self.connections[index];
+        let session = &mut self.sessions[record.client];
+        if session.connection != Some(index) {
+            // Encoded before another connection took over: it counts for nothing any more.
+            return Ok(());
+        }
+        let content = xxh3_64(publish.topic.as_bytes()) ^ xxh3_64(publish.payload);
+        match (session.exchanges.get_mut(&id), publish.dup) {
+            // [MQTT-2.2.1-4] [MQTT-4.3.3-1]
+            (Some(exchange), false) => {
+                fail!("id {id} is used again on connection {index} before the end of {exchange:?}")
+            }
+            (None, true) if !session.has_unseen => {
+                fail!("a first PUBLISH with DUP on connection {index}: {publish:?}")
+            }
+            (None, _) => {
+                if publish.dup && record.has_sent_new {
+                    fail!("id {id} was sent again on connection {index}, behind new messages");
+                }
+                record.has_sent_new |= !publish.dup;
+                let ordinal = session.next_ordinal;
+                session.next_ordinal += 1;
+                let exchange = Exchange {
+                    qos: publish.qos,
+                    content,
+                    stage: Stage::Published,
+                    ordinal,
+                    sent_on: index,
+                    published_on: index,
+                };
+                session.exchanges.insert(id, exchange);
+            }
+            (Some(exchange), true) => {
+                // [MQTT-4.3.3-6]
+                if exchange.stage == Stage::Received {
+                    fail!("id {id} was published again on connection {index} after its PUBREC");
+                }
+                // [MQTT-4.4.0-1]
+                if exchange.sent_on == index {
+                    fail!("id {id} was sent twice on connection {index}");
+                }
+                if exchange.content != content || exchange.qos != publish.qos {
+                    fail!("id {id} was sent again on connection {index} with other content");
+                }
+                // [MQTT-4.6.0-1]
+                if record.has_sent_new || record.last_resent.is_some_and(|ordinal| ordinal > exchange.ordinal) {
+                    fail!("id {id} was sent again on connection {index} out of order");
+                }
+                record.last_resent = Some(exchange.ordinal);
+                exchange.sent_on = index;
+                exchange.published_on = index;
+            }
+        }
+        // [MQTT-3.3.4-7]
+        let open = session.exchanges.values().filter(|exchange| exchange.published_on == index).count();
+        let allowed = record.terms.map_or(0, |terms| terms.receive_maximum).min(max_inflight);
+        if open > usize::from(allowed) {
+            fail!("{open} exchanges are open on connection {index}, {allowed} allowed");
+        }
+        Ok(())
+    }
+
+    fn sent_pubrel(&mut self, index: usize, pubrel: &Acknowledgement<'_>) -> Result<(), Failure> {
+        let record = &mut self.connections[index];
+        let id = pubrel.packet_id.get();
+        let session = &mut self.sessions[record.client];
+        if record.due_pubrel.front() == Some(&id) {
+            record.due_pubrel.pop_front();
+            return Ok(());
+        }
+        if session.connection != Some(index) {
+            return Ok(());
+        }
+        match session.exchanges.get_mut(&id) {
+            Some(exchange) if exchange.stage == Stage::Received && exchange.sent_on != index => {
+                exchange.sent_on = index;
+                Ok(())
+            }
+            exchange => {
+                fail!("PUBREL {id} was sent on connection {index} for {exchange:?}, due: {:?}", record.due_pubrel)
+            }
+        }
+    }
+}
+
+impl Connection {
+    /// When the keep-alive is over: after one and a half intervals [MQTT-3.1.2-22].
+    fn keep_alive_deadline(&self) -> Option<u64> {
+        let seconds = self.terms.filter(|_| self.is_open)?.keep_alive_seconds;
+        (seconds > 0).then(|| self.last_packet_at + u64::from(seconds) * SECOND * 3 / 2)
+    }
+}
+
+/// Takes an acknowledgement off those that are due; it must be the first.
+fn acknowledged(index: usize, kind: &str, sent: &Acknowledgement<'_>, due: &mut VecDeque<u16>) -> Result<(), Failure> {
+    let id = sent.packet_id.get();
+    match due.pop_front() {
+        Some(expected) if expected == id => Ok(()),
+        expected => fail!("{kind} {id} was sent on connection {index} instead of {expected:?}"),
+    }
+}

@@ -1,0 +1,675 @@
+//! An honest MQTT client, publisher and subscriber in one, with the state that the standard asks of it.
+//!
+//! It keeps its session over connections: its own exchanges in their order, and the QoS 2 ids that it received and that
+//! are not released. It hands a QoS 2 message on with the first PUBLISH of an id and not again before the PUBREL. It
+//! answers in order, but as late as its profile likes. Bytes go in and packets come out; connections are not its affair.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use oncemq::proto::{
+    Acknowledgement, Connack, Connect, Disconnect, Framer, Packet, PacketId, Properties, Property, PropertyWriter,
+    Publish, QoS, ReasonCode, Received, Suback, SubscriptionOptions, Version, Will, decode, encode_subscribe,
+    encode_unsubscribe,
+};
+
+use crate::ledger::{Arrival, Failure, Ledger, MessageNumber, Step, fail};
+use crate::random::Random;
+use crate::scenario::{Profile, Scenario};
+
+/// What a packet that a client writes means to the broker, noted beside its bytes.
+#[derive(Clone, Debug)]
+pub(crate) enum Meaning {
+    Connect(ConnectTerms),
+    Publish {
+        id: Option<u16>,
+        qos: QoS,
+    },
+    Puback(u16),
+    Pubrec(u16),
+    Pubrel(u16),
+    Pubcomp(u16),
+    Disconnect {
+        with_will: bool,
+        expiry_seconds: Option<u32>,
+    },
+    /// SUBSCRIBE, UNSUBSCRIBE, PINGREQ.
+    Other,
+}
+
+/// What a CONNECT agrees on.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ConnectTerms {
+    pub(crate) clean_start: bool,
+    /// As in 5.0, also for 3.1.1.
+    pub(crate) expiry_seconds: u32,
+    pub(crate) receive_maximum: u16,
+    pub(crate) keep_alive_seconds: u16,
+    pub(crate) will: Option<MessageNumber>,
+}
+
+/// A packet on its way to the broker.
+#[derive(Debug)]
+pub(crate) struct Outgoing {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) meaning: Meaning,
+}
+
+/// What a client needs of the world while it does something.
+pub(crate) struct Surroundings<'a> {
+    pub(crate) random: &'a mut Random,
+    pub(crate) ledger: &'a mut Ledger,
+    pub(crate) scenario: &'a Scenario,
+    pub(crate) written: &'a mut Vec<Outgoing>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Client {
+    index: usize,
+    pub(crate) profile: Profile,
+    version: Version,
+    session: Session,
+    pub(crate) link: Option<Link>,
+    /// It threw its session away, and may resume none before the broker has done so too.
+    must_start_clean: bool,
+    /// The last connection, if no CONNACK arrived on it.
+    pub(crate) unanswered: Option<usize>,
+    identifiers: u32,
+}
+
+#[derive(Debug, Default)]
+struct Session {
+    /// Own messages, in the order of their first sending.
+    exchanges: VecDeque<Exchange>,
+    /// QoS 2 ids of the broker that await PUBREL.
+    received: BTreeSet<u16>,
+    last_id: u16,
+}
+
+#[derive(Debug)]
+struct Exchange {
+    id: u16,
+    message: MessageNumber,
+    stage: Stage,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Stage {
+    AwaitingPuback,
+    AwaitingPubrec,
+    /// The PUBREL waits among the answers.
+    Releasing,
+    AwaitingPubcomp,
+}
+
+/// The client's end of its present connection.
+#[derive(Debug)]
+pub(crate) struct Link {
+    /// Index of the connection.
+    pub(crate) connection: usize,
+    clean_start: bool,
+    pub(crate) expiry_seconds: u32,
+    /// CONNACK has arrived.
+    pub(crate) is_accepted: bool,
+    /// It sends nothing more, but reads on.
+    pub(crate) is_finished: bool,
+    framer: Framer,
+    answers: VecDeque<Answer>,
+    requests: BTreeMap<u16, Request>,
+    /// The broker's Receive Maximum.
+    quota: usize,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Answer {
+    Puback(u16),
+    Pubrec(u16),
+    Pubrel(u16),
+    Pubcomp(u16),
+}
+
+#[derive(Debug)]
+enum Request {
+    /// The entries in the ledger, and what has to be granted.
+    Subscribe(Vec<(usize, QoS)>),
+    Unsubscribe(Vec<(String, Step)>),
+}
+
+impl Client {
+    pub(crate) fn new(index: usize, profile: Profile) -> Self {
+        Self {
+            index,
+            version: profile.versions[0],
+            profile,
+            session: Session::default(),
+            link: None,
+            must_start_clean: false,
+            unanswered: None,
+            identifiers: 0,
+        }
+    }
+
+    /// The version of the present connection, or the last one.
+    pub(crate) fn version(&self) -> Version {
+        self.version
+    }
+
+    /// Opens a connection in place of the one it may have. With `to_end`, the session is thrown away and will end with
+    /// the connection.
+    pub(crate) fn connect(&mut self, around: &mut Surroundings<'_>, connection: usize, to_end: bool) {
+        let random = &mut *around.random;
+        let clean_start = to_end || self.must_start_clean || random.percent(self.profile.clean_percent);
+        if clean_start {
+            self.version = random.pick(&self.profile.versions);
+            self.must_start_clean = true;
+            self.start_session(around.ledger);
+        }
+        let terms = self.choose_terms(around, clean_start, to_end);
+        self.unanswered = Some(connection);
+        self.link = Some(Link {
+            connection,
+            clean_start,
+            expiry_seconds: terms.expiry_seconds,
+            is_accepted: false,
+            is_finished: false,
+            framer: Framer::default(),
+            answers: VecDeque::new(),
+            requests: BTreeMap::new(),
+            quota: usize::from(around.scenario.limits.receive_maximum),
+        });
+        self.write_connect(around, terms);
+        // The client may go on without waiting for CONNACK.
+        if clean_start && !to_end && around.random.percent(30) {
+            if around.random.percent(50) {
+                self.subscribe(around);
+            }
+            self.publish(around);
+        }
+    }
+
+    fn choose_terms(&mut self, around: &mut Surroundings<'_>, clean_start: bool, to_end: bool) -> ConnectTerms {
+        let random = &mut *around.random;
+        let expiry_seconds = match self.version {
+            Version::V311 => {
+                if clean_start {
+                    0
+                } else {
+                    u32::MAX
+                }
+            }
+            Version::V5 if to_end => 0,
+            Version::V5 => random.pick(&self.profile.expiry_seconds),
+        };
+        let receive_maximum = match self.version {
+            Version::V311 => None,
+            Version::V5 => self.profile.receive_maximum,
+        };
+        let will = (!to_end && random.percent(self.profile.will_percent)).then(|| {
+            let qos = random.pick(&self.profile.publishes);
+            around.ledger.leave_will(self.index, format!("w/{}", self.index), qos, random.percent(30))
+        });
+        ConnectTerms {
+            clean_start,
+            expiry_seconds,
+            receive_maximum: receive_maximum.unwrap_or(u16::MAX),
+            keep_alive_seconds: self.profile.keep_alive_seconds,
+            will,
+        }
+    }
+
+    fn write_connect(&mut self, around: &mut Surroundings<'_>, terms: ConnectTerms) {
+        let mut properties = PropertyWriter::new();
+        if terms.expiry_seconds > 0 {
+            properties.push(Property::SessionExpiryInterval(terms.expiry_seconds));
+        }
+        if terms.receive_maximum < u16::MAX {
+            properties.push(Property::ReceiveMaximum(terms.receive_maximum));
+        }
+        let will = terms.will.map(|number| around.ledger.message(number));
+        let connect = Connect {
+            version: self.version,
+            clean_start: terms.clean_start,
+            keep_alive_seconds: terms.keep_alive_seconds,
+            client_id: &self.profile.name,
+            will: will.map(|message| Will {
+                topic: &message.topic,
+                payload: &message.payload,
+                qos: message.qos,
+                retain: message.retain,
+                properties: Properties::EMPTY,
+            }),
+            username: None,
+            password: None,
+            properties: match self.version {
+                Version::V311 => Properties::EMPTY,
+                Version::V5 => properties.properties(),
+            },
+        };
+        self.write(around.written, &Packet::Connect(connect), Meaning::Connect(terms));
+    }
+
+    /// The next connection starts clean.
+    pub(crate) fn throw_session_away(&mut self) {
+        self.must_start_clean = true;
+    }
+
+    /// The connection is gone, or the client turns away from it.
+    pub(crate) fn lose_connection(&mut self) {
+        self.link = None;
+        for exchange in &mut self.session.exchanges {
+            if exchange.stage == Stage::Releasing {
+                exchange.stage = Stage::AwaitingPubcomp;
+            }
+        }
+    }
+
+    /// Closes the sending side only.
+    pub(crate) fn finish(&mut self) {
+        let link = self.link_mut();
+        link.is_finished = true;
+        link.answers.clear();
+    }
+
+    /// Says good-bye and turns away.
+    pub(crate) fn disconnect(&mut self, around: &mut Surroundings<'_>) {
+        let link = self.link.as_ref().expect("a connected client disconnects");
+        let is_v5 = self.version == Version::V5;
+        let with_will = is_v5 && around.random.percent(20);
+        let expiry_seconds = (is_v5 && link.expiry_seconds > 0 && around.random.percent(30))
+            .then(|| around.random.pick(&self.profile.expiry_seconds));
+        let mut properties = PropertyWriter::new();
+        if let Some(seconds) = expiry_seconds {
+            properties.push(Property::SessionExpiryInterval(seconds));
+        }
+        let reason = if with_will { ReasonCode::DisconnectWithWill } else { ReasonCode::Success };
+        let disconnect = Disconnect { reason, properties: properties.properties() };
+        let meaning = Meaning::Disconnect { with_will, expiry_seconds };
+        self.write(around.written, &Packet::Disconnect(disconnect), meaning);
+        self.lose_connection();
+    }
+
+    pub(crate) fn ping(&mut self, around: &mut Surroundings<'_>) {
+        self.write(around.written, &Packet::Pingreq, Meaning::Other);
+    }
+
+    /// Publishes some messages, as many as the windows allow.
+    pub(crate) fn publish(&mut self, around: &mut Surroundings<'_>) {
+        for _ in 0..around.random.between(1, 8) {
+            let random = &mut *around.random;
+            let qos = random.pick(&self.profile.publishes);
+            let id = match qos {
+                QoS::AtMostOnce => None,
+                QoS::AtLeastOnce | QoS::ExactlyOnce => match self.free_slot() {
+                    Some(id) => Some(id),
+                    None => return,
+                },
+            };
+            let topic = around.scenario.topic(random, self.index);
+            let retain = random.percent(self.profile.retain_percent);
+            let filling = match random.below(100) {
+                0..5 if retain => None,
+                // Large enough to go out by reference.
+                5..7 => Some(random.between(8_000, 10_000) as usize),
+                _ => Some(random.below(40) as usize),
+            };
+            let number = around.ledger.publish(self.index, topic, qos, retain, filling);
+            if let Some(id) = id {
+                let stage = if qos == QoS::AtLeastOnce { Stage::AwaitingPuback } else { Stage::AwaitingPubrec };
+                self.session.exchanges.push_back(Exchange { id, message: number, stage });
+            }
+            self.write_publish(around, number, id, false);
+        }
+    }
+
+    fn write_publish(&self, around: &mut Surroundings<'_>, number: MessageNumber, id: Option<u16>, dup: bool) {
+        let message = around.ledger.message(number);
+        let publish = Publish {
+            dup,
+            qos: message.qos,
+            retain: message.retain,
+            topic: &message.topic,
+            packet_id: id.map(packet_id),
+            properties: Properties::EMPTY,
+            payload: &message.payload,
+        };
+        let meaning = Meaning::Publish { id, qos: message.qos };
+        self.write(around.written, &Packet::Publish(publish), meaning);
+    }
+
+    /// Asks for one to three filters.
+    pub(crate) fn subscribe(&mut self, around: &mut Surroundings<'_>) {
+        let Some(id) = self.free_id() else { return };
+        let random = &mut *around.random;
+        let mut filters: Vec<(String, SubscriptionOptions)> = Vec::new();
+        let present = around.ledger.filters(self.index);
+        for _ in 0..random.between(1, 3) {
+            let filter = if !present.is_empty() && random.percent(self.profile.resubscribe_percent) {
+                random.pick(&present)
+            } else {
+                around.scenario.filter(random)
+            };
+            if filters.iter().all(|(other, _)| *other != filter) {
+                filters.push((filter, self.profile.subscription(random, self.version)));
+            }
+        }
+        let identifier = (self.version == Version::V5 && random.percent(50)).then(|| {
+            self.identifiers += 1;
+            self.identifiers
+        });
+        let mut properties = PropertyWriter::new();
+        if let Some(identifier) = identifier {
+            properties.push(Property::SubscriptionIdentifier(identifier));
+        }
+        let entries = filters
+            .iter()
+            .map(|(filter, options)| (around.ledger.subscribe(self.index, filter, *options, identifier), options.qos));
+        let request = Request::Subscribe(entries.collect());
+        let mut bytes = Vec::new();
+        let filters = filters.iter().map(|(filter, options)| (&**filter, *options));
+        encode_subscribe(&mut bytes, self.version, packet_id(id), properties.properties(), filters);
+        around.written.push(Outgoing { bytes, meaning: Meaning::Other });
+        self.link_mut().requests.insert(id, request);
+    }
+
+    /// Leaves one or two of the filters.
+    pub(crate) fn unsubscribe(&mut self, around: &mut Surroundings<'_>) {
+        let present = around.ledger.filters(self.index);
+        let Some(id) = self.free_id().filter(|_| !present.is_empty()) else { return };
+        let chosen: BTreeSet<String> = (0..around.random.between(1, 2)).map(|_| around.random.pick(&present)).collect();
+        let mut bytes = Vec::new();
+        let filters = chosen.iter().map(String::as_str);
+        encode_unsubscribe(&mut bytes, self.version, packet_id(id), Properties::EMPTY, filters);
+        around.written.push(Outgoing { bytes, meaning: Meaning::Other });
+        let entries = chosen.into_iter().map(|filter| {
+            let step = around.ledger.unsubscribe(self.index, &filter);
+            (filter, step)
+        });
+        let request = Request::Unsubscribe(entries.collect());
+        self.link_mut().requests.insert(id, request);
+    }
+
+    /// Whether answers wait to be sent.
+    pub(crate) fn has_answers(&self) -> bool {
+        self.link.as_ref().is_some_and(|link| !link.answers.is_empty())
+    }
+
+    /// Sends some of the answers that wait.
+    pub(crate) fn answer(&mut self, around: &mut Surroundings<'_>) {
+        let link = self.link.as_mut().expect("a connected client answers");
+        let count = around.random.between(1, link.answers.len() as u64) as usize;
+        let answers: Vec<_> = link.answers.drain(..count).collect();
+        for answer in answers {
+            self.write_answer(around.written, answer);
+        }
+    }
+
+    fn write_answer(&mut self, written: &mut Vec<Outgoing>, answer: Answer) {
+        let acknowledgement = |id| Acknowledgement {
+            packet_id: packet_id(id),
+            reason: ReasonCode::Success,
+            properties: Properties::EMPTY,
+        };
+        let (packet, meaning) = match answer {
+            Answer::Puback(id) => (Packet::Puback(acknowledgement(id)), Meaning::Puback(id)),
+            Answer::Pubrec(id) => (Packet::Pubrec(acknowledgement(id)), Meaning::Pubrec(id)),
+            Answer::Pubrel(id) => {
+                let exchange = self.session.exchanges.iter_mut().find(|exchange| exchange.id == id);
+                exchange.expect("its PUBREL waits").stage = Stage::AwaitingPubcomp;
+                (Packet::Pubrel(acknowledgement(id)), Meaning::Pubrel(id))
+            }
+            Answer::Pubcomp(id) => (Packet::Pubcomp(acknowledgement(id)), Meaning::Pubcomp(id)),
+        };
+        self.write(written, &packet, meaning);
+    }
+
+    /// What the client still waits for, if it does.
+    pub(crate) fn waits_for(&self) -> Option<String> {
+        let Some(link) = self.link.as_ref().filter(|link| link.is_accepted) else {
+            return Some("a connection".to_owned());
+        };
+        let Session { exchanges, received, .. } = &self.session;
+        (!exchanges.is_empty() || !received.is_empty() || !link.requests.is_empty() || !link.answers.is_empty()).then(
+            || format!("{exchanges:?}, PUBREL of {received:?}, {:?}, or has to send {:?}", link.requests, link.answers),
+        )
+    }
+
+    /// Bytes arrived on the present connection.
+    pub(crate) fn receive(&mut self, around: &mut Surroundings<'_>, bytes: &[u8]) -> Result<(), Failure> {
+        let mut received = Received::new(bytes);
+        loop {
+            let link = self.link_mut();
+            let frame = match link.framer.next_frame(&mut received, u32::MAX) {
+                Ok(Some(frame)) => frame,
+                Ok(None) => return Ok(()),
+                Err(error) => fail!("client {} got bytes that are no packet: {error:?}", self.index),
+            };
+            let packet = match decode(self.version, frame.bytes()) {
+                Ok(packet) => packet,
+                Err(error) => fail!("client {} got a damaged packet: {error:?} {:?}", self.index, frame.bytes()),
+            };
+            self.receive_packet(around, &packet)?;
+        }
+    }
+
+    fn receive_packet(&mut self, around: &mut Surroundings<'_>, packet: &Packet<'_>) -> Result<(), Failure> {
+        let client = self.index;
+        // [MQTT-3.2.0-1] [MQTT-3.2.0-2]
+        if self.link_mut().is_accepted == matches!(packet, Packet::Connack(_)) {
+            fail!("client {client} got {packet:?} out of place");
+        }
+        match packet {
+            Packet::Connack(connack) => self.receive_connack(around, connack),
+            Packet::Publish(publish) => self.receive_publish(around.ledger, publish),
+            Packet::Puback(puback) => {
+                let message = self.take_exchange(puback.packet_id, Stage::AwaitingPuback, "PUBACK")?;
+                around.ledger.acknowledge(message);
+                succeeded(client, puback)
+            }
+            Packet::Pubrec(pubrec) => {
+                let id = pubrec.packet_id.get();
+                let Some(exchange) = self.session.exchanges.iter_mut().find(|exchange| exchange.id == id) else {
+                    fail!("client {client} got PUBREC for {id}, which is free");
+                };
+                if exchange.stage != Stage::AwaitingPubrec {
+                    fail!("client {client} got PUBREC for {exchange:?}");
+                }
+                exchange.stage = Stage::Releasing;
+                around.ledger.acknowledge(exchange.message);
+                self.queue_answer(Answer::Pubrel(id));
+                succeeded(client, pubrec)
+            }
+            Packet::Pubcomp(pubcomp) => {
+                self.take_exchange(pubcomp.packet_id, Stage::AwaitingPubcomp, "PUBCOMP").map(drop)
+            }
+            Packet::Pubrel(pubrel) => {
+                let id = pubrel.packet_id.get();
+                self.session.received.remove(&id);
+                self.queue_answer(Answer::Pubcomp(id));
+                Ok(())
+            }
+            Packet::Suback(suback) => self.receive_suback(around.ledger, suback),
+            Packet::Unsuback(unsuback) => self.receive_unsuback(around.ledger, unsuback),
+            Packet::Pingresp => Ok(()),
+            Packet::Disconnect(_) => {
+                self.finish();
+                Ok(())
+            }
+            Packet::Connect(_) | Packet::Subscribe(_) | Packet::Unsubscribe(_) | Packet::Pingreq | Packet::Auth(_) => {
+                fail!("client {client} got {packet:?}")
+            }
+        }
+    }
+
+    fn receive_connack(&mut self, around: &mut Surroundings<'_>, connack: &Connack<'_>) -> Result<(), Failure> {
+        let client = self.index;
+        if connack.reason != ReasonCode::Success {
+            fail!("client {client} was refused: {connack:?}");
+        }
+        let quota = match self.version {
+            Version::V311 => u16::MAX,
+            Version::V5 => connack.properties.receive_maximum().unwrap_or(u16::MAX),
+        };
+        let link = self.link_mut();
+        link.is_accepted = true;
+        link.quota = usize::from(quota);
+        let (clean_start, is_finished) = (link.clean_start, link.is_finished);
+        self.must_start_clean = false;
+        self.unanswered = None;
+        match (connack.session_present, clean_start) {
+            // [MQTT-3.2.2-2]
+            (true, true) => fail!("client {client} started clean, and a session is present"),
+            (true, false) if is_finished => {}
+            (true, false) => self.resend(around),
+            (false, true) => {}
+            (false, false) => self.start_session(around.ledger),
+        }
+        Ok(())
+    }
+
+    /// Sends again what is not acknowledged, in its order [MQTT-4.4.0-1] [MQTT-4.6.0-1].
+    fn resend(&mut self, around: &mut Surroundings<'_>) {
+        let exchanges = std::mem::take(&mut self.session.exchanges);
+        for exchange in &exchanges {
+            match exchange.stage {
+                Stage::AwaitingPuback | Stage::AwaitingPubrec => {
+                    around.ledger.message_mut(exchange.message).sends += 1;
+                    self.write_publish(around, exchange.message, Some(exchange.id), true);
+                }
+                Stage::AwaitingPubcomp => {
+                    let pubrel = Acknowledgement {
+                        packet_id: packet_id(exchange.id),
+                        reason: ReasonCode::Success,
+                        properties: Properties::EMPTY,
+                    };
+                    self.write(around.written, &Packet::Pubrel(pubrel), Meaning::Pubrel(exchange.id));
+                }
+                Stage::Releasing => unreachable!("answers are gone with their connection"),
+            }
+        }
+        self.session.exchanges = exchanges;
+    }
+
+    fn receive_publish(&mut self, ledger: &mut Ledger, publish: &Publish<'_>) -> Result<(), Failure> {
+        let id = publish.packet_id.map(PacketId::get);
+        let is_open = id.is_some_and(|id| self.session.received.contains(&id));
+        if is_open && !publish.dup {
+            fail!("client {} got a first PUBLISH with {id:?}, which is not released", self.index);
+        }
+        let arrival = Arrival {
+            topic: publish.topic,
+            payload: publish.payload,
+            qos: publish.qos,
+            retain: publish.retain,
+            dup: publish.dup,
+            identifiers: publish.properties.subscription_identifiers().collect(),
+            is_repeated: is_open && publish.qos == QoS::ExactlyOnce,
+        };
+        ledger.arrive(self.index, &arrival)?;
+        match (publish.qos, id) {
+            (QoS::AtLeastOnce, Some(id)) => self.queue_answer(Answer::Puback(id)),
+            (QoS::ExactlyOnce, Some(id)) => {
+                self.session.received.insert(id);
+                self.queue_answer(Answer::Pubrec(id));
+            }
+            (QoS::AtMostOnce | QoS::AtLeastOnce | QoS::ExactlyOnce, _) => {}
+        }
+        Ok(())
+    }
+
+    fn receive_suback(&mut self, ledger: &mut Ledger, suback: &Suback<'_>) -> Result<(), Failure> {
+        match self.link_mut().requests.remove(&suback.packet_id.get()) {
+            Some(Request::Subscribe(entries)) => {
+                let granted: Vec<u8> = entries.iter().map(|(_, qos)| qos.bits()).collect();
+                if suback.codes != granted {
+                    fail!("client {} was granted {:?} instead of {granted:?}", self.index, suback.codes);
+                }
+                for (entry, _) in entries {
+                    ledger.subscribed(self.index, entry);
+                }
+                Ok(())
+            }
+            other => fail!("client {} got SUBACK for {other:?}", self.index),
+        }
+    }
+
+    fn receive_unsuback(&mut self, ledger: &mut Ledger, unsuback: &Suback<'_>) -> Result<(), Failure> {
+        match self.link_mut().requests.remove(&unsuback.packet_id.get()) {
+            Some(Request::Unsubscribe(entries)) => {
+                let codes = match self.version {
+                    Version::V311 => 0,
+                    Version::V5 => entries.len(),
+                };
+                if unsuback.codes.len() != codes {
+                    fail!("client {} got UNSUBACK with {} codes for {codes}", self.index, unsuback.codes.len());
+                }
+                for (filter, sent_at) in entries {
+                    ledger.unsubscribed(self.index, &filter, sent_at);
+                }
+                Ok(())
+            }
+            other => fail!("client {} got UNSUBACK for {other:?}", self.index),
+        }
+    }
+
+    /// Ends an exchange that must have come as far as `stage`.
+    fn take_exchange(&mut self, id: PacketId, stage: Stage, packet: &str) -> Result<MessageNumber, Failure> {
+        let exchanges = &mut self.session.exchanges;
+        match exchanges.iter().position(|exchange| exchange.id == id.get()) {
+            Some(index) if exchanges[index].stage == stage => Ok(exchanges.remove(index).expect("found above").message),
+            found => {
+                let found = found.map(|index| &exchanges[index]);
+                fail!("client {} got {packet} for {id}, which is {found:?}", self.index)
+            }
+        }
+    }
+
+    fn start_session(&mut self, ledger: &mut Ledger) {
+        let last_id = self.session.last_id;
+        self.session = Session { last_id, ..Session::default() };
+        ledger.forget_session(self.index);
+    }
+
+    fn queue_answer(&mut self, answer: Answer) {
+        let link = self.link_mut();
+        if !link.is_finished {
+            link.answers.push_back(answer);
+        }
+    }
+
+    fn free_slot(&mut self) -> Option<u16> {
+        let open = self.session.exchanges.len();
+        let is_free = open < self.profile.window && open < self.link_mut().quota;
+        if is_free { self.free_id() } else { None }
+    }
+
+    fn free_id(&mut self) -> Option<u16> {
+        let link = self.link.as_ref().expect("a connected client sends");
+        let session = &self.session;
+        let is_free =
+            |id: &u16| session.exchanges.iter().all(|exchange| exchange.id != *id) && !link.requests.contains_key(id);
+        let ids = u32::from(self.profile.packet_ids);
+        let id = (0..ids.min(100)).map(|step| ((u32::from(session.last_id) + step) % ids + 1) as u16).find(is_free)?;
+        self.session.last_id = id;
+        Some(id)
+    }
+
+    fn link_mut(&mut self) -> &mut Link {
+        self.link.as_mut().expect("a connected client")
+    }
+
+    fn write(&self, written: &mut Vec<Outgoing>, packet: &Packet<'_>, meaning: Meaning) {
+        let mut bytes = Vec::new();
+        packet.encode(self.version, &mut bytes);
+        written.push(Outgoing { bytes, meaning });
+    }
+}
+
+fn succeeded(client: usize, acknowledgement: &Acknowledgement<'_>) -> Result<(), Failure> {
+    if acknowledgement.reason.is_error() {
+        fail!("client {client} got {acknowledgement:?}");
+    }
+    Ok(())
+}
+
+fn packet_id(id: u16) -> PacketId {
+    PacketId::new(id).expect("ids count from 1")
+}

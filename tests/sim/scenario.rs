@@ -1,0 +1,218 @@
+//! What a seed decides before anything happens: shards, limits, clients, topics, and how rough the world is.
+
+use std::time::Duration;
+
+use oncemq::config::Limits;
+use oncemq::proto::{QoS, RetainHandling, SubscriptionOptions, Version};
+
+use crate::random::Random;
+
+/// A millisecond in the unit of the virtual clock.
+pub(crate) const MILLISECOND: u64 = 1_000_000;
+
+const TOPICS_PER_CLIENT: [&str; 4] = ["a/x", "a/y", "b/x", "b"];
+const SHARED_TOPICS: [&str; 3] = ["s/0", "s/1", "$s/0"];
+
+/// The setting of one run.
+#[derive(Debug)]
+pub(crate) struct Scenario {
+    pub(crate) shards: u16,
+    pub(crate) limits: Limits,
+    /// Queues are so small that messages may be dropped, counted.
+    pub(crate) has_tiny_queues: bool,
+    pub(crate) clients: Vec<Profile>,
+    /// Times of activity, each followed by a rest in which everything has to be delivered.
+    pub(crate) rounds: u32,
+    /// What clients do in one round, all together.
+    pub(crate) actions_per_round: u32,
+    /// Longest pause of a client between two actions, in nanoseconds.
+    pub(crate) pause_ns_max: u64,
+    /// Chance in percent that an action of a client is one that breaks its connection.
+    pub(crate) drop_percent: u64,
+    /// Largest piece in which bytes arrive.
+    pub(crate) piece_bytes_max: u64,
+    /// Longest usual delay of the network, in nanoseconds.
+    pub(crate) delay_ns_max: u64,
+    /// Longest usual delay of the rings, in nanoseconds.
+    pub(crate) ring_delay_ns_max: u64,
+    /// Letters that a ring holds.
+    pub(crate) ring_letters: usize,
+    /// Bytes that a socket takes before its client has to read.
+    pub(crate) socket_bytes: usize,
+}
+
+/// What kind of client it is.
+#[derive(Clone, Debug)]
+pub(crate) struct Profile {
+    pub(crate) name: String,
+    /// The Receive Maximum it announces in 5.0.
+    pub(crate) receive_maximum: Option<u16>,
+    pub(crate) keep_alive_seconds: u16,
+    /// Whether it keeps its promise to send something in time.
+    pub(crate) pings: bool,
+    /// Chance in percent that it starts clean.
+    pub(crate) clean_percent: u64,
+    /// Session expiry intervals that it chooses from, in seconds.
+    pub(crate) expiry_seconds: Vec<u32>,
+    pub(crate) versions: Vec<Version>,
+    /// Own exchanges that it has open at once, at most.
+    pub(crate) window: usize,
+    /// Longest time that an answer waits, in nanoseconds.
+    pub(crate) answer_delay_ns_max: u64,
+    /// Longest time between two reads, in nanoseconds.
+    pub(crate) read_delay_ns_max: u64,
+    /// Packet ids that it uses: few, so that they come again soon.
+    pub(crate) packet_ids: u16,
+    pub(crate) will_percent: u64,
+    pub(crate) retain_percent: u64,
+    /// Chance in percent that a filter it subscribes to is one that it has.
+    pub(crate) resubscribe_percent: u64,
+    /// QoS levels that it publishes with.
+    pub(crate) publishes: Vec<QoS>,
+    /// QoS levels that it subscribes with.
+    pub(crate) subscribes: Vec<QoS>,
+}
+
+impl Scenario {
+    pub(crate) fn new(random: &mut Random) -> Self {
+        let has_tiny_queues = random.percent(8);
+        let is_roomy = random.percent(40);
+        let clients = random.between(2, 7);
+        let has_time_limits = random.percent(20);
+        Self {
+            shards: random.pick(&[1, 2, 2, 3, 4]),
+            limits: Limits {
+                max_packet_bytes: 64 * 1024,
+                receive_maximum: random.between(1, 20) as u16,
+                max_inflight: if is_roomy { 100 } else { random.between(1, 8) as u16 },
+                max_queued_messages: if has_tiny_queues { random.between(1, 12) as u32 } else { 100_000 },
+                max_queued_bytes: if has_tiny_queues { random.between(100, 4000) } else { 1 << 30 },
+                max_output_bytes: if is_roomy { 64 * 1024 } else { random.between(1, 2000) as u32 },
+                congestion_messages: if is_roomy { 1000 } else { random.between(1, 30) as u32 },
+                stall_timeout: Duration::from_millis(random.between(10, 5_000)),
+                max_waiting_letters: if is_roomy { 1024 } else { random.between(1, 16) as u32 },
+                max_retained_messages: 10_000,
+                linger: Duration::from_millis(random.between(50, 5_000)),
+            },
+            has_tiny_queues,
+            clients: (0..clients).map(|index| Profile::new(random, index, has_time_limits)).collect(),
+            rounds: random.between(1, 3) as u32,
+            actions_per_round: random.between(10, 60) as u32,
+            pause_ns_max: if has_time_limits {
+                random.between(100, 1500) * MILLISECOND
+            } else {
+                random.pick(&[MILLISECOND / 10, 5 * MILLISECOND, 50 * MILLISECOND])
+            },
+            drop_percent: random.pick(&[0, 5, 20, 40]),
+            piece_bytes_max: random.pick(&[1, 7, 50, 400, 1 << 20]),
+            delay_ns_max: random.pick(&[MILLISECOND / 100, MILLISECOND, 20 * MILLISECOND]),
+            ring_delay_ns_max: random.pick(&[MILLISECOND / 100, MILLISECOND, 50 * MILLISECOND]),
+            ring_letters: if is_roomy { 256 } else { random.between(1, 8) as usize },
+            socket_bytes: if is_roomy { 1 << 20 } else { random.between(16, 4000) as usize },
+        }
+    }
+
+    /// A topic for a client to publish to. Only its owner publishes to most topics, so that they have an order.
+    pub(crate) fn topic(&self, random: &mut Random, client: usize) -> String {
+        if random.percent(80) {
+            format!("p{client}/{}", random.pick(&TOPICS_PER_CLIENT))
+        } else {
+            random.pick(&SHARED_TOPICS).to_owned()
+        }
+    }
+
+    /// A filter that matches some of the topics.
+    pub(crate) fn filter(&self, random: &mut Random) -> String {
+        let client = random.below(self.clients.len() as u64) as usize;
+        let topic = if random.percent(12) { format!("w/{client}") } else { self.topic(random, client) };
+        let mut levels: Vec<&str> = topic.split('/').collect();
+        if random.percent(50) {
+            for level in &mut levels {
+                if random.percent(35) {
+                    *level = "+";
+                }
+            }
+        }
+        if random.percent(25) {
+            let kept = random.between(0, levels.len() as u64) as usize;
+            levels.truncate(kept);
+            levels.push("#");
+        }
+        levels.join("/")
+    }
+}
+
+impl Profile {
+    fn new(random: &mut Random, index: u64, has_time_limits: bool) -> Self {
+        let any_qos = vec![QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce, QoS::ExactlyOnce];
+        let versions = vec![vec![Version::V311], vec![Version::V5], vec![Version::V5, Version::V311]];
+        Self {
+            name: format!("client-{}-{index}", random.below(1000)),
+            receive_maximum: random.percent(60).then(|| random.between(1, 6) as u16),
+            keep_alive_seconds: if has_time_limits { random.below(4) as u16 } else { 0 },
+            pings: random.percent(70),
+            clean_percent: random.pick(&[0, 10, 50]),
+            expiry_seconds: if has_time_limits { vec![0, 1, 2, 5, u32::MAX] } else { vec![u32::MAX, 3600, 3600] },
+            versions: random.pick(&versions),
+            window: random.between(1, 12) as usize,
+            answer_delay_ns_max: random.pick(&[1, MILLISECOND, 30 * MILLISECOND]),
+            read_delay_ns_max: random.pick(&[1, MILLISECOND, 30 * MILLISECOND]),
+            packet_ids: random.pick(&[30, 300, u16::MAX]),
+            will_percent: random.pick(&[0, 50]),
+            retain_percent: random.pick(&[0, 10, 60]),
+            resubscribe_percent: random.pick(&[0, 30]),
+            publishes: if random.percent(50) { vec![QoS::ExactlyOnce] } else { any_qos.clone() },
+            subscribes: if random.percent(50) { vec![QoS::ExactlyOnce] } else { any_qos },
+        }
+    }
+
+    /// Options of a subscription.
+    pub(crate) fn subscription(&self, random: &mut Random, version: Version) -> SubscriptionOptions {
+        let qos = random.pick(&self.subscribes);
+        match version {
+            Version::V311 => SubscriptionOptions::from_qos(qos),
+            Version::V5 => SubscriptionOptions {
+                qos,
+                no_local: random.percent(15),
+                retain_as_published: random.percent(25),
+                retain_handling: random.pick(&[
+                    RetainHandling::SendAlways,
+                    RetainHandling::SendAlways,
+                    RetainHandling::SendIfNew,
+                    RetainHandling::SendNever,
+                ]),
+            },
+        }
+    }
+}
+
+/// Whether a filter matches a topic: the standard's section 4.7 once more, in the plainest words, to check the broker's.
+pub(crate) fn matches(filter: &str, topic: &str) -> bool {
+    // [MQTT-4.7.2-1]
+    if topic.starts_with('$') && (filter.starts_with('#') || filter.starts_with('+')) {
+        return false;
+    }
+    let mut topic = topic.split('/');
+    for level in filter.split('/') {
+        match (level, topic.next()) {
+            // [MQTT-4.7.1-2]: also the parent level.
+            ("#", _) => return true,
+            ("+", Some(_)) => {}
+            (level, Some(name)) if level == name => {}
+            (_, Some(_) | None) => return false,
+        }
+    }
+    topic.next().is_none()
+}
+
+#[test]
+fn the_model_of_matching() {
+    for (filter, topic) in
+        [("a/#", "a"), ("a/#", "a/b/c"), ("+/+", "/x"), ("#", "a/b"), ("a/+", "a/"), ("$s/#", "$s/0")]
+    {
+        assert!(matches(filter, topic), "{filter} {topic}");
+    }
+    for (filter, topic) in [("a/+", "a"), ("+", "a/b"), ("#", "$s/0"), ("+/0", "$s/0"), ("a/b", "a/c"), ("a", "a/b")] {
+        assert!(!matches(filter, topic), "{filter} {topic}");
+    }
+}

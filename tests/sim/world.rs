@@ -1,0 +1,512 @@
+//! The world of one run: virtual time, the clients' lives, and what happens when.
+//!
+//! Everything that happens is an event in one queue. A run has rounds of activity; after each, the world is kind until
+//! everything has come to rest, and the books have to balance. At last all clients end their sessions, and the broker
+//! must be empty.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+use oncemq::fault::PlantedFault;
+use oncemq::time::Timestamp;
+
+use crate::audit::Audit;
+use crate::broker::Broker;
+use crate::client::{Client, Outgoing, Surroundings};
+use crate::ledger::{Failure, Ledger, fail};
+use crate::network::{Connection, Stage};
+use crate::random::Random;
+use crate::scenario::{MILLISECOND, Scenario};
+use crate::trace::Trace;
+
+/// Events that a run never needs: one that takes more does not come to rest.
+const STEPS_MAX: u64 = 2_000_000;
+
+/// Something that happens at a moment.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) enum Event {
+    /// A client does what it likes.
+    Act(usize),
+    /// A client sends answers on a connection.
+    Answer(usize),
+    /// A client shows on a connection that it is alive.
+    Ping(usize),
+    /// Bytes of a connection arrive at the broker.
+    Upstream(usize),
+    /// Bytes of a connection arrive at the client.
+    Downstream(usize),
+    /// The kernel takes bytes of a connection.
+    Write(usize),
+    /// The gate hands a connection over.
+    Admit(usize),
+    /// A driver closes a connection.
+    Close(usize),
+    /// A driver asks its shard what to do.
+    Turn(usize),
+    /// A driver's timer.
+    Timeout(usize),
+    /// Letters arrive: from one shard at another.
+    Ring(usize, usize),
+}
+
+impl Event {
+    /// Whether it comes only because time goes by: the world is at rest when nothing else is left.
+    fn is_timer(self) -> bool {
+        match self {
+            Event::Ping(_) | Event::Timeout(_) => true,
+            Event::Act(_)
+            | Event::Answer(_)
+            | Event::Upstream(_)
+            | Event::Downstream(_)
+            | Event::Write(_)
+            | Event::Admit(_)
+            | Event::Close(_)
+            | Event::Turn(_)
+            | Event::Ring(..) => false,
+        }
+    }
+}
+
+/// What clients are about.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Mood {
+    /// So many more actions.
+    Active(u32),
+    /// Reconnect, and let everything arrive.
+    Settling,
+    /// End all sessions.
+    Ending,
+}
+
+pub(crate) struct World {
+    pub(crate) random: Random,
+    pub(crate) trace: Trace,
+    pub(crate) scenario: Scenario,
+    pub(crate) now: u64,
+    queue: BinaryHeap<Reverse<(u64, u64, Event)>>,
+    /// Events in the queue that are no timers.
+    busy: usize,
+    mood: Mood,
+    pub(crate) clients: Vec<Client>,
+    /// Clients that have ended their last session.
+    has_ended: Vec<bool>,
+    pub(crate) connections: Vec<Connection>,
+    pub(crate) broker: Broker,
+    pub(crate) ledger: Ledger,
+    pub(crate) audit: Audit,
+}
+
+impl World {
+    pub(crate) fn new(seed: u64, fault: PlantedFault, with_text: bool) -> Self {
+        let mut random = Random::new(seed);
+        let scenario = Scenario::new(&mut random);
+        let clients: Vec<_> =
+            scenario.clients.iter().cloned().enumerate().map(|(index, profile)| Client::new(index, profile)).collect();
+        Self {
+            broker: Broker::new(&scenario, random.next(), fault),
+            ledger: Ledger::new(clients.len()),
+            audit: Audit::new(clients.len()),
+            has_ended: vec![false; clients.len()],
+            random,
+            trace: Trace::new(with_text),
+            scenario,
+            now: 1_700_000_000_000 * MILLISECOND,
+            queue: BinaryHeap::new(),
+            busy: 0,
+            mood: Mood::Settling,
+            clients,
+            connections: Vec::new(),
+        }
+    }
+
+    /// Lets everything happen.
+    pub(crate) fn run(&mut self) -> Result<(), Failure> {
+        for _ in 0..self.scenario.rounds {
+            self.mood = Mood::Active(self.scenario.actions_per_round);
+            self.wake_all();
+            while self.mood != Mood::Active(0) {
+                self.step()?;
+            }
+            self.mood = Mood::Settling;
+            self.wake_all();
+            while self.busy > 0 {
+                self.step()?;
+            }
+            self.check_rest()?;
+        }
+        self.mood = Mood::Ending;
+        self.wake_all();
+        while self.busy > 0 || self.connections.iter().any(|connection| connection.stage != Stage::Closed) {
+            self.step()?;
+        }
+        self.check_end()
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        Timestamp::from_nanos(self.now)
+    }
+
+    pub(crate) fn schedule(&mut self, at: u64, event: Event) {
+        self.busy += usize::from(!event.is_timer());
+        let tie = self.random.next();
+        self.queue.push(Reverse((at, tie, event)));
+    }
+
+    /// Schedules an event after the usual kind of delay.
+    pub(crate) fn schedule_soon(&mut self, event: Event) {
+        let longest = match event {
+            Event::Ring(..) => self.scenario.ring_delay_ns_max,
+            Event::Act(_)
+            | Event::Answer(_)
+            | Event::Ping(_)
+            | Event::Upstream(_)
+            | Event::Downstream(_)
+            | Event::Write(_)
+            | Event::Admit(_)
+            | Event::Close(_)
+            | Event::Turn(_)
+            | Event::Timeout(_) => self.scenario.delay_ns_max,
+        };
+        let delay = 1 + self.random.up_to(if self.is_kind() { longest.min(MILLISECOND) } else { longest });
+        let delay = if self.random.percent(3) { delay * 20 } else { delay };
+        self.schedule(self.now + delay, event);
+    }
+
+    /// How many of the bytes that are there arrive together.
+    pub(crate) fn piece(&mut self, bytes: usize, at_least_up_to: u64) -> usize {
+        let longest = if self.is_kind() { u64::MAX >> 1 } else { self.scenario.piece_bytes_max.max(at_least_up_to) };
+        (bytes as u64).min(self.random.between(1, longest)) as usize
+    }
+
+    /// Whether the network behaves, so that everything can come to rest.
+    fn is_kind(&self) -> bool {
+        !matches!(self.mood, Mood::Active(_))
+    }
+
+    fn step(&mut self) -> Result<(), Failure> {
+        let Some(Reverse((at, _, event))) = self.queue.pop() else {
+            fail!("nothing happens any more, and connections are open");
+        };
+        self.busy -= usize::from(!event.is_timer());
+        self.now = self.now.max(at);
+        self.ledger.step += 1;
+        if self.ledger.step > STEPS_MAX {
+            fail!("the world does not come to rest");
+        }
+        match event {
+            Event::Act(client) => self.act(client),
+            Event::Answer(connection) => self.answer(connection),
+            Event::Ping(connection) => self.ping(connection),
+            Event::Upstream(connection) => self.upstream(connection)?,
+            Event::Downstream(connection) => self.downstream(connection)?,
+            Event::Write(connection) => self.write(connection)?,
+            Event::Admit(connection) => self.admit(connection)?,
+            Event::Close(connection) => self.close(connection),
+            Event::Turn(shard) => self.turn(shard)?,
+            Event::Timeout(shard) => self.timeout(shard)?,
+            Event::Ring(from, to) => self.ring(from, to),
+        }
+        Ok(())
+    }
+
+    fn wake_all(&mut self) {
+        for client in 0..self.clients.len() {
+            self.schedule_soon(Event::Act(client));
+        }
+    }
+
+    /// Lets a client do something and puts what it writes on its way.
+    fn with_client<R>(&mut self, client: usize, act: impl FnOnce(&mut Client, &mut Surroundings<'_>) -> R) -> R {
+        let connection = self.clients[client].link.as_ref().map(|link| link.connection);
+        let mut written: Vec<Outgoing> = Vec::new();
+        let mut around = Surroundings {
+            random: &mut self.random,
+            ledger: &mut self.ledger,
+            scenario: &self.scenario,
+            written: &mut written,
+        };
+        let result = act(&mut self.clients[client], &mut around);
+        if !written.is_empty() {
+            let index = self.clients[client].link.as_ref().map(|link| link.connection).or(connection);
+            let index = index.expect("a client writes to its connection");
+            for packet in written {
+                self.trace.note(self.now, "written", &[index as u64]);
+                self.trace.note_packets(self.clients[client].version(), &packet.bytes);
+                self.connections[index].write(packet);
+            }
+            self.schedule_upstream(index);
+        }
+        result
+    }
+
+    fn act(&mut self, client: usize) {
+        match self.mood {
+            Mood::Active(0) => {}
+            Mood::Active(actions) => {
+                self.mood = Mood::Active(actions - 1);
+                self.act_freely(client);
+                let pause = 1 + self.random.up_to(self.scenario.pause_ns_max);
+                self.schedule(self.now + pause, Event::Act(client));
+            }
+            Mood::Settling => {
+                if self.has_dead_link(client) {
+                    self.connect(client, false);
+                }
+            }
+            Mood::Ending => self.act_last(client),
+        }
+    }
+
+    /// Whether the client has no connection on which anything will happen.
+    fn has_dead_link(&self, client: usize) -> bool {
+        match &self.clients[client].link {
+            Some(link) => self.connections[link.connection].is_black_hole,
+            None => true,
+        }
+    }
+
+    fn act_freely(&mut self, client: usize) {
+        let Some(link) = &self.clients[client].link else {
+            return self.connect(client, false);
+        };
+        if link.is_finished {
+            return;
+        }
+        if self.random.percent(self.scenario.drop_percent) {
+            return self.drop_connection(client);
+        }
+        if !link.is_accepted {
+            return;
+        }
+        match self.random.below(100) {
+            0..55 => self.with_client(client, |client, around| client.publish(around)),
+            55..85 => self.with_client(client, |client, around| client.subscribe(around)),
+            85..93 => self.with_client(client, |client, around| client.unsubscribe(around)),
+            93..96 => self.with_client(client, |client, around| client.ping(around)),
+            _ => self.disconnect(client),
+        }
+    }
+
+    fn act_last(&mut self, client: usize) {
+        if self.has_ended[client] {
+            return;
+        }
+        if self.has_dead_link(client) {
+            return self.connect(client, true);
+        }
+        let link = self.clients[client].link.as_ref().expect("not dead");
+        if link.is_accepted && !link.is_finished {
+            self.has_ended[client] = link.expiry_seconds == 0;
+            self.disconnect(client);
+            self.schedule_soon(Event::Act(client));
+        }
+    }
+
+    fn connect(&mut self, client: usize, to_end: bool) {
+        self.turn_away(client);
+        // A client that loses its session and then the CONNACK that says so would resume a session which knows nothing of
+        // its exchanges. The protocol has no remedy for that, so it is spared to clients here.
+        if self.clients[client].unanswered.is_some_and(|connection| self.audit.has_new_session(connection)) {
+            self.clients[client].throw_session_away();
+        }
+        // What the gate still has of an older connection would take the new one over.
+        for connection in self.connections.iter_mut().filter(|connection| connection.client == client) {
+            if matches!(connection.stage, Stage::Gate | Stage::Admitting) {
+                connection.stage = Stage::Closed;
+            }
+        }
+        let index = self.connections.len();
+        let shard = self.broker.shard_of(&self.clients[client].profile.name);
+        self.connections.push(Connection::new(client, shard));
+        self.trace.note(self.now, "connect", &[client as u64, index as u64]);
+        self.with_client(client, |client, around| client.connect(around, index, to_end));
+        self.audit.open(client, self.clients[client].version());
+        self.schedule_ping(client, index);
+    }
+
+    fn disconnect(&mut self, client: usize) {
+        let connection = self.clients[client].link.as_ref().expect("connected").connection;
+        self.trace.note(self.now, "disconnect", &[client as u64, connection as u64]);
+        self.with_client(client, |client, around| client.disconnect(around));
+        self.connections[connection].finish();
+        self.connections[connection].is_abandoned = self.random.percent(30);
+        self.schedule_upstream(connection);
+        self.schedule_downstream(connection, 0);
+    }
+
+    /// Ends a client's connection in one of the many ways in which that happens.
+    fn drop_connection(&mut self, client: usize) {
+        let index = self.clients[client].link.as_ref().expect("connected").connection;
+        let way = self.random.below(6);
+        self.trace.note(self.now, "drop", &[client as u64, index as u64, way]);
+        let connection = &mut self.connections[index];
+        match way {
+            // The network breaks it; the client notices with the bytes that still arrive.
+            0 => connection.reset(&mut self.random),
+            // The client dies or gives up, and what is on its way may be lost.
+            1 => {
+                connection.reset(&mut self.random);
+                connection.is_abandoned = true;
+                self.clients[client].lose_connection();
+            }
+            // The client closes its socket.
+            2 => {
+                connection.finish();
+                connection.is_abandoned = true;
+                self.clients[client].lose_connection();
+            }
+            // The client closes its sending side, and reads on.
+            3 => {
+                connection.finish();
+                self.clients[client].finish();
+            }
+            // Nothing arrives any more; the client notices at some time.
+            4 => connection.is_black_hole = true,
+            // A second connection while the first one lives.
+            _ => return self.connect(client, false),
+        }
+        self.schedule_upstream(index);
+        self.schedule_downstream(index, 0);
+        if way == 4 && self.random.percent(50) {
+            self.clients[client].lose_connection();
+        }
+    }
+
+    /// The client takes no further notice of its connection.
+    fn turn_away(&mut self, client: usize) {
+        let Some(link) = &self.clients[client].link else { return };
+        let index = link.connection;
+        self.clients[client].lose_connection();
+        if self.random.percent(50) {
+            self.connections[index].finish();
+            self.schedule_upstream(index);
+        }
+        self.schedule_downstream(index, 0);
+    }
+
+    fn answer(&mut self, connection: usize) {
+        let client = self.connections[connection].client;
+        if self.is_linked(connection) && self.clients[client].has_answers() {
+            self.with_client(client, |client, around| client.answer(around));
+            self.schedule_answer(connection);
+        }
+    }
+
+    fn schedule_answer(&mut self, connection: usize) {
+        let client = &self.clients[self.connections[connection].client];
+        if client.has_answers() {
+            let delay = 1 + self.random.up_to(client.profile.answer_delay_ns_max);
+            self.schedule(self.now + delay, Event::Answer(connection));
+        }
+    }
+
+    fn ping(&mut self, connection: usize) {
+        let client = self.connections[connection].client;
+        if !self.is_linked(connection) {
+            return;
+        }
+        let link = self.clients[client].link.as_ref().expect("linked");
+        if link.is_accepted && !link.is_finished {
+            self.with_client(client, |client, around| client.ping(around));
+        }
+        self.schedule_ping(client, connection);
+    }
+
+    fn schedule_ping(&mut self, client: usize, connection: usize) {
+        let profile = &self.clients[client].profile;
+        if profile.keep_alive_seconds > 0 && profile.pings {
+            let interval = u64::from(profile.keep_alive_seconds) * 1000 * MILLISECOND / 2;
+            self.schedule(self.now + interval, Event::Ping(connection));
+        }
+    }
+
+    /// Whether the connection is the one that its client uses.
+    fn is_linked(&self, connection: usize) -> bool {
+        let client = self.connections[connection].client;
+        self.clients[client].link.as_ref().is_some_and(|link| link.connection == connection)
+    }
+
+    pub(crate) fn schedule_downstream(&mut self, connection: usize, delay: u64) {
+        if !std::mem::replace(&mut self.connections[connection].down_is_scheduled, true) {
+            self.schedule(self.now + delay + 1, Event::Downstream(connection));
+        }
+    }
+
+    /// Bytes arrive at the client, or the end of the connection does.
+    fn downstream(&mut self, index: usize) -> Result<(), Failure> {
+        let is_linked = self.is_linked(index);
+        let connection = &mut self.connections[index];
+        connection.down_is_scheduled = false;
+        if connection.is_black_hole {
+            return Ok(());
+        }
+        let client = connection.client;
+        if connection.down.is_empty() {
+            if connection.down_end.is_some() {
+                self.trace.note(self.now, "end at client", &[index as u64]);
+                connection.finish();
+                self.schedule_upstream(index);
+                if is_linked {
+                    self.clients[client].lose_connection();
+                    if self.mood == Mood::Settling || self.mood == Mood::Ending {
+                        self.schedule_soon(Event::Act(client));
+                    }
+                }
+            }
+            return Ok(());
+        }
+        let waiting = connection.down.len();
+        let piece = self.piece(waiting, 20);
+        let connection = &mut self.connections[index];
+        let bytes: Vec<u8> = connection.down.drain(..piece).collect();
+        if connection.sending.is_some() && !connection.write_is_scheduled {
+            connection.write_is_scheduled = true;
+            self.schedule_soon(Event::Write(index));
+        }
+        if is_linked {
+            self.trace.note(self.now, "arrived", &[index as u64, piece as u64]);
+            let had_answers = self.clients[client].has_answers();
+            self.with_client(client, |client, around| client.receive(around, &bytes))?;
+            if !had_answers {
+                self.schedule_answer(index);
+            }
+            if self.mood == Mood::Ending && !self.has_ended[client] {
+                self.schedule_soon(Event::Act(client));
+            }
+        }
+        let delay = self.random.up_to(self.clients[client].profile.read_delay_ns_max);
+        self.schedule_downstream(index, delay);
+        Ok(())
+    }
+
+    /// Everything has had the time to arrive: the books have to balance.
+    fn check_rest(&mut self) -> Result<(), Failure> {
+        self.trace.note(self.now, "rest", &[]);
+        for (index, client) in self.clients.iter().enumerate() {
+            if let Some(what) = client.waits_for() {
+                fail!("client {index} waits for {what}");
+            }
+        }
+        self.audit.settle()?;
+        self.broker.check_rest()?;
+        let (dropped, mut missing) = (self.broker.dropped(), 0);
+        if dropped > 0 && !self.scenario.has_tiny_queues {
+            fail!("{dropped} messages were dropped though the queues are large");
+        }
+        for client in 0..self.clients.len() {
+            for number in self.ledger.missing(client) {
+                missing += 1;
+                if missing > dropped {
+                    fail!("lost: {}", self.ledger.explain(client, number));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// All sessions have ended: nothing may be left.
+    fn check_end(&mut self) -> Result<(), Failure> {
+        self.trace.note(self.now, "end", &[]);
+        self.broker.check_end()
+    }
+}
