@@ -41,6 +41,7 @@
 //! | [`proto`]     | the wire format, shared with the load generator                        |
 //! | [`session`]   | the state machines of exactly-once, pure                               |
 //! | [`route`]     | topics, subscriptions, retained messages, letters between shards       |
+//! | [`transport`] | what lies between a socket and the codec                               |
 //! | [`store`]     | the gate that acknowledgements pass: stable up to here                 |
 //! | [`shard`]     | all of the above as one state machine per core, pure                   |
 //! | `io`          | the io_uring loop that drives a shard; the only place with `unsafe`    |
@@ -58,3 +59,4 @@ pub mod session;
 pub mod shard;
 pub mod store;
 pub mod time;
+pub mod transport;

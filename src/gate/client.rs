@@ -15,6 +15,7 @@ use tracing::{debug, warn};
 use crate::io::{Arrival, ConnectionPermit, take_descriptor};
 use crate::proto::{ConnectError, ReasonCode};
 use crate::shard::{Admission, shard_of};
+use crate::transport::Transport;
 
 use super::Context;
 use super::greeting::{Progress, Welcome, judge, progress, refusal};
@@ -110,6 +111,7 @@ impl Client {
             client_id: welcome.client_id,
             client_id_assigned: welcome.client_id_assigned,
             early_bytes,
+            transport: Transport::Plain,
         };
         doors.admit(shard, Arrival { socket, admission, permit });
         Ok(())

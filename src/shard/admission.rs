@@ -9,6 +9,7 @@ use crate::proto::{
 use crate::route::{TopicName, WillMessage};
 use crate::session::SessionExpiry;
 use crate::time::Timestamp;
+use crate::transport::Transport;
 
 use super::connection::{Connection, ConnectionKey};
 use super::ending;
@@ -25,20 +26,22 @@ pub struct Admission {
     pub client_id: Box<str>,
     /// Whether the gate assigned the id, which a 5.0 client has to be told [MQTT-3.1.3-7].
     pub client_id_assigned: bool,
-    /// What the client sent behind CONNECT without waiting for CONNACK.
+    /// What the client sent behind CONNECT without waiting for CONNACK, as the codec reads it.
     pub early_bytes: Bytes,
+    /// What all further bytes pass through.
+    pub transport: Transport,
 }
 
 impl Shard {
     /// Takes a client in and answers with CONNACK, before anything else. A key is given also to a client that is refused:
     /// its CONNACK and the command to close come out.
-    pub fn handle_admission(&mut self, now: Timestamp, admission: Admission) -> ConnectionKey {
+    pub fn handle_admission(&mut self, now: Timestamp, mut admission: Admission) -> ConnectionKey {
         self.clients.now = now;
         let connect = decode_connect(&admission.connect_frame).expect("the gate has decoded the same bytes");
         let entry = self.clients.connections.vacant_entry();
         let key = ConnectionKey::from_index(entry.key());
         self.admitted = self.admitted.wrapping_add(1);
-        entry.insert(Connection::new(connect.version, self.admitted, now));
+        entry.insert(Connection::new(connect.version, std::mem::take(&mut admission.transport), self.admitted, now));
         match will_of(&connect) {
             Ok(will) => {
                 self.admit(key, &connect, will, &admission);

@@ -287,9 +287,6 @@ impl Clients {
             return;
         }
         connection.receipts.push_back(promise);
-        if connection.receipts.len() >= usize::from(self.limits.receive_maximum) && !connection.paused_by_receipts {
-            self.set_pause(key, |connection| connection.paused_by_receipts = true);
-        }
     }
 
     /// Promises a PUBREL or PUBCOMP, likewise; nobody holds it up but the log.
@@ -335,8 +332,6 @@ impl Clients {
         let waits = redeem_all(&self.log, &mut self.encoder, connection, |connection| &mut connection.receipts);
         if waits {
             self.awaiting_log.push(key);
-        } else if connection.paused_by_receipts {
-            self.set_pause(key, |connection| connection.paused_by_receipts = false);
         }
         self.mark_dirty(key);
     }
@@ -371,7 +366,7 @@ impl Clients {
                 continue;
             }
             if let Some(transmit) = connection.output.take_transmit() {
-                return Some((key, transmit));
+                return Some((key, connection.transport.seal(transmit)));
             }
         }
     }

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use crate::proto::{AcknowledgementKind, Framer, PacketId, ReasonCode, Version};
 use crate::store::Promise;
 use crate::time::Timestamp;
+use crate::transport::Transport;
 
 use super::output::Output;
 use super::sessions::SessionKey;
@@ -68,6 +69,7 @@ pub(super) struct Connection {
     /// The session it serves; none once that was given up or taken over.
     pub(super) session: Option<SessionKey>,
     pub(super) version: Version,
+    pub(super) transport: Transport,
     pub(super) framer: Framer,
     pub(super) output: Output,
     /// PUBACKs and PUBRECs in the order of their PUBLISHes [MQTT-4.6.0-2] [MQTT-4.6.0-3], while the log is not stable that
@@ -93,16 +95,15 @@ pub(super) struct Connection {
     pub(super) paused_by_output: bool,
     /// Not read from, because a ring to another shard is full.
     pub(super) paused_by_ring: bool,
-    /// Not read from, because it publishes on and on without waiting for its receipts.
-    pub(super) paused_by_receipts: bool,
 }
 
 impl Connection {
-    pub(super) fn new(version: Version, serial: u32, now: Timestamp) -> Self {
+    pub(super) fn new(version: Version, transport: Transport, serial: u32, now: Timestamp) -> Self {
         Self {
             phase: Phase::Open,
             session: None,
             version,
+            transport,
             framer: Framer::default(),
             output: Output::default(),
             receipts: VecDeque::new(),
@@ -116,7 +117,6 @@ impl Connection {
             is_dirty: false,
             paused_by_output: false,
             paused_by_ring: false,
-            paused_by_receipts: false,
         }
     }
 
@@ -125,6 +125,6 @@ impl Connection {
     }
 
     pub(super) fn is_paused(&self) -> bool {
-        self.paused_by_output || self.paused_by_ring || self.paused_by_receipts
+        self.paused_by_output || self.paused_by_ring
     }
 }

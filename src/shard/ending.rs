@@ -131,7 +131,6 @@ impl Shard {
             self.clients.set_pause(key, |connection| {
                 connection.paused_by_output = false;
                 connection.paused_by_ring = false;
-                connection.paused_by_receipts = false;
             });
         }
         if self.clients.connection(key).output.is_flushed() {

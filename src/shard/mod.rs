@@ -137,7 +137,9 @@ impl Shard {
     /// Bytes were received, cut anywhere.
     pub fn handle_received(&mut self, now: Timestamp, key: ConnectionKey, bytes: &[u8]) {
         self.clients.now = now;
-        self.receive(key, &mut Received::new(bytes));
+        let mut transport = std::mem::take(&mut self.clients.connection(key).transport);
+        transport.open(bytes, |bytes| self.receive(key, &mut Received::new(bytes)));
+        self.clients.connection(key).transport = transport;
         self.clients.balance_output(key);
     }
 

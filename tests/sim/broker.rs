@@ -11,6 +11,7 @@ use oncemq::fault::PlantedFault;
 use oncemq::proto::{ReasonCode, decode_connect, frame_length};
 use oncemq::route::{Letter, ShardId};
 use oncemq::shard::{Admission, Command, ConnectionKey, Counters, Shard, ShardConfig, Transmit, shard_of};
+use oncemq::transport::Transport;
 
 use crate::client::Meaning;
 use crate::ledger::{Failure, fail};
@@ -190,8 +191,13 @@ impl World {
         let length = frame_length(&gate, u32::MAX).ok().flatten().expect("the CONNECT is whole");
         let connect_frame = gate.slice(..length);
         let client_id = decode_connect(&connect_frame).expect("an honest client's CONNECT").client_id.into();
-        let admission =
-            Admission { connect_frame, client_id, client_id_assigned: false, early_bytes: gate.slice(length..) };
+        let admission = Admission {
+            connect_frame,
+            client_id,
+            client_id_assigned: false,
+            early_bytes: gate.slice(length..),
+            transport: Transport::Plain,
+        };
         let now = self.now();
         let seat = &mut self.broker.seats[shard];
         let key = seat.shard.handle_admission(now, admission);
@@ -362,11 +368,13 @@ impl World {
         connection.write_is_scheduled = false;
         let Stage::Serving(key) = connection.stage else { return Ok(()) };
         let Some(sending) = &mut connection.sending else { return Ok(()) };
-        let is_refused = (connection.is_abandoned || connection.up_end == Some(End::Reset)) && !connection.is_black_hole;
+        let is_refused =
+            (connection.is_abandoned || connection.up_end == Some(End::Reset)) && !connection.is_black_hole;
         if is_refused && self.random.percent(50) && !connection.up_end_is_known {
             return self.connection_failed(index);
         }
-        let room = if is_refused { usize::MAX } else { self.scenario.socket_bytes.saturating_sub(connection.down.len()) };
+        let room =
+            if is_refused { usize::MAX } else { self.scenario.socket_bytes.saturating_sub(connection.down.len()) };
         if room == 0 {
             // Goes on when the client reads.
             return Ok(());

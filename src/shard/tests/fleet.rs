@@ -121,6 +121,7 @@ impl Fleet {
                 client_id: client_id.into(),
                 client_id_assigned: false,
                 early_bytes: Bytes::new(),
+                transport: Default::default(),
             },
         );
         self.clients.push(Peer {
