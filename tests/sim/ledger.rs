@@ -273,6 +273,7 @@ impl Ledger {
             if is_last {
                 settled_topics.push(&message.topic);
             }
+            let is_last = is_last && !self.has_repeats(&message.topic);
             let number = number as MessageNumber;
             let is_absent =
                 message.fate == Fate::Owed && !message.payload.is_empty() && account.copies(number).all == 0;
@@ -282,6 +283,12 @@ impl Ledger {
             }
         }
         missing
+    }
+
+    /// Whether a retained message of the topic was sent again at QoS 1, and so perhaps routed again behind later ones.
+    fn has_repeats(&self, topic: &str) -> bool {
+        let is_repeated = |message: &Message| message.qos == QoS::AtLeastOnce && message.sends > 1;
+        self.messages.iter().any(|message| message.retain && message.topic == topic && is_repeated(message))
     }
 
     /// All that the books have on a message and a client, for a report.
