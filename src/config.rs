@@ -1,5 +1,73 @@
-//! stub
-/// Limits.
+//! What can be configured: every limit with its name, unit, default and bounds.
+//!
+//! The command line (`cli`) takes its defaults and bounds from the constants here, and every other module takes its
+//! limits from the structures here, so that a number has one home. Relations between limits that must always hold are
+//! checked at compile time below.
+
+use std::net::SocketAddr;
+use std::num::NonZeroU16;
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::route::MAX_SHARDS;
+
+/// Everything `oncemq serve` was told, checked as far as that is possible without asking the machine.
+#[derive(Clone, Debug)]
+pub struct ServeConfig {
+    /// Addresses to accept clients on; never empty.
+    pub listen: Vec<SocketAddr>,
+    /// Number of shards; `None` means one per CPU that this process may use.
+    pub shards: Option<NonZeroU16>,
+    /// Where the shards run.
+    pub pinning: Pinning,
+    /// When an acknowledgement may leave.
+    pub durability: Durability,
+    /// Where the log lives, once a durability needs one.
+    pub data_dir: Option<PathBuf>,
+    /// Limits that a shard keeps for its clients and sessions.
+    pub limits: Limits,
+    /// Limits of the way in.
+    pub gate: GateLimits,
+    /// Sizes of a shard's rings and buffers.
+    pub rings: RingSizes,
+}
+
+/// On which CPUs the shard threads run.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Pinning {
+    /// Shard *i* on the *i*-th CPU that the process may use, starting again when there are more shards than CPUs.
+    Auto,
+    /// Wherever the kernel puts them.
+    Off,
+    /// Shard *i* on the *i*-th CPU of the list, starting again at its end; never empty.
+    Cpus(Vec<usize>),
+}
+
+/// When an acknowledgement may leave.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Durability {
+    /// At once; nothing is logged.
+    None,
+}
+
+impl Durability {
+    /// The value of `--durability` that means this.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Durability::None => "none",
+        }
+    }
+
+    /// What an acknowledged message outlives.
+    pub const fn survives(self) -> &'static str {
+        match self {
+            Durability::None => "nothing: what the broker holds ends with it",
+        }
+    }
+}
+
+/// Limits that a shard keeps for its clients and sessions.
 #[derive(Clone, Debug)]
 pub struct Limits {
     /// Largest MQTT packet accepted, in bytes.
@@ -12,6 +80,10 @@ pub struct Limits {
     pub max_queued_messages: u32,
     /// Payload bytes waiting for one session, at most.
     pub max_queued_bytes: u64,
+    /// Messages waiting for a connected client from which on its publishers get no acknowledgement until it catches up.
+    pub congestion_messages: u32,
+    /// How long a client that has fallen behind may acknowledge nothing before it stops to hold its publishers up.
+    pub stall_timeout: Duration,
     /// Bytes of one connection that wait for the kernel before messages to it stay in its queue.
     pub max_output_bytes: u32,
     /// Letters waiting for one shard before their sources are paused.
@@ -19,11 +91,176 @@ pub struct Limits {
     /// Retained messages of one shard, at most.
     pub max_retained_messages: u32,
     /// How long a connection that the broker ends may linger.
-    pub linger: std::time::Duration,
+    pub linger: Duration,
 }
-/// When an acknowledgement may leave.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Durability {
-    /// At once; nothing is logged.
-    None,
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_packet_bytes: MAX_PACKET_BYTES_DEFAULT,
+            receive_maximum: RECEIVE_MAXIMUM_DEFAULT,
+            max_inflight: MAX_INFLIGHT_DEFAULT,
+            max_queued_messages: MAX_QUEUED_MESSAGES_DEFAULT,
+            max_queued_bytes: MAX_QUEUED_BYTES_DEFAULT,
+            congestion_messages: CONGESTION_MESSAGES_DEFAULT,
+            stall_timeout: STALL_TIMEOUT_DEFAULT,
+            max_output_bytes: MAX_OUTPUT_BYTES_DEFAULT,
+            max_waiting_letters: MAX_WAITING_LETTERS_DEFAULT,
+            max_retained_messages: MAX_RETAINED_MESSAGES_DEFAULT,
+            linger: LINGER_DEFAULT,
+        }
+    }
 }
+
+/// Limits of the way in: what a client may cost before a shard owns it.
+#[derive(Clone, Copy, Debug)]
+pub struct GateLimits {
+    /// Largest CONNECT packet accepted, in bytes.
+    pub max_connect_bytes: u32,
+    /// Clients that have connected and whose CONNECT is not complete, at most; further ones wait in the listen backlog.
+    pub max_half_open: u32,
+    /// Clients that shards hold, all shards together, at most; `None` means as many as the open-file limit leaves.
+    pub max_connections: Option<u32>,
+    /// How long a client may take from connecting to the end of its CONNECT.
+    pub connect_timeout: Duration,
+    /// How long a refused client may take to read why.
+    pub linger: Duration,
+}
+
+/// Sizes of a shard's rings and buffers.
+#[derive(Clone, Copy, Debug)]
+pub struct RingSizes {
+    /// Entries of the submission queue: operations handed to the kernel per system call; a power of two.
+    pub entries: u32,
+    /// Receive buffers of one shard; a power of two.
+    pub recv_buffers: u16,
+    /// Size of one receive buffer in bytes.
+    pub recv_buffer_bytes: u32,
+    /// Batches of letters that one shard may have on the way to another.
+    pub routing_batches: u32,
+}
+
+impl Default for RingSizes {
+    fn default() -> Self {
+        Self {
+            entries: RING_ENTRIES_DEFAULT,
+            recv_buffers: RECV_BUFFERS_DEFAULT,
+            recv_buffer_bytes: RECV_BUFFER_BYTES_DEFAULT,
+            routing_batches: ROUTING_BATCHES_DEFAULT,
+        }
+    }
+}
+
+/// Where clients are accepted when nothing is said.
+pub const LISTEN_DEFAULT: &str = "127.0.0.1:1883";
+
+/// Shards of one broker, at most; the bound of every table that has an entry per shard.
+pub const SHARDS_MAX: u16 = MAX_SHARDS as u16;
+
+/// Submission queue entries of a shard; more than this per turn costs one more system call, nothing else.
+pub const RING_ENTRIES_DEFAULT: u32 = 1024;
+/// Bounds of [`RingSizes::entries`]; the kernel takes no more than 32,768.
+pub const RING_ENTRIES: RangeInclusive<u32> = 64..=32_768;
+
+/// Receive buffers of a shard: as many connections can have data in one loop turn without a second attempt.
+pub const RECV_BUFFERS_DEFAULT: u16 = 1024;
+/// Bounds of [`RingSizes::recv_buffers`]; the kernel takes no more than 32,768.
+pub const RECV_BUFFERS: RangeInclusive<u16> = 16..=32_768;
+
+/// Bytes of one receive buffer; with the default count 4 MiB per shard, which stays near the size of its cache.
+pub const RECV_BUFFER_BYTES_DEFAULT: u32 = 4096;
+/// Bounds of [`RingSizes::recv_buffer_bytes`].
+pub const RECV_BUFFER_BYTES: RangeInclusive<u32> = 256..=1024 * 1024;
+
+/// Batches of letters on the way from one shard to another.
+pub const ROUTING_BATCHES_DEFAULT: u32 = 64;
+/// Bounds of [`RingSizes::routing_batches`].
+pub const ROUTING_BATCHES: RangeInclusive<u32> = 1..=4096;
+/// Letters in one batch, at most.
+pub const LETTERS_PER_BATCH_MAX: usize = 128;
+
+/// Largest packet accepted when nothing is said.
+pub const MAX_PACKET_BYTES_DEFAULT: u32 = 1024 * 1024;
+/// Bounds of [`Limits::max_packet_bytes`]; the upper one is half of what MQTT can express, so that a message still fits into
+/// a packet when properties are added to it, the lower one leaves room for a CONNECT with a long client id.
+pub const MAX_PACKET_BYTES: RangeInclusive<u32> = 1024..=128 * 1024 * 1024;
+
+/// Receive Maximum announced when nothing is said.
+pub const RECEIVE_MAXIMUM_DEFAULT: u16 = 1000;
+/// Bounds of [`Limits::receive_maximum`]; 0 is not a value that MQTT knows.
+pub const RECEIVE_MAXIMUM: RangeInclusive<u16> = 1..=65_535;
+
+/// Messages inflight to one client when nothing is said.
+pub const MAX_INFLIGHT_DEFAULT: u16 = 1000;
+/// Bounds of [`Limits::max_inflight`]; there are 65,535 packet identifiers.
+pub const MAX_INFLIGHT: RangeInclusive<u16> = 1..=65_535;
+
+/// Messages queued for one session when nothing is said.
+pub const MAX_QUEUED_MESSAGES_DEFAULT: u32 = 100_000;
+/// Bounds of [`Limits::max_queued_messages`].
+pub const MAX_QUEUED_MESSAGES: RangeInclusive<u32> = 1..=100_000_000;
+
+/// Payload bytes queued for one session when nothing is said.
+pub const MAX_QUEUED_BYTES_DEFAULT: u64 = 64 * 1024 * 1024;
+/// Bounds of [`Limits::max_queued_bytes`].
+pub const MAX_QUEUED_BYTES: RangeInclusive<u64> = 1024..=1 << 40;
+
+/// Messages waiting for a client that hold its publishers up, when nothing is said.
+pub const CONGESTION_MESSAGES_DEFAULT: u32 = 1000;
+/// Bounds of [`Limits::congestion_messages`].
+pub const CONGESTION_MESSAGES: RangeInclusive<u32> = 1..=100_000_000;
+
+/// Stall timeout when nothing is said.
+pub const STALL_TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
+/// Bounds of [`Limits::stall_timeout`].
+pub const STALL_TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(3600);
+
+/// Output bytes of one connection when nothing is said.
+pub const MAX_OUTPUT_BYTES_DEFAULT: u32 = 256 * 1024;
+/// Bounds of [`Limits::max_output_bytes`].
+pub const MAX_OUTPUT_BYTES: RangeInclusive<u32> = 4096..=256 * 1024 * 1024;
+
+/// Letters waiting for one shard when nothing is said: as many as fill the default ring to it once more.
+pub const MAX_WAITING_LETTERS_DEFAULT: u32 = 8192;
+/// Bounds of [`Limits::max_waiting_letters`].
+pub const MAX_WAITING_LETTERS: RangeInclusive<u32> = 128..=16 * 1024 * 1024;
+
+/// Retained messages of one shard when nothing is said.
+pub const MAX_RETAINED_MESSAGES_DEFAULT: u32 = 1_000_000;
+/// Bounds of [`Limits::max_retained_messages`].
+pub const MAX_RETAINED_MESSAGES: RangeInclusive<u32> = 0..=100_000_000;
+
+/// Linger of a connection that the broker ends, when nothing is said.
+pub const LINGER_DEFAULT: Duration = Duration::from_secs(3);
+/// Bounds of [`Limits::linger`].
+pub const LINGER: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(300);
+
+/// Time for a CONNECT when nothing is said.
+pub const CONNECT_TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
+/// Bounds of [`GateLimits::connect_timeout`].
+pub const CONNECT_TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(300);
+
+/// Largest CONNECT accepted, even where larger packets are: five strings of 65,535 bytes and properties fit.
+pub const MAX_CONNECT_BYTES: u32 = 512 * 1024;
+
+/// Half-open clients when nothing is said.
+pub const MAX_HALF_OPEN_DEFAULT: u32 = 1024;
+/// Bounds of [`GateLimits::max_half_open`].
+pub const MAX_HALF_OPEN: RangeInclusive<u32> = 1..=65_536;
+
+/// Bounds of [`GateLimits::max_connections`]; also the bound of what may wait for a shard to be taken over.
+pub const MAX_CONNECTIONS: RangeInclusive<u32> = 1..=4_000_000;
+
+/// How long a shutdown may take before the process ends with connections open.
+pub const SHUTDOWN_MAX: Duration = Duration::from_secs(5);
+
+const _: () = {
+    assert!(RING_ENTRIES_DEFAULT.is_power_of_two() && RECV_BUFFERS_DEFAULT.is_power_of_two());
+    assert!(MAX_CONNECT_BYTES <= MAX_PACKET_BYTES_DEFAULT);
+    // A shutdown waits for clients that do not read why.
+    assert!(LINGER_DEFAULT.as_millis() < SHUTDOWN_MAX.as_millis());
+    assert!(*RECV_BUFFERS.end() as u32 <= *RING_ENTRIES.end());
+    assert!(LETTERS_PER_BATCH_MAX <= *MAX_WAITING_LETTERS.start() as usize);
+    // A connection index and a kind share the 64 bits that identify an operation, with room to spare.
+    assert!((*MAX_CONNECTIONS.end() as u64) < 1 << 32);
+};

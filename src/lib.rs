@@ -1,7 +1,57 @@
-//! OnceMQ: an MQTT 3.1.1 and 5.0 broker that delivers exactly once.
+//! OnceMQ: an MQTT 3.1.1 and 5.0 broker that delivers exactly once, at the throughput others keep for QoS 0.
+//!
+//! # One QoS 2 message, through the code
+//!
+//! A sensor `P` publishes `22.5` on `sensors/temperature/livingroom`; a dashboard `D` is subscribed to
+//! `sensors/temperature/+` with QoS 2. `P` lives on shard A and `D` on shard B, because that is where their client ids
+//! hash to ([`shard::shard_of`]).
+//!
+//! 1. **The gate lets `P` in.** `gate` accepts the socket on its tokio-uring runtime, reads CONNECT under a deadline,
+//!    decodes it with [`proto::decode_connect`], and hands the socket, the packet and whatever `P` sent behind it to shard
+//!    A. It forgets the client there and then.
+//! 2. **Bytes arrive.** The io_uring loop of shard A (`io`) gets a completion of `P`'s multishot receive, with a buffer
+//!    from the ring of provided buffers, and calls [`shard::Shard::handle_received`]. The shard is pure: no clock, socket
+//!    or thread is inside it, so the simulator in `tests/sim` runs the very same code.
+//! 3. **A packet is cut out and decoded** where it lies: [`proto::Framer`], [`proto::decode`].
+//! 4. **Is it new?** [`session::Inbound`] knows which ids of `P` await their PUBREL. A known id means that `P` repeats
+//!    itself after a lost PUBREC: it is acknowledged again and goes no further.
+//! 5. **Who gets it?** [`route::SubscriptionTrie`] finds, in one walk, the local sessions that match and the other shards
+//!    that have subscribers. The message becomes a [`route::Message`]: one reference-counted copy of the received
+//!    bytes that all subscribers and shards share. A [`route::Letter`] to shard B goes into the outbox.
+//! 6. **PUBREC is promised.** [`store::Log`] makes the acknowledgement a [`store::Promise`] that can be redeemed only when
+//!    the log is stable up to here; without a log (`--durability none`) that is at once. `P` may now forget the payload.
+//! 7. **The letter travels.** The loop moves it onto the routing ring from A to B, and rings B's bell if B has said that it
+//!    sleeps. Should the ring be full, the letter waits and `P` is not read from until there is room.
+//! 8. **Shard B delivers.** It matches its own subscriptions and gives the message to `D`'s [`session::Outbound`]: if `D`
+//!    has a slot of its receive window free, the message gets a packet id and is encoded into `D`'s output; if not, or if
+//!    `D` is away, it waits in the session's queue.
+//! 9. **One send.** At the end of the turn the loop takes all that gathered for `D` as one [`shard::Transmit`], whatever
+//!    the number of packets in it.
+//! 10. **The second hop ends.** `D` answers PUBREC: the message is forgotten, the id is kept, PUBREL goes out. `D` answers
+//!     PUBCOMP: the id is free, and the next message in the queue may go.
+//! 11. **The first hop ends** independently of that: `P` sends PUBREL, A forgets the id and answers PUBCOMP.
+//!
+//! Whoever breaks off in between finds the state in the session, not in the connection: tables of what happens stand
+//! above [`session::Inbound`] and [`session::Outbound`].
+//!
+//! # Where things are
+//!
+//! | module        | what it is                                                             |
+//! |---------------|------------------------------------------------------------------------|
+//! | [`proto`]     | the wire format, shared with the load generator                        |
+//! | [`session`]   | the state machines of exactly-once, pure                               |
+//! | [`route`]     | topics, subscriptions, retained messages, letters between shards       |
+//! | [`store`]     | the gate that acknowledgements pass: stable up to here                 |
+//! | [`shard`]     | all of the above as one state machine per core, pure                   |
+//! | `io`          | the io_uring loop that drives a shard; the only place with `unsafe`    |
+//! | `gate`        | what happens before a client is admitted                               |
 
+pub mod cli;
 pub mod config;
+pub mod error;
 pub mod fault;
+pub mod gate;
+pub mod io;
 pub mod proto;
 pub mod route;
 pub mod session;

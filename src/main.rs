@@ -1,4 +1,133 @@
 //! The OnceMQ broker.
+
+use std::fmt::Write;
+use std::io::{IsTerminal, stderr};
+use std::process::ExitCode;
+
+use clap::Parser;
+use oncemq::cli::{Cli, LogLevel};
+use oncemq::config::{MAX_CONNECTIONS, SHARDS_MAX, SHUTDOWN_MAX, ServeConfig};
+use oncemq::error::StartError;
+use oncemq::gate::{self, Gate};
+use oncemq::io::{self, Clock, ConnectionPermits, Placement, Shards};
+use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
+use signal_hook::iterator::Signals;
+use tracing::{info, warn};
+use tracing_subscriber::EnvFilter;
+
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-fn main() {}
+
+/// Files that the process needs beside its clients': rings, bells, listeners, standard streams, and some to spare.
+const OTHER_FILES: u64 = 256;
+
+fn main() -> ExitCode {
+    let (config, log_level) = Cli::parse().into_config();
+    start_logging(log_level);
+    match serve(&config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("oncemq: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Starts everything, serves until a signal ends it.
+fn serve(config: &ServeConfig) -> Result<(), StartError> {
+    io::check_kernel()?;
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGUSR1]).map_err(|source| StartError::Signals { source })?;
+    let permits = ConnectionPermits::new(connections_max(config));
+    let allowed_cpus = io::allowed_cpus();
+    let placement = io::place(config.shards.map(u16::from), SHARDS_MAX, &config.pinning, &allowed_cpus)?;
+    let listeners = config.listen.iter().map(|&address| io::listen(address)).collect::<Result<Vec<_>, _>>()?;
+    let shards = io::start(&placement, config.rings, &config.limits, config.durability, Clock::start())?;
+    let gate = gate::start(listeners, config.gate, permits.clone(), shards.doors().clone())?;
+    introduce(config, &placement, &gate, permits.max());
+    for signal in signals.forever() {
+        match signal {
+            SIGUSR1 => shards.doors().log_counters(),
+            _ => break,
+        }
+    }
+    shut_down(&gate, &shards);
+    Ok(())
+}
+
+fn shut_down(gate: &Gate, shards: &Shards) {
+    info!("shutting down");
+    gate.stop();
+    if shards.shut_down(SHUTDOWN_MAX) {
+        info!("stopped");
+    } else {
+        warn!("stopped with connections open: they did not end within {} s", SHUTDOWN_MAX.as_secs());
+    }
+}
+
+/// How many clients the shards may hold: what was asked for, or what the open-file limit leaves.
+fn connections_max(config: &ServeConfig) -> u32 {
+    let files = io::raise_open_file_limit();
+    let reserved = OTHER_FILES + u64::from(config.gate.max_half_open);
+    let room = u32::try_from(files.saturating_sub(reserved)).unwrap_or(u32::MAX);
+    match config.gate.max_connections {
+        Some(asked) => {
+            if asked > room {
+                warn!(
+                    "--max-connections {asked} is more than the {room} that the limit of {files} open files leaves; raise \
+                     it (`ulimit -Hn`, or LimitNOFILE= in the unit)"
+                );
+            }
+            asked
+        }
+        None => room.clamp(*MAX_CONNECTIONS.start(), *MAX_CONNECTIONS.end()),
+    }
+}
+
+/// The banner: what runs, where, and with which limits; the ready line comes last.
+fn introduce(config: &ServeConfig, placement: &Placement, gate: &Gate, connections_max: u32) {
+    let addresses: Vec<String> = gate.addresses().iter().map(ToString::to_string).collect();
+    let addresses = addresses.join(" ");
+    let mut shards = String::new();
+    for (shard, cpu) in placement.iter().enumerate() {
+        // Writing into a String cannot fail.
+        let _ = match cpu {
+            Some(cpu) => write!(shards, " shard-{shard}=cpu{cpu}"),
+            None => write!(shards, " shard-{shard}=unpinned"),
+        };
+    }
+    let durability = config.durability;
+    let limits = &config.limits;
+    info!("oncemq {}", env!("CARGO_PKG_VERSION"));
+    info!("listeners: {addresses} (anonymous, loopback only)");
+    info!("shards: {}{shards}", placement.len());
+    info!("durability: {}; survives {}", durability.name(), durability.survives());
+    if let Some(directory) = &config.data_dir {
+        info!("data directory {} is not used with durability {}", directory.display(), durability.name());
+    }
+    info!(
+        "limits: max_connections={connections_max} max_half_open={} max_packet_bytes={} receive_maximum={} max_inflight={} \
+         max_queued_messages={} max_queued_bytes={} max_output_bytes={}",
+        config.gate.max_half_open,
+        limits.max_packet_bytes,
+        limits.receive_maximum,
+        limits.max_inflight,
+        limits.max_queued_messages,
+        limits.max_queued_bytes,
+        limits.max_output_bytes,
+    );
+    info!(target: READY_TARGET, "ready on {addresses}");
+}
+
+/// Who waits for the ready line finds it at every log level.
+const READY_TARGET: &str = "oncemq::ready";
+
+fn start_logging(level: LogLevel) {
+    let filter = EnvFilter::new(format!("{},{READY_TARGET}=info", level.name()));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_target(false)
+        .with_thread_names(true)
+        .with_ansi(stderr().is_terminal())
+        .with_writer(stderr)
+        .init();
+}

@@ -1,4 +1,61 @@
-//! The OnceMQ load generator.
+//! The OnceMQ load generator: loads any MQTT broker and proves what it delivered.
+//!
+//! Clients are plain state machines (`participant`, `run`, `chaos`, `connect`, on `opening` and `exchange`); one driver
+//! (`connection`) brings them to a socket on tokio-uring; a coordinator thread leads them through their phases
+//! (`coordinator`, `fleet`) and in the end the `ledger` says whether every message arrived as its quality of service
+//! promises.
+
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-fn main() {}
+
+mod chaos;
+mod cli;
+mod clock;
+mod command;
+mod connect;
+mod connection;
+mod coordinator;
+mod cpus;
+mod exchange;
+mod fleet;
+mod latency;
+mod ledger;
+mod message;
+mod opening;
+mod participant;
+mod payload;
+mod process;
+mod progress;
+mod random;
+mod report;
+mod run;
+mod setup;
+mod shape;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use cli::{Arguments, Command};
+
+/// The ledger does not balance, or the run failed.
+const EXIT_VOID: u8 = 1;
+
+/// The command line is wrong, or the clients could not connect; clap uses it too.
+const EXIT_USAGE: u8 = 2;
+
+fn main() -> ExitCode {
+    let outcome = match Arguments::parse().command {
+        Command::Run(arguments) => run::run(&arguments),
+        Command::Connect(arguments) => connect::run(&arguments),
+        Command::Chaos(arguments) => chaos::run(&arguments),
+    };
+    match outcome {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(EXIT_VOID),
+        Err(error) => {
+            eprintln!("oncemq-loadgen: {error}");
+            ExitCode::from(EXIT_USAGE)
+        }
+    }
+}

@@ -25,11 +25,29 @@ pub struct Ticket {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
 pub struct RouteSequence(pub u64);
 
+/// Names the connection of a publisher to the shard that it lives on.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Publisher {
+    /// The connection's index.
+    pub connection: u32,
+    /// Tells it from earlier connections with the same index.
+    pub serial: u32,
+}
+
 /// A letter from one shard to another.
 #[derive(Debug)]
 pub enum Letter {
     /// A message for the subscribers of the receiving shard.
-    Deliver(Message),
+    Deliver {
+        /// The message.
+        message: Message,
+        /// Whom to hold up if a subscriber falls behind; nobody for a will.
+        publisher: Option<Publisher>,
+    },
+    /// A subscriber of the sending shard has fallen behind this publisher of the receiving one.
+    HoldPublisher(Publisher),
+    /// It has caught up, or does not count any more.
+    LetPublisherGo(Publisher),
     /// Keep this message for its topic, or forget the topic if the payload is empty; the receiving shard is its home.
     Retain {
         /// The message.

@@ -37,7 +37,8 @@ impl Shard {
         let connect = decode_connect(&admission.connect_frame).expect("the gate has decoded the same bytes");
         let entry = self.clients.connections.vacant_entry();
         let key = ConnectionKey::from_index(entry.key());
-        entry.insert(Connection::new(connect.version, now));
+        self.admitted = self.admitted.wrapping_add(1);
+        entry.insert(Connection::new(connect.version, self.admitted, now));
         match will_of(&connect) {
             Ok(will) => {
                 self.admit(key, &connect, will, &admission);
@@ -123,7 +124,7 @@ impl Shard {
         if connection.keep_alive_seconds > 0 {
             let deadline = ending::keep_alive_deadline(connection);
             connection.timer_at = deadline;
-            self.timers.arm(deadline, TimerKey::Connection(key));
+            self.clients.timers.arm(deadline, TimerKey::Connection(key));
         }
     }
 }

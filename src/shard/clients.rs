@@ -8,24 +8,28 @@ use slab::Slab;
 
 use crate::config::Limits;
 use crate::proto::{AcknowledgementKind, Packet, QoS, ReasonCode};
-use crate::route::Message;
+use crate::route::{Message, ShardId};
 use crate::session::{QueueLimit, Resend};
-use crate::store::Log;
+use crate::store::{Log, Promise};
 use crate::time::Timestamp;
 
-use super::Command;
+use super::congestion::Origin;
 use super::connection::{Acknowledgement, Connection, ConnectionKey, Phase};
 use super::counters::Counters;
 use super::encoder::{Encoder, OutgoingPublish};
 use super::messages::{Delivery, Identifiers, MessageKey, Messages};
+use super::outbox::Outbox;
 use super::output::Transmit;
 use super::sessions::{HeldDelivery, SessionKey, Sessions};
+use super::timers::Timers;
+use super::{Command, TimerKey};
 
 /// Messages that a queue holds before those behind are given allocations of their own.
 const QUEUED_BEFORE_COMPACTION: usize = 16;
 
 #[derive(Debug)]
 pub(super) struct Clients {
+    pub(super) id: ShardId,
     pub(super) now: Timestamp,
     pub(super) limits: Limits,
     pub(super) connections: Slab<Connection>,
@@ -34,9 +38,11 @@ pub(super) struct Clients {
     pub(super) log: Log,
     pub(super) counters: Counters,
     pub(super) commands: VecDeque<Command>,
+    pub(super) outbox: Outbox,
+    pub(super) timers: Timers<TimerKey>,
     /// Connections whose output may have something to send, each once.
     dirty: Vec<ConnectionKey>,
-    /// Connections with acknowledgements that wait for the log, each once.
+    /// Connections with acknowledgements that wait for the log; one of them may be listed twice.
     awaiting_log: Vec<ConnectionKey>,
     encoder: Encoder,
 }
@@ -49,6 +55,7 @@ pub(super) struct Clients {
 pub(super) struct Post<'m> {
     message: &'m Message,
     stored: Option<MessageKey>,
+    origin: Option<Origin>,
 }
 
 /// How one session gets a message.
@@ -60,8 +67,9 @@ pub(super) struct Terms {
 }
 
 impl<'m> Post<'m> {
-    pub(super) fn new(message: &'m Message) -> Self {
-        Self { message, stored: None }
+    /// `origin` is held up if a session falls behind.
+    pub(super) fn new(message: &'m Message, origin: Option<Origin>) -> Self {
+        Self { message, stored: None, origin }
     }
 
     fn key(&mut self, messages: &mut Messages) -> MessageKey {
@@ -70,8 +78,9 @@ impl<'m> Post<'m> {
 }
 
 impl Clients {
-    pub(super) fn new(limits: Limits, sessions: Sessions) -> Self {
+    pub(super) fn new(id: ShardId, outbox: Outbox, sessions: Sessions, limits: Limits) -> Self {
         Self {
+            id,
             now: Timestamp::default(),
             limits,
             connections: Slab::new(),
@@ -80,6 +89,8 @@ impl Clients {
             log: Log::none(),
             counters: Counters::default(),
             commands: VecDeque::new(),
+            outbox,
+            timers: Timers::default(),
             dirty: Vec::new(),
             awaiting_log: Vec::new(),
             encoder: Encoder::default(),
@@ -94,7 +105,7 @@ impl Clients {
     /// Gives a message to a session: onto its connection if it may go at once, into its queue if it may not.
     pub(super) fn deliver(&mut self, to: SessionKey, post: &mut Post<'_>, terms: Terms) {
         if self.sessions.get(to).held.is_some() {
-            return self.hold(to, post, terms);
+            return self.hold_back(to, post, terms);
         }
         match terms.qos {
             QoS::AtMostOnce => self.deliver_at_most_once(to, post.message, &terms),
@@ -109,7 +120,7 @@ impl Clients {
         }
     }
 
-    fn hold(&mut self, to: SessionKey, post: &mut Post<'_>, terms: Terms) {
+    fn hold_back(&mut self, to: SessionKey, post: &mut Post<'_>, terms: Terms) {
         let message = post.key(&mut self.messages);
         let held = self.sessions.get_mut(to).held.as_mut().expect("asked for by the caller");
         if held.deliveries.len() >= self.limits.max_queued_messages as usize {
@@ -125,7 +136,7 @@ impl Clients {
         for HeldDelivery { message: key, terms } in deliveries {
             let message = self.messages.get(key).clone();
             // The reference of the holding is the post's now.
-            let mut post = Post { message: &message, stored: Some(key) };
+            let mut post = Post { message: &message, stored: Some(key), origin: None };
             self.deliver(to, &mut post, terms);
             self.end_post(post);
         }
@@ -181,6 +192,8 @@ impl Clients {
                 if waits_long {
                     self.messages.compact(message);
                 }
+                let queued = outbound.queued();
+                self.note_queued(to, queued, post.origin);
             }
             Err(_) => self.counters.dropped_queue_full += 1,
         }
@@ -214,10 +227,12 @@ impl Clients {
                 self.counters.dropped_too_large += 1;
             }
         }
+        let queued = outbound.queued();
         if sent > 0 {
             self.counters.publishes_sent += sent;
             self.mark_dirty(key);
         }
+        self.note_dequeued(session, queued);
     }
 
     /// Resends what the session's exchanges need on its new connection, in the original order [MQTT-4.4.0-1].
@@ -252,23 +267,47 @@ impl Clients {
         self.pump(session);
     }
 
-    /// Promises an acknowledgement to a client: it leaves behind those promised before, as soon as all that has been
-    /// logged so far is stable.
+    /// Promises a publisher the PUBACK or PUBREC of its message: it leaves behind those promised before, as soon as all
+    /// that has been logged so far is stable and no subscriber holds the publisher up.
     #[inline]
-    pub(super) fn acknowledge(&mut self, key: ConnectionKey, acknowledgement: Acknowledgement) {
-        let promise = self.log.promise(acknowledgement);
+    pub(super) fn receipt(&mut self, key: ConnectionKey, receipt: Acknowledgement) {
+        let promise = self.log.promise(receipt);
         let connection = &mut self.connections[key.index()];
-        if !connection.promised.is_empty() {
-            connection.promised.push_back(promise);
+        if connection.held_by == 0 && connection.receipts.is_empty() {
+            match self.log.redeem(promise) {
+                Ok(receipt) => {
+                    self.encoder.acknowledgement(connection, receipt);
+                    self.mark_dirty(key);
+                }
+                Err(promise) => {
+                    connection.receipts.push_back(promise);
+                    self.awaiting_log.push(key);
+                }
+            }
+            return;
+        }
+        connection.receipts.push_back(promise);
+        if connection.receipts.len() >= usize::from(self.limits.receive_maximum) && !connection.paused_by_receipts {
+            self.set_pause(key, |connection| connection.paused_by_receipts = true);
+        }
+    }
+
+    /// Promises a PUBREL or PUBCOMP, likewise; nobody holds it up but the log.
+    #[inline]
+    pub(super) fn release(&mut self, key: ConnectionKey, release: Acknowledgement) {
+        let promise = self.log.promise(release);
+        let connection = &mut self.connections[key.index()];
+        if !connection.releases.is_empty() {
+            connection.releases.push_back(promise);
             return;
         }
         match self.log.redeem(promise) {
-            Ok(acknowledgement) => {
-                self.encoder.acknowledgement(connection, acknowledgement);
+            Ok(release) => {
+                self.encoder.acknowledgement(connection, release);
                 self.mark_dirty(key);
             }
             Err(promise) => {
-                connection.promised.push_back(promise);
+                connection.releases.push_back(promise);
                 self.awaiting_log.push(key);
             }
         }
@@ -277,19 +316,29 @@ impl Clients {
     /// The log is stable further than before: sends the acknowledgements that waited for it, in order [MQTT-4.6.0-2..4].
     pub(super) fn redeem_promises(&mut self) {
         for key in std::mem::take(&mut self.awaiting_log) {
-            let Some(connection) = self.connections.get_mut(key.index()) else { continue };
-            while let Some(promise) = connection.promised.pop_front() {
-                match self.log.redeem(promise) {
-                    Ok(acknowledgement) => self.encoder.acknowledgement(connection, acknowledgement),
-                    Err(promise) => {
-                        connection.promised.push_front(promise);
-                        self.awaiting_log.push(key);
-                        break;
-                    }
-                }
+            self.flush_receipts(key);
+            let connection = &mut self.connections[key.index()];
+            let waits = redeem_all(&self.log, &mut self.encoder, connection, |connection| &mut connection.releases);
+            if waits {
+                self.awaiting_log.push(key);
             }
             self.mark_dirty(key);
         }
+    }
+
+    /// Sends the receipts that nothing holds up any more.
+    pub(super) fn flush_receipts(&mut self, key: ConnectionKey) {
+        let connection = &mut self.connections[key.index()];
+        if connection.held_by > 0 || connection.receipts.is_empty() {
+            return;
+        }
+        let waits = redeem_all(&self.log, &mut self.encoder, connection, |connection| &mut connection.receipts);
+        if waits {
+            self.awaiting_log.push(key);
+        } else if connection.paused_by_receipts {
+            self.set_pause(key, |connection| connection.paused_by_receipts = false);
+        }
+        self.mark_dirty(key);
     }
 
     /// Appends a packet that promises nothing.
@@ -349,9 +398,8 @@ impl Clients {
         if connection.is_dirty {
             self.dirty.retain(|dirty| *dirty != key);
         }
-        if !connection.promised.is_empty() {
-            self.awaiting_log.retain(|waiting| *waiting != key);
-        }
+        // Without a log this is always empty.
+        self.awaiting_log.retain(|waiting| *waiting != key);
     }
 
     /// Stops or goes on reading from a client that does not read what it gets.
@@ -379,4 +427,23 @@ impl Clients {
         }
         self.commands.push_back(if was_paused { Command::ResumeReceiving(key) } else { Command::PauseReceiving(key) });
     }
+}
+
+/// Sends what may be sent of a queue of promises, in order; whether some of them still wait for the log.
+fn redeem_all(
+    log: &Log,
+    encoder: &mut Encoder,
+    connection: &mut Connection,
+    queue: impl Fn(&mut Connection) -> &mut VecDeque<Promise<Acknowledgement>>,
+) -> bool {
+    while let Some(promise) = queue(connection).pop_front() {
+        match log.redeem(promise) {
+            Ok(acknowledgement) => encoder.acknowledgement(connection, acknowledgement),
+            Err(promise) => {
+                queue(connection).push_front(promise);
+                return true;
+            }
+        }
+    }
+    false
 }

@@ -70,8 +70,15 @@ pub(super) struct Connection {
     pub(super) version: Version,
     pub(super) framer: Framer,
     pub(super) output: Output,
-    /// Acknowledgements in the order of the packets they answer, while the log is not stable that far [MQTT-4.6.0].
-    pub(super) promised: VecDeque<Promise<Acknowledgement>>,
+    /// PUBACKs and PUBRECs in the order of their PUBLISHes [MQTT-4.6.0-2] [MQTT-4.6.0-3], while the log is not stable that
+    /// far or a subscriber holds the publisher up.
+    pub(super) receipts: VecDeque<Promise<Acknowledgement>>,
+    /// PUBRELs and PUBCOMPs in the order of what they answer [MQTT-4.6.0-4], while the log is not stable that far.
+    pub(super) releases: VecDeque<Promise<Acknowledgement>>,
+    /// How many congested sessions hold this publisher up.
+    pub(super) held_by: u32,
+    /// Tells this connection from earlier ones with the same key.
+    pub(super) serial: u32,
     /// When the last whole packet was received.
     pub(super) last_packet_at: Timestamp,
     /// The deadline of the one timer that counts for this connection.
@@ -86,17 +93,22 @@ pub(super) struct Connection {
     pub(super) paused_by_output: bool,
     /// Not read from, because a ring to another shard is full.
     pub(super) paused_by_ring: bool,
+    /// Not read from, because it publishes on and on without waiting for its receipts.
+    pub(super) paused_by_receipts: bool,
 }
 
 impl Connection {
-    pub(super) fn new(version: Version, now: Timestamp) -> Self {
+    pub(super) fn new(version: Version, serial: u32, now: Timestamp) -> Self {
         Self {
             phase: Phase::Open,
             session: None,
             version,
             framer: Framer::default(),
             output: Output::default(),
-            promised: VecDeque::new(),
+            receipts: VecDeque::new(),
+            releases: VecDeque::new(),
+            held_by: 0,
+            serial,
             last_packet_at: now,
             timer_at: Timestamp::default(),
             max_packet_bytes: None,
@@ -104,6 +116,7 @@ impl Connection {
             is_dirty: false,
             paused_by_output: false,
             paused_by_ring: false,
+            paused_by_receipts: false,
         }
     }
 
@@ -112,6 +125,6 @@ impl Connection {
     }
 
     pub(super) fn is_paused(&self) -> bool {
-        self.paused_by_output || self.paused_by_ring
+        self.paused_by_output || self.paused_by_ring || self.paused_by_receipts
     }
 }

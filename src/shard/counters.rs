@@ -46,6 +46,10 @@ counters! {
     pending_subscribes,
     /// Letters that wait for room in a ring.
     waiting_letters,
+    /// Publishers that do not get their acknowledgements because a subscriber has fallen behind, each time.
+    held_publishers,
+    /// Subscribers that had fallen behind and acknowledged nothing for the stall timeout.
+    stalled_subscribers,
     /// PUBLISH packets received, repeats included.
     publishes_received,
     /// QoS 2 PUBLISHes that repeated a message already owned, and were not routed again.

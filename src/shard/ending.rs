@@ -63,8 +63,10 @@ impl Shard {
     pub(super) fn detach(&mut self, key: ConnectionKey, will: Will) {
         let now = self.clients.now;
         let connection = self.clients.connection(key);
-        connection.promised.clear();
+        connection.receipts.clear();
+        connection.releases.clear();
         let Some(session) = connection.session.take() else { return };
+        self.clients.clear_congestion(session);
         let record = self.clients.sessions.get_mut(session);
         record.connection = None;
         if record.held.is_some() {
@@ -80,7 +82,7 @@ impl Shard {
             Some(_) if expiry == SessionExpiry::WithConnection => self.end_session(session),
             Some(deadline) => {
                 self.clients.sessions.get_mut(session).ends_at = Some(deadline);
-                self.timers.arm(deadline, TimerKey::Session(session));
+                self.clients.timers.arm(deadline, TimerKey::Session(session));
                 self.clients.sessions.release_idle_tables(session);
             }
             None => self.clients.sessions.release_idle_tables(session),
@@ -121,13 +123,15 @@ impl Shard {
         let connection = self.clients.connection(key);
         assert!(connection.is_open(), "a connection is finished once");
         connection.timer_at = linger;
-        self.timers.arm(linger, TimerKey::Connection(key));
         connection.phase = Phase::Flushing { client_ended };
-        if connection.is_paused() {
+        let is_paused = connection.is_paused();
+        self.clients.timers.arm(linger, TimerKey::Connection(key));
+        if is_paused {
             // The end of the stream has to be seen.
             self.clients.set_pause(key, |connection| {
                 connection.paused_by_output = false;
                 connection.paused_by_ring = false;
+                connection.paused_by_receipts = false;
             });
         }
         if self.clients.connection(key).output.is_flushed() {
@@ -176,6 +180,11 @@ impl Shard {
             return;
         }
         match connection.phase {
+            // What it sends is not read, so its silence is ours.
+            Phase::Open if connection.is_paused() => {
+                connection.last_packet_at = now;
+                self.arm_keep_alive(key);
+            }
             Phase::Open if keep_alive_deadline(connection) <= now => {
                 // [MQTT-3.1.2-22] [MQTT-4.13.1-1]
                 self.end_by_server(key, ReasonCode::KeepAliveTimeout);

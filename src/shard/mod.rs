@@ -18,6 +18,7 @@
 
 mod admission;
 mod clients;
+mod congestion;
 mod connection;
 mod counters;
 mod encoder;
@@ -50,7 +51,6 @@ use outbox::Outbox;
 use publishing::RetainedMessage;
 use sessions::{SessionKey, Sessions};
 use subscribing::Subscribing;
-use timers::Timers;
 
 /// What a shard is told once, at its start.
 #[derive(Clone, Debug)]
@@ -88,12 +88,12 @@ pub enum Command {
 enum TimerKey {
     Connection(ConnectionKey),
     Session(SessionKey),
+    Congestion(SessionKey),
 }
 
 /// A shard.
 #[derive(Debug)]
 pub struct Shard {
-    id: ShardId,
     shards: u16,
     clients: Clients,
     subscriptions: SubscriptionTrie<SessionKey>,
@@ -101,9 +101,9 @@ pub struct Shard {
     retained: RetainedTree<RetainedMessage>,
     /// Messages routed so far.
     routed: RouteSequence,
-    outbox: Outbox,
     subscribing: Subscribing,
-    timers: Timers<TimerKey>,
+    /// Connections admitted so far, as a serial number.
+    admitted: u32,
     fault: PlantedFault,
     /// The scratch of a fan-out whose message matches several filters.
     overlapping: publishing::Overlapping,
@@ -116,18 +116,21 @@ impl Shard {
             Durability::None => {}
         }
         Self {
-            id: config.id,
             shards: config.shards,
             subscriptions: SubscriptionTrie::new(config.seed),
             matches: Matches::default(),
             retained: RetainedTree::new(config.seed),
             routed: RouteSequence::default(),
-            outbox: Outbox::new(config.shards, config.limits.max_waiting_letters, config.fault),
             subscribing: Subscribing::default(),
-            timers: Timers::default(),
+            admitted: 0,
             fault: config.fault,
             overlapping: publishing::Overlapping::default(),
-            clients: Clients::new(config.limits, Sessions::new(config.seed, config.fault)),
+            clients: Clients::new(
+                config.id,
+                Outbox::new(config.shards, config.limits.max_waiting_letters, config.fault),
+                Sessions::new(config.seed, config.fault),
+                config.limits,
+            ),
         }
     }
 
@@ -189,7 +192,11 @@ impl Shard {
     pub fn handle_letter(&mut self, now: Timestamp, from: ShardId, letter: Letter) {
         self.clients.now = now;
         match letter {
-            Letter::Deliver(message) => self.deliver_here(None, &message),
+            Letter::Deliver { message, publisher } => {
+                self.deliver_here(publisher.map(|publisher| (from, publisher)), &message);
+            }
+            Letter::HoldPublisher(publisher) => self.clients.hold_publisher(publisher),
+            Letter::LetPublisherGo(publisher) => self.clients.let_publisher_go(publisher),
             Letter::Retain { message, sequence } => self.retain(message, from, sequence),
             Letter::InterestGained { filter, ticket, wants_retained } => {
                 self.apply_interest(from, &filter, ticket, wants_retained);
@@ -206,10 +213,11 @@ impl Shard {
     /// Time has come: at or after [`next_timeout`](Self::next_timeout).
     pub fn handle_timeout(&mut self, now: Timestamp) {
         self.clients.now = now;
-        while let Some((deadline, key)) = self.timers.expire(now) {
+        while let Some((deadline, key)) = self.clients.timers.expire(now) {
             match key {
                 TimerKey::Connection(key) => self.connection_timeout(key, deadline),
                 TimerKey::Session(key) => self.session_timeout(key, deadline),
+                TimerKey::Congestion(key) => self.clients.congestion_timeout(key, deadline),
             }
         }
     }
@@ -222,9 +230,9 @@ impl Shard {
 
     /// Letters for another shard whose ring has room, at most `max`.
     pub fn poll_letters(&mut self, to: ShardId, max: usize) -> Option<Vec<Letter>> {
-        let batch = self.outbox.take(to, max)?;
-        if !self.outbox.paused.is_empty() && self.outbox.has_drained() {
-            for key in std::mem::take(&mut self.outbox.paused) {
+        let batch = self.clients.outbox.take(to, max)?;
+        if !self.clients.outbox.paused.is_empty() && self.clients.outbox.has_drained() {
+            for key in std::mem::take(&mut self.clients.outbox.paused) {
                 if self.clients.connections.contains(key.index()) {
                     self.clients.set_pause(key, |connection| connection.paused_by_ring = false);
                 }
@@ -235,7 +243,7 @@ impl Shard {
 
     /// An emptied batch of letters, for reuse.
     pub fn recycle_letters(&mut self, batch: Vec<Letter>) {
-        self.outbox.recycle(batch);
+        self.clients.outbox.recycle(batch);
     }
 
     /// The next bytes to send. The next of the same connection come after [`handle_sent`](Self::handle_sent).
@@ -250,7 +258,7 @@ impl Shard {
 
     /// When [`handle_timeout`](Self::handle_timeout) has something to do; `None` is never.
     pub fn next_timeout(&self) -> Option<Timestamp> {
-        self.timers.next()
+        self.clients.timers.next()
     }
 
     /// Whether no connection is left.
@@ -271,7 +279,7 @@ impl Shard {
             queued: queued as u64,
             retained: self.retained.len() as u64,
             pending_subscribes: self.subscribing.len() as u64,
-            waiting_letters: self.outbox.len() as u64,
+            waiting_letters: self.clients.outbox.len() as u64,
             ..self.clients.counters
         }
     }

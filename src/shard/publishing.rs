@@ -4,10 +4,11 @@ use hashbrown::HashMap;
 use std::num::NonZeroU32;
 
 use crate::proto::QoS;
-use crate::route::{FilterKey, Letter, Message, RouteSequence, ShardId, Subscriber, TopicName, WillMessage};
+use crate::route::{FilterKey, Letter, Message, Publisher, RouteSequence, ShardId, Subscriber, TopicName, WillMessage};
 
 use super::Shard;
 use super::clients::{Post, Terms};
+use super::congestion::Origin;
 use super::connection::ConnectionKey;
 use super::messages::Identifiers;
 use super::placement::shard_of;
@@ -35,29 +36,34 @@ struct Merged {
     identifiers: Vec<NonZeroU32>,
 }
 
+/// The client that published a message.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Source {
+    pub(super) session: SessionKey,
+    pub(super) connection: ConnectionKey,
+    pub(super) publisher: Publisher,
+}
+
 impl Shard {
     /// Routes a message: to the sessions of this shard, to the other shards that have subscribers, and to its home if it is
-    /// to be retained. `source` is the session and connection of its publisher.
-    pub(super) fn route(
-        &mut self,
-        source: Option<(SessionKey, ConnectionKey)>,
-        topic: TopicName<'_>,
-        message: Message,
-    ) {
+    /// to be retained.
+    pub(super) fn route(&mut self, source: Option<Source>, topic: TopicName<'_>, message: Message) {
         self.routed.0 += 1;
         self.subscriptions.matches(topic, &mut self.matches);
+        let publisher = source.map(|source| source.publisher);
         for shard in self.matches.remote.iter() {
-            if message.qos == QoS::AtMostOnce && self.outbox.is_full(shard) {
+            if message.qos == QoS::AtMostOnce && self.clients.outbox.is_full(shard) {
                 self.clients.counters.dropped_ring_full += 1;
                 continue;
             }
-            self.post_for(source, shard, Letter::Deliver(message.clone()));
+            self.post_for(source, shard, Letter::Deliver { message: message.clone(), publisher });
         }
-        self.deliver_to_matches(source.map(|(session, _)| session), &message);
+        let origin = publisher.map(|publisher| (self.clients.id, publisher));
+        self.deliver_to_matches(source.map(|source| source.session), origin, &message);
         if message.retain {
             let home = shard_of(topic.as_str(), self.shards);
             let sequence = self.routed;
-            if home == self.id {
+            if home == self.clients.id {
                 self.retain(message, home, sequence);
             } else {
                 self.post_for(source, home, Letter::Retain { message, sequence });
@@ -73,10 +79,10 @@ impl Shard {
     }
 
     /// Delivers a message that another shard routed.
-    pub(super) fn deliver_here(&mut self, source: Option<SessionKey>, message: &Message) {
+    pub(super) fn deliver_here(&mut self, origin: Option<Origin>, message: &Message) {
         let topic = TopicName::parse(topic_of(message)).expect("the other shard has parsed it");
         self.subscriptions.matches(topic, &mut self.matches);
-        self.deliver_to_matches(source, message);
+        self.deliver_to_matches(None, origin, message);
     }
 
     /// Keeps a message for its topic, in place of the one before; an empty payload only removes that
@@ -96,27 +102,33 @@ impl Shard {
 
     /// Posts a letter that a client's message causes; if the ring to that shard is full, the client is not read from until
     /// it drains.
-    fn post_for(&mut self, source: Option<(SessionKey, ConnectionKey)>, to: ShardId, letter: Letter) {
-        self.outbox.post(to, letter);
-        if let Some((_, connection)) = source
-            && self.outbox.is_full(to)
+    fn post_for(&mut self, source: Option<Source>, to: ShardId, letter: Letter) {
+        self.clients.outbox.post(to, letter);
+        if let Some(Source { connection, .. }) = source
+            && self.clients.outbox.is_full(to)
             && !self.clients.connection(connection).paused_by_ring
         {
-            self.outbox.paused.push(connection);
+            self.clients.outbox.paused.push(connection);
             self.clients.set_pause(connection, |connection| connection.paused_by_ring = true);
         }
     }
 
-    fn deliver_to_matches(&mut self, source: Option<SessionKey>, message: &Message) {
+    fn deliver_to_matches(&mut self, source: Option<SessionKey>, origin: Option<Origin>, message: &Message) {
         match self.matches.filters[..] {
             [] => {}
-            [filter] => self.deliver_to_filter(source, message, filter),
-            _ => self.deliver_to_overlapping(source, message),
+            [filter] => self.deliver_to_filter(source, origin, message, filter),
+            _ => self.deliver_to_overlapping(source, origin, message),
         }
     }
 
-    fn deliver_to_filter(&mut self, source: Option<SessionKey>, message: &Message, filter: FilterKey) {
-        let mut post = Post::new(message);
+    fn deliver_to_filter(
+        &mut self,
+        source: Option<SessionKey>,
+        origin: Option<Origin>,
+        message: &Message,
+        filter: FilterKey,
+    ) {
+        let mut post = Post::new(message, origin);
         for Subscriber { subscriber, subscription } in self.subscriptions.subscribers(filter) {
             let options = subscription.options;
             // [MQTT-3.8.3-3]
@@ -137,7 +149,7 @@ impl Shard {
 
     /// One copy for each session, with the highest QoS of its matching subscriptions [MQTT-3.3.4-2] and the identifiers of
     /// all of them [MQTT-3.3.4-4].
-    fn deliver_to_overlapping(&mut self, source: Option<SessionKey>, message: &Message) {
+    fn deliver_to_overlapping(&mut self, source: Option<SessionKey>, origin: Option<Origin>, message: &Message) {
         let Overlapping { order, merged } = &mut self.overlapping;
         for filter in &self.matches.filters {
             for Subscriber { subscriber, subscription } in self.subscriptions.subscribers(*filter) {
@@ -154,7 +166,7 @@ impl Shard {
                 copy.identifiers.extend(subscription.identifier);
             }
         }
-        let mut post = Post::new(message);
+        let mut post = Post::new(message, origin);
         for subscriber in order.drain(..) {
             let copy = merged.remove(&subscriber).expect("noted together");
             let terms = Terms {

@@ -3,13 +3,14 @@
 use crate::proto::{
     self, AcknowledgementKind, Disconnect, Frame, Packet, Property, Publish, QoS, ReasonCode, Received, Version, decode,
 };
-use crate::route::{Message, TopicName};
+use crate::route::{Message, Publisher, TopicName};
 use crate::session::{Acknowledged, Outbound, Reception, Release, SessionExpiry};
 
 use super::Shard;
 use super::connection::{Acknowledgement, ConnectionKey};
 use super::ending::Will;
 use super::messages::Delivery;
+use super::publishing::Source;
 use super::sessions::SessionKey;
 
 /// Why a connection has to end: what 5.0 clients are told, and what the log says.
@@ -18,6 +19,12 @@ pub(super) struct Violation {
     pub(super) reason: ReasonCode,
     pub(super) text: &'static str,
 }
+
+/// [MQTT-3.3.4-9]
+const QUOTA_EXCEEDED: Violation = Violation {
+    reason: ReasonCode::ReceiveMaximumExceeded,
+    text: "more messages in flight than the Receive Maximum of CONNACK",
+};
 
 impl Violation {
     pub(super) const fn protocol_error(text: &'static str) -> Self {
@@ -75,7 +82,7 @@ impl Shard {
                     self.acknowledged_by(session, |outbound| outbound.handle_pubrec(pubrec.packet_id, refused));
                 if matches!(acknowledged, Acknowledged::Unknown) && !refused {
                     // The client would wait for ever without an answer.
-                    self.acknowledge(
+                    self.release(
                         key,
                         AcknowledgementKind::Pubrel,
                         pubrec.packet_id,
@@ -99,7 +106,7 @@ impl Shard {
                     Release::Completed => ReasonCode::Success,
                     Release::Unknown => ReasonCode::PacketIdentifierNotFound,
                 };
-                self.acknowledge(key, AcknowledgementKind::Pubcomp, pubrel.packet_id, reason);
+                self.release(key, AcknowledgementKind::Pubcomp, pubrel.packet_id, reason);
                 Ok(())
             }
             Packet::Subscribe(subscribe) => self.handle_subscribe(key, session, &subscribe),
@@ -128,36 +135,39 @@ impl Shard {
         received: &mut Received<'_>,
     ) -> Result<(), Violation> {
         self.clients.counters.publishes_received += 1;
+        let receive_maximum = self.clients.limits.receive_maximum;
         let topic = check_publish(publish)?;
         let now = self.clients.now;
+        let connection = self.clients.connection(key);
+        // 3.1.1 has no Receive Maximum: all its ids may be in flight.
+        let quota = match connection.version {
+            Version::V5 => usize::from(receive_maximum),
+            Version::V311 => usize::from(u16::MAX),
+        };
+        let source = Source {
+            session,
+            connection: key,
+            publisher: Publisher { connection: key.index() as u32, serial: connection.serial },
+        };
+        let receipts_due = connection.receipts.len();
         let mut route = |shard: &mut Self| {
             let message = Message::from_publish(now, publish, frame.bytes(), received.share(frame));
-            shard.route(Some((session, key)), topic, message);
+            shard.route(Some(source), topic, message);
         };
         match (publish.qos, publish.packet_id) {
             (QoS::AtMostOnce, None) => route(self),
+            (QoS::AtLeastOnce, Some(_)) if receipts_due >= quota => return Err(QUOTA_EXCEEDED),
             (QoS::AtLeastOnce, Some(id)) => {
                 route(self);
-                self.acknowledge(key, AcknowledgementKind::Puback, id, ReasonCode::Success);
+                self.receipt(key, AcknowledgementKind::Puback, id);
             }
             (QoS::ExactlyOnce, Some(id)) => {
-                // 3.1.1 has no Receive Maximum: all its ids may be in flight.
-                let quota = match self.clients.connection(key).version {
-                    Version::V5 => usize::from(self.clients.limits.receive_maximum),
-                    Version::V311 => usize::from(u16::MAX),
-                };
                 match self.clients.sessions.inbound(session).handle_publish(id, quota) {
                     Reception::New => route(self),
                     Reception::Duplicate => self.clients.counters.duplicates_suppressed += 1,
-                    // [MQTT-3.3.4-9]
-                    Reception::QuotaExceeded => {
-                        return Err(Violation {
-                            reason: ReasonCode::ReceiveMaximumExceeded,
-                            text: "more QoS 2 messages in flight than the Receive Maximum of CONNACK",
-                        });
-                    }
+                    Reception::QuotaExceeded => return Err(QUOTA_EXCEEDED),
                 }
-                self.acknowledge(key, AcknowledgementKind::Pubrec, id, ReasonCode::Success);
+                self.receipt(key, AcknowledgementKind::Pubrec, id);
             }
             (QoS::AtMostOnce, Some(_)) | (QoS::AtLeastOnce | QoS::ExactlyOnce, None) => {
                 unreachable!("the codec gives an id exactly above QoS 0")
@@ -186,6 +196,7 @@ impl Shard {
         id: proto::PacketId,
         acknowledged: Acknowledged<Delivery>,
     ) -> Result<(), Violation> {
+        self.clients.note_progress(session);
         match acknowledged {
             Acknowledged::Completed(delivery) => {
                 if let Some(delivery) = delivery {
@@ -198,7 +209,7 @@ impl Shard {
                 if let Some(delivery) = delivery {
                     self.clients.messages.release(delivery.message);
                 }
-                self.acknowledge(key, AcknowledgementKind::Pubrel, id, ReasonCode::Success);
+                self.release(key, AcknowledgementKind::Pubrel, id, ReasonCode::Success);
                 Ok(())
             }
             // The end of an exchange that we know nothing of any more: nothing to do.
@@ -229,14 +240,14 @@ impl Shard {
         Ok(())
     }
 
-    pub(super) fn acknowledge(
-        &mut self,
-        key: ConnectionKey,
-        kind: AcknowledgementKind,
-        id: proto::PacketId,
-        reason: ReasonCode,
-    ) {
-        self.clients.acknowledge(key, Acknowledgement { kind, id, reason });
+    /// PUBACK or PUBREC.
+    fn receipt(&mut self, key: ConnectionKey, kind: AcknowledgementKind, id: proto::PacketId) {
+        self.clients.receipt(key, Acknowledgement { kind, id, reason: ReasonCode::Success });
+    }
+
+    /// PUBREL or PUBCOMP.
+    fn release(&mut self, key: ConnectionKey, kind: AcknowledgementKind, id: proto::PacketId, reason: ReasonCode) {
+        self.clients.release(key, Acknowledgement { kind, id, reason });
     }
 }
 

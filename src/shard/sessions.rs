@@ -13,6 +13,7 @@ use crate::session::{Inbound, Outbound, SessionExpiry};
 use crate::time::Timestamp;
 
 use super::clients::Terms;
+use super::congestion::Congestion;
 use super::connection::ConnectionKey;
 use super::messages::{Delivery, MessageKey};
 
@@ -40,6 +41,8 @@ pub(super) struct Session {
     pub(super) subscriptions: Vec<FilterKey>,
     /// Deliveries that wait behind retained messages which other shards are still looking up.
     pub(super) held: Option<Box<Held>>,
+    /// While the queue is long and the client connected.
+    pub(super) congestion: Option<Box<Congestion>>,
     inbound: Option<u32>,
     outbound: Option<u32>,
 }
@@ -108,6 +111,7 @@ impl Sessions {
             will: None,
             subscriptions: Vec::new(),
             held: None,
+            congestion: None,
             inbound: None,
             outbound: None,
         });

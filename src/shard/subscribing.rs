@@ -148,7 +148,7 @@ impl Shard {
         if wants_retained {
             pending.missing += self.homes_of(filter).count();
             // Its own lookups are the last marks of this shard: with one shard they answer at once.
-            self.mark(self.id, ticket, filter, Some(pending));
+            self.mark(self.clients.id, ticket, filter, Some(pending));
         } else {
             pending.missing += usize::from(self.shards) - 1;
         }
@@ -196,7 +196,7 @@ impl Shard {
         if wants_retained {
             self.mark(from, ticket, &filter, None);
         } else {
-            self.outbox.post(from, Letter::InterestApplied { ticket });
+            self.clients.outbox.post(from, Letter::InterestApplied { ticket });
         }
     }
 
@@ -211,15 +211,15 @@ impl Shard {
         let routed = self.routed;
         let mut is_home = false;
         for home in self.homes_of(filter) {
-            if home == self.id {
+            if home == self.clients.id {
                 is_home = true;
             } else {
                 let filter = filter.as_str().into();
-                self.outbox.post(home, Letter::RetainedMark { subscriber, ticket, filter, routed });
+                self.clients.outbox.post(home, Letter::RetainedMark { subscriber, ticket, filter, routed });
             }
         }
         if is_home {
-            self.note_mark(self.id, subscriber, ticket, filter, routed, pending);
+            self.note_mark(self.clients.id, subscriber, ticket, filter, routed, pending);
         }
     }
 
@@ -263,8 +263,8 @@ impl Shard {
                 pending.missing -= 1;
                 pending.found.push((ticket.filter, messages));
             }
-            None if subscriber == self.id => self.handle_applied(ticket, messages),
-            None => self.outbox.post(subscriber, Letter::RetainedFound { ticket, messages }),
+            None if subscriber == self.clients.id => self.handle_applied(ticket, messages),
+            None => self.clients.outbox.post(subscriber, Letter::RetainedFound { ticket, messages }),
         }
     }
 
@@ -314,7 +314,7 @@ impl Shard {
         for (index, messages) in found {
             let Granted { qos, identifier } = filters[index as usize];
             for message in messages {
-                let mut post = Post::new(&message);
+                let mut post = Post::new(&message, None);
                 let terms = Terms {
                     qos: message.qos.min(qos),
                     // [MQTT-3.3.1-8]
@@ -340,8 +340,8 @@ impl Shard {
     }
 
     pub(super) fn tell_others(&mut self, letter: impl Fn() -> Letter) {
-        for number in (0..self.shards).filter(|number| *number != self.id.number()) {
-            self.outbox.post(ShardId::new(number).expect("a broker has at most MAX_SHARDS shards"), letter());
+        for number in (0..self.shards).filter(|number| *number != self.clients.id.number()) {
+            self.clients.outbox.post(ShardId::new(number).expect("a broker has at most MAX_SHARDS shards"), letter());
         }
     }
 }

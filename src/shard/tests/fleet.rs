@@ -34,6 +34,8 @@ pub(super) fn limits() -> Limits {
         max_inflight: 10,
         max_queued_messages: 1000,
         max_queued_bytes: 1 << 20,
+        congestion_messages: 1000,
+        stall_timeout: Duration::from_secs(10),
         max_output_bytes: 1 << 16,
         max_waiting_letters: 100,
         max_retained_messages: 100,

@@ -156,3 +156,162 @@ fn large_payloads_arrive_whole() {
         assert!(*large == payload && small == "small");
     }
 }
+
+/// A slow subscriber on the first shard and its publisher, on the same shard or on another one.
+fn slow_subscriber(shards: u16) -> (Fleet, Client, Client) {
+    let limits = Limits { congestion_messages: 4, max_inflight: 2, ..limits() };
+    let mut fleet = Fleet::with_limits(shards, limits);
+    let subscriber = fleet.connect_v5("subscriber", 2);
+    fleet.subscribe(subscriber, "t", ExactlyOnce);
+    fleet.got(subscriber);
+    let name = (0..)
+        .map(|number| format!("publisher-{number}"))
+        .find(|name| shards == 1 || shard_of(name, shards) != shard_of("subscriber", shards))
+        .expect("half of all names do");
+    let publisher = fleet.connect(Version::V5, &name, true);
+    fleet.got(publisher);
+    (fleet, publisher, subscriber)
+}
+
+/// Answers everything that is in flight to the subscriber, and counts the messages it has got.
+fn complete(fleet: &mut Fleet, subscriber: Client) -> usize {
+    let mut messages = 0;
+    for got in fleet.got(subscriber) {
+        if let Got::Publish { id, .. } = got {
+            messages += 1;
+            fleet.ack(subscriber, AcknowledgementKind::Pubrec, id);
+            fleet.ack(subscriber, AcknowledgementKind::Pubcomp, id);
+        }
+    }
+    messages
+}
+
+/// Publishers wait for a subscriber that falls behind, and go on when it has caught up; nothing is dropped.
+#[test]
+fn publishers_wait_for_a_slow_subscriber() {
+    for shards in [1, 2] {
+        let (mut fleet, publisher, subscriber) = slow_subscriber(shards);
+        for number in 1..=9 {
+            fleet.publish(publisher, "t", "x", ExactlyOnce, number);
+        }
+        // Two are in flight and four in the queue when the word goes out; from another shard the word comes behind its cause.
+        let at_once = fleet.got(publisher).len();
+        assert_eq!(at_once, if shards == 1 { 5 } else { 6 }, "{shards} shards");
+        // What is not a receipt is not held up.
+        fleet.send(publisher, &Packet::Pingreq);
+        fleet.ack(publisher, AcknowledgementKind::Pubrel, 1);
+        assert_eq!(
+            fleet.got(publisher),
+            [Got::Pingresp, Got::Ack(AcknowledgementKind::Pubcomp, 1, ReasonCode::Success)]
+        );
+        let mut messages = complete(&mut fleet, subscriber);
+        assert_eq!(fleet.got(publisher), [], "five still wait");
+        messages += complete(&mut fleet, subscriber);
+        assert_eq!(fleet.got(publisher), [], "three still wait");
+        messages += complete(&mut fleet, subscriber);
+        let receipts = fleet.got(publisher);
+        let expected: Vec<_> = (at_once as u16 + 1..=9)
+            .map(|number| Got::Ack(AcknowledgementKind::Pubrec, number, ReasonCode::Success))
+            .collect();
+        assert_eq!(receipts, expected, "in the order of the PUBLISHes");
+        while messages < 9 {
+            messages += complete(&mut fleet, subscriber);
+        }
+        assert_eq!(fleet.count(|counters| counters.messages + counters.dropped_queue_full), 0);
+    }
+}
+
+/// Trap 42: a subscriber that makes no progress, or goes away, does not hold others up.
+#[test]
+fn a_stalled_subscriber_lets_its_publishers_go() {
+    for shards in [1, 2] {
+        for leaves in [false, true] {
+            let (mut fleet, publisher, subscriber) = slow_subscriber(shards);
+            for number in 1..=9 {
+                fleet.publish(publisher, "t", "x", ExactlyOnce, number);
+            }
+            let at_once = fleet.got(publisher).len();
+            if leaves {
+                fleet.drop_connection(subscriber);
+            } else {
+                fleet.pass(Duration::from_secs(11));
+            }
+            assert_eq!(fleet.got(publisher).len(), 9 - at_once);
+            fleet.publish(publisher, "t", "x", ExactlyOnce, 10);
+            assert_eq!(fleet.got(publisher).len(), 1, "not held again");
+            assert_eq!(fleet.count(|counters| counters.stalled_subscribers), u64::from(!leaves));
+        }
+    }
+}
+
+/// A publisher that goes away while it is held up, and another one with the same key, are not mixed up.
+#[test]
+fn a_held_publisher_that_reconnects_is_another_one() {
+    let (mut fleet, publisher, subscriber) = slow_subscriber(1);
+    for number in 1..=7 {
+        fleet.publish(publisher, "t", "x", ExactlyOnce, number);
+    }
+    fleet.drop_connection(publisher);
+    let publisher = fleet.connect(Version::V5, "somebody-else", true);
+    fleet.got(publisher);
+    fleet.publish(publisher, "other", "x", ExactlyOnce, 1);
+    assert_eq!(fleet.got(publisher).len(), 1);
+    while complete(&mut fleet, subscriber) > 0 {}
+    assert_eq!(fleet.count(|counters| counters.messages), 0);
+}
+
+/// [MQTT-3.3.4-9] for QoS 1 too, and a 3.1.1 client that does not wait for its receipts is not read from.
+#[test]
+fn receipts_held_back_are_bounded() {
+    let (mut fleet, publisher, subscriber) = slow_subscriber(1);
+    for number in 1..=15 {
+        fleet.publish(publisher, "t", "x", QoS::AtLeastOnce, number);
+    }
+    assert_eq!(fleet.got(publisher).len(), 5, "ten are held back");
+    fleet.publish(publisher, "t", "x", QoS::AtLeastOnce, 16);
+    assert_eq!(fleet.got(publisher), [Got::Disconnect(ReasonCode::ReceiveMaximumExceeded)]);
+    let old = fleet.connect(Version::V311, "old", true);
+    for number in 1..=11 {
+        fleet.publish(old, "t", "x", QoS::AtLeastOnce, number);
+    }
+    assert_eq!(fleet.commands(old), ["pause"]);
+    let publishes = 15 + 11;
+    for id in 1..=publishes {
+        fleet.ack(subscriber, AcknowledgementKind::Puback, id);
+    }
+    assert_eq!(fleet.commands(old), ["resume"]);
+    assert_eq!(fleet.got(old).len(), 12);
+}
+
+/// A client that is not read from cannot be blamed for its silence.
+#[test]
+fn a_paused_client_is_not_timed_out() {
+    let mut fleet = Fleet::with_limits(2, Limits { max_waiting_letters: 8, ..limits() });
+    let names: Vec<String> = (0..20).map(|number| format!("n{number}")).collect();
+    let on = |shard: usize| names.iter().find(|name| shard_of(name, 2).index() == shard).expect("20 names reach both");
+    let publisher = fleet.connect_with(Connect {
+        version: Version::V311,
+        clean_start: true,
+        keep_alive_seconds: 10,
+        client_id: on(0),
+        will: None,
+        username: None,
+        password: None,
+        properties: Properties::EMPTY,
+    });
+    let subscriber = fleet.connect(Version::V311, on(1), true);
+    fleet.subscribe(subscriber, "t", ExactlyOnce);
+    fleet.rings_flow = false;
+    for number in 1..=10 {
+        fleet.publish(publisher, "t", "x", ExactlyOnce, number);
+    }
+    assert_eq!(fleet.commands(publisher), ["pause"]);
+    for _ in 0..5 {
+        fleet.pass(Duration::from_secs(10));
+    }
+    assert!(!fleet.is_closed(publisher));
+    fleet.flow();
+    assert_eq!(fleet.commands(publisher), ["resume"]);
+    fleet.pass(Duration::from_secs(16));
+    assert_eq!(fleet.commands(publisher), ["finish"], "read from again, and silent");
+}

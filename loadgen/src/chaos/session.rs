@@ -1,0 +1,307 @@
+//! One client of `chaos` over all its connections: open, be dropped or taken over, come back to the same session.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::time::Duration;
+
+use oncemq::proto::{Packet, QoS, Version};
+use tokio_uring::net::TcpStream;
+
+use super::cut::{Arrival, Cutter, Point};
+use super::party::{Line, Party};
+use crate::connection::{Client, Fault, Flow, Kick, drive, open, wait_for_close};
+use crate::fleet::{Phase, Seat};
+use crate::opening::{KeepAlive, Login, Opening, Session, encode_disconnect};
+use crate::participant::joined;
+use crate::random::Random;
+
+/// One connection in so many ends by a take-over rather than a drop.
+const TAKEOVER_ONE_IN: usize = 10;
+
+/// Longest pause before a client comes back.
+const PAUSE_MAX: Duration = Duration::from_millis(20);
+
+/// How long a broker may take to close a connection that was taken over.
+const TAKEOVER_LIMIT: Duration = Duration::from_secs(10);
+
+/// What the clients of a worker went through.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Mishaps {
+    pub(super) drops: BTreeMap<Point, u64>,
+    pub(super) takeovers: u64,
+    /// Connections that the broker resumed with the session present.
+    pub(super) resumes: u64,
+}
+
+impl Mishaps {
+    pub(super) fn add(&mut self, other: &Self) {
+        for (&point, drops) in &other.drops {
+            *self.drops.entry(point).or_default() += drops;
+        }
+        self.takeovers += other.takeovers;
+        self.resumes += other.resumes;
+    }
+}
+
+/// What a client needs to know from the command line.
+#[derive(Clone, Debug)]
+pub(super) struct Terms {
+    pub(super) version: Version,
+    pub(super) qos: QoS,
+    pub(super) client_id: String,
+    /// Filters of the first connection.
+    pub(super) filters: Vec<String>,
+    pub(super) keep_alive_seconds: u16,
+    /// Time that a connection lives on average before it is dropped.
+    pub(super) lifetime_mean_ns: f64,
+    /// Tells all clients apart.
+    pub(super) number: u32,
+}
+
+/// A party on its current connection.
+pub(super) struct Chaotic<P> {
+    seat: Rc<Seat>,
+    terms: Terms,
+    party: P,
+    random: Random,
+    points: Vec<Point>,
+    /// Whether the broker has the session.
+    established: bool,
+    opening: Opening,
+    keep_alive: KeepAlive,
+    cutter: Cutter,
+    ending: Ending,
+    mishaps: Rc<RefCell<Mishaps>>,
+}
+
+/// How the current connection is to end.
+#[derive(Clone, Copy, Debug)]
+enum Ending {
+    /// At the first packet of this kind from that time on.
+    Drop { at_ns: u64, point: Point },
+    /// When a second connection with the same client id is opened.
+    TakeOver { at_ns: u64 },
+    /// It is under way, or there is none because the run is over.
+    Decided,
+}
+
+/// Lives through connections until [`Phase::Close`], then ends the session. Returns the party with its account.
+pub(super) async fn live<P: Party>(
+    seat: Rc<Seat>,
+    terms: Terms,
+    party: P,
+    random: Random,
+    mishaps: Rc<RefCell<Mishaps>>,
+) -> P {
+    let kick = seat.new_kick();
+    let mut client = Chaotic::new(Rc::clone(&seat), terms, party, random, mishaps);
+    let lived = async {
+        wipe(&seat, &client.terms).await?;
+        live_through_connections(&seat, &mut client, &kick).await?;
+        wipe(&seat, &client.terms).await
+    };
+    if let Err(fault) = lived.await {
+        seat.control.report(&client.terms.client_id, &fault);
+    }
+    client.party
+}
+
+async fn live_through_connections<P: Party>(seat: &Seat, client: &mut Chaotic<P>, kick: &Kick) -> Result<(), Fault> {
+    let mut taken_over = None;
+    loop {
+        client.prepare();
+        let stream = open(seat.address, client.terms.number).await?;
+        let closing = taken_over.take().map(closed_by_broker);
+        let closing = closing.map(tokio_uring::spawn);
+        let flow = drive(&stream, client, kick, seat.clock).await?;
+        if let Some(closing) = closing {
+            joined(closing.await)?;
+        }
+        if flow == Flow::Abandon {
+            client.mishaps.borrow_mut().takeovers += 1;
+            taken_over = Some(stream);
+            continue;
+        }
+        match client.cutter.struck_at() {
+            Some(point) => {
+                *client.mishaps.borrow_mut().drops.entry(point).or_default() += 1;
+            }
+            None => return Ok(()),
+        }
+        drop(stream);
+        let pause = client.random.below(PAUSE_MAX.as_micros() as usize);
+        tokio::time::sleep(Duration::from_micros(pause as u64)).await;
+    }
+}
+
+/// [MQTT-3.1.4-3]: the broker must close the connection of a client that connects a second time.
+async fn closed_by_broker(taken_over: TcpStream) -> Result<(), Fault> {
+    match wait_for_close(&taken_over, TAKEOVER_LIMIT).await {
+        true => Ok(()),
+        false => Err(Fault::Unexpected(format!(
+            "the broker left a connection open for {TAKEOVER_LIMIT:?} after its client id was taken over"
+        ))),
+    }
+}
+
+/// Ends the session at the broker, if there is one: connects with a clean start and leaves.
+async fn wipe(seat: &Seat, terms: &Terms) -> Result<(), Fault> {
+    let login = login(terms, Session::Transient);
+    let mut visitor = Visitor { version: terms.version, opening: Opening::new(login, Vec::new(), QoS::AtMostOnce) };
+    let stream = open(seat.address, terms.number).await?;
+    drive(&stream, &mut visitor, &Kick::new(), seat.clock).await?;
+    Ok(())
+}
+
+fn login(terms: &Terms, session: Session) -> Login {
+    Login {
+        version: terms.version,
+        client_id: terms.client_id.clone(),
+        session,
+        keep_alive_seconds: terms.keep_alive_seconds,
+    }
+}
+
+impl<P: Party> Chaotic<P> {
+    fn new(seat: Rc<Seat>, terms: Terms, party: P, random: Random, mishaps: Rc<RefCell<Mishaps>>) -> Self {
+        Self {
+            points: Point::all(P::ROLE, terms.qos),
+            opening: Opening::new(login(&terms, Session::Transient), Vec::new(), terms.qos),
+            keep_alive: KeepAlive::new(terms.keep_alive_seconds),
+            cutter: Cutter::new(random.clone()),
+            ending: Ending::Decided,
+            established: false,
+            seat,
+            terms,
+            party,
+            random,
+            mishaps,
+        }
+    }
+
+    /// Begins a new connection to the same session, and decides how it will end.
+    fn prepare(&mut self) {
+        let present = self.established;
+        let login = login(&self.terms, Session::Persistent { present });
+        let filters = match present {
+            true => Vec::new(),
+            false => self.terms.filters.clone(),
+        };
+        self.opening = Opening::new(login, filters, self.terms.qos);
+        self.keep_alive = KeepAlive::new(self.terms.keep_alive_seconds);
+        self.cutter = Cutter::new(Random::new(self.random.next(), 0));
+        let lifetime_ns = self.random.exponential_ns(self.terms.lifetime_mean_ns);
+        let at_ns = self.seat.clock.now_ns().saturating_add(lifetime_ns);
+        self.ending = match self.random.below(TAKEOVER_ONE_IN) {
+            0 => Ending::TakeOver { at_ns },
+            _ => {
+                let point = self.points[self.random.below(self.points.len())];
+                Ending::Drop { at_ns, point }
+            }
+        };
+    }
+
+    /// Brings about the ending when its time has come; only while messages are published.
+    fn end(&mut self, now_ns: u64) -> Flow {
+        match self.ending {
+            Ending::Drop { at_ns, point } if now_ns >= at_ns => {
+                self.cutter.arm(point);
+                self.ending = Ending::Decided;
+                Flow::Continue
+            }
+            Ending::TakeOver { at_ns } if now_ns >= at_ns => {
+                self.ending = Ending::Decided;
+                Flow::Abandon
+            }
+            Ending::Drop { .. } | Ending::TakeOver { .. } | Ending::Decided => Flow::Continue,
+        }
+    }
+}
+
+impl<P: Party> Client for Chaotic<P> {
+    fn version(&self) -> Version {
+        self.terms.version
+    }
+
+    fn handle_packet(&mut self, packet: &Packet<'_>, now_ns: u64, out: &mut Vec<u8>) -> Result<Flow, Fault> {
+        if self.cutter.receive(packet) == Arrival::Ignored {
+            return Ok(self.cutter.flow());
+        }
+        let mut line = Line { cutter: &mut self.cutter, out, counters: &self.seat.counters, now_ns };
+        match packet {
+            Packet::Pingresp => {}
+            other if self.opening.is_open() => self.party.handle_packet(other, &mut line)?,
+            other => {
+                if let Some(limits) = self.opening.handle_packet(other, line.out)? {
+                    self.party.resume(&limits, &mut line)?;
+                    match std::mem::replace(&mut self.established, true) {
+                        true => self.mishaps.borrow_mut().resumes += 1,
+                        false => self.seat.counters.ready.add(1),
+                    }
+                }
+            }
+        }
+        Ok(self.cutter.flow())
+    }
+
+    fn handle_partial_packet(&mut self, first_byte: u8) -> Flow {
+        self.cutter.receive_part(first_byte);
+        self.cutter.flow()
+    }
+
+    fn poll(&mut self, now_ns: u64, out: &mut Vec<u8>) -> Result<Flow, Fault> {
+        self.opening.poll(out);
+        if !self.opening.is_open() {
+            return Ok(Flow::Continue);
+        }
+        let mut flow = Flow::Continue;
+        match self.seat.phase() {
+            Phase::Open => {}
+            Phase::Publish => {
+                flow = self.end(now_ns);
+                let mut line = Line { cutter: &mut self.cutter, out, counters: &self.seat.counters, now_ns };
+                self.party.publish(&mut line);
+            }
+            Phase::Drain => self.cutter.disarm(),
+            Phase::Close => {
+                encode_disconnect(self.terms.version, out);
+                return Ok(Flow::Close);
+            }
+        }
+        self.keep_alive.poll(self.terms.version, now_ns, out);
+        match self.cutter.flow() {
+            Flow::Continue => Ok(flow),
+            struck => Ok(struck),
+        }
+    }
+
+    fn read_bytes_max(&self) -> usize {
+        self.cutter.read_bytes_max().unwrap_or(usize::MAX)
+    }
+}
+
+/// Connects with a clean start and leaves.
+struct Visitor {
+    version: Version,
+    opening: Opening,
+}
+
+impl Client for Visitor {
+    fn version(&self) -> Version {
+        self.version
+    }
+
+    fn handle_packet(&mut self, packet: &Packet<'_>, _now_ns: u64, out: &mut Vec<u8>) -> Result<Flow, Fault> {
+        if self.opening.handle_packet(packet, out)?.is_none() {
+            return Ok(Flow::Continue);
+        }
+        encode_disconnect(self.version, out);
+        Ok(Flow::Close)
+    }
+
+    fn poll(&mut self, _now_ns: u64, out: &mut Vec<u8>) -> Result<Flow, Fault> {
+        self.opening.poll(out);
+        Ok(Flow::Continue)
+    }
+}

@@ -1,0 +1,346 @@
+//! The command line: three commands, their flags with units, defaults and bounds.
+//!
+//! Values are parsed into types that can't be wrong ([`values`]); what only two flags together can get wrong is checked
+//! by the command that uses them.
+
+mod values;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{ArgAction, Args, Parser, Subcommand};
+use oncemq::proto::{QoS, Version};
+
+use crate::cpus::CpuSet;
+use crate::payload::STAMP_BYTES;
+use crate::shape::ShapeKind;
+
+pub(crate) use values::BrokerUrl;
+use values::{duration, duration_above_zero, qos, rate, version};
+
+/// Largest payload that a publisher sends.
+pub(crate) const PAYLOAD_BYTES_MAX: usize = 1 << 20;
+
+/// Clients of each kind that one command opens.
+pub(crate) const CLIENTS_MAX: u32 = 1_000_000;
+
+/// Threads that one command starts.
+const THREADS_MAX: i64 = 64;
+
+/// Loads any MQTT broker and proves what it delivered.
+///
+/// Durations take a unit: 500us, 250ms, 10s, 2m, 1h; a bare number is seconds.
+///
+/// Exit status: 0 when the ledger balances, 1 when it does not or when the run failed (the run is void), 2 for a wrong
+/// command line or when the clients could not connect.
+#[derive(Debug, Parser)]
+#[command(name = "oncemq-loadgen", version)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Publishes and subscribes, measures rate and latency, and balances the ledger of every message.
+    Run(RunArguments),
+    /// Opens and holds clients that stay idle; measures connects per second and broker memory per client.
+    Connect(ConnectArguments),
+    /// Drops connections at every point of the handshakes, resumes the sessions, and balances the ledger.
+    Chaos(ChaosArguments),
+}
+
+/// Where the broker is and how to speak to it.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct BrokerArguments {
+    /// Address of the broker: mqtt://HOST[:PORT], port 1883 unless given. Overrides --host and --port.
+    #[arg(long, value_name = "URL")]
+    pub(crate) url: Option<BrokerUrl>,
+
+    /// Host name or IP address of the broker.
+    #[arg(long, default_value = "127.0.0.1")]
+    pub(crate) host: String,
+
+    /// TCP port of the broker [1-65535].
+    #[arg(long, default_value_t = 1883, value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) port: u16,
+
+    /// Protocol version: 3.1.1 or 5.0.
+    #[arg(long, default_value = "5.0", value_parser = version)]
+    pub(crate) protocol: Version,
+
+    /// Process id of the broker on this machine: reports its processor time and memory, and keeps the generator off
+    /// its CPUs where others are allowed.
+    #[arg(long, value_name = "PID")]
+    pub(crate) broker_pid: Option<u32>,
+
+    /// Client ids are this, a letter for the role and a number [default: oncemq-loadgen-PID].
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) client_id_prefix: Option<String>,
+
+    /// Topics are this, a slash and a number [default: oncemq-loadgen-PID]. No wildcards.
+    #[arg(long, value_name = "TOPIC", value_parser = values::topic_prefix)]
+    pub(crate) topic_prefix: Option<String>,
+
+    /// Keep-alive of every client in seconds, 0 for none [0-65535].
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    pub(crate) keep_alive: u16,
+
+    /// Connections opened per second over all threads; no more than 128 of each thread wait for CONNACK or SUBACK.
+    #[arg(long, value_name = "PER_SECOND", default_value = "2000", value_parser = rate, allow_negative_numbers = true)]
+    pub(crate) connect_rate: f64,
+
+    /// How long connecting and subscribing may make no progress before the command gives up.
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration_above_zero)]
+    pub(crate) connect_timeout: Duration,
+}
+
+/// Where the generator itself runs.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct MachineArguments {
+    /// Threads, each with its own io_uring and pinned to one CPU [1-64] [default: 2, or 1 if only one CPU is left].
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=THREADS_MAX))]
+    pub(crate) threads: Option<u16>,
+
+    /// Run on these CPUs only, such as 0,2-3; threads take them in turn.
+    #[arg(long, value_name = "CPUS", conflicts_with = "avoid_cpus")]
+    pub(crate) pin: Option<CpuSet>,
+
+    /// Run on any allowed CPU but these [default: those of --broker-pid, if that leaves any].
+    #[arg(long, value_name = "CPUS")]
+    pub(crate) avoid_cpus: Option<CpuSet>,
+}
+
+/// How to report.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct OutputArguments {
+    /// Print the report as one JSON object on standard output.
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    /// No live progress on standard error.
+    #[arg(long, short)]
+    pub(crate) quiet: bool,
+}
+
+/// Flags of `run`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct RunArguments {
+    #[command(flatten)]
+    pub(crate) broker: BrokerArguments,
+    #[command(flatten)]
+    pub(crate) machine: MachineArguments,
+    #[command(flatten)]
+    pub(crate) output: OutputArguments,
+
+    /// Who hears whom.
+    #[arg(long, value_enum, default_value_t = ShapeKind::Pairs)]
+    pub(crate) shape: ShapeKind,
+
+    /// Publishing clients [1-1000000].
+    #[arg(long, default_value_t = 10, value_parser = client_count())]
+    pub(crate) publishers: u32,
+
+    /// Subscribing clients [1-1000000].
+    #[arg(long, default_value_t = 10, value_parser = client_count())]
+    pub(crate) subscribers: u32,
+
+    /// Quality of service of messages and subscriptions: 0, 1 or 2. At 0 losses are reported but do not void the run.
+    #[arg(long, default_value = "2", value_parser = qos)]
+    pub(crate) qos: QoS,
+
+    /// Payload size in bytes [20-1048576]; the first 20 identify the message.
+    #[arg(long, value_name = "BYTES", default_value_t = 64, value_parser = payload_bytes())]
+    pub(crate) payload_bytes: u32,
+
+    /// Unfinished exchanges of each publisher at a time, at QoS 1 and 2 [1-65535]; a 5.0 broker's Receive Maximum
+    /// lowers it. At QoS 0 only the socket holds a publisher back.
+    #[arg(long, value_name = "MESSAGES", default_value_t = 10, value_parser = window())]
+    pub(crate) window: u16,
+
+    /// Open loop: messages per second of all publishers together; latency counts from the time a message was due.
+    /// Without it (closed loop) every publisher sends as fast as its window lets it.
+    #[arg(long, value_name = "PER_SECOND", value_parser = rate, allow_negative_numbers = true)]
+    pub(crate) rate: Option<f64>,
+
+    /// Publish for this long before measuring.
+    #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = duration, conflicts_with = "count")]
+    pub(crate) warm_up: Duration,
+
+    /// Measure for this long.
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration_above_zero)]
+    pub(crate) duration: Duration,
+
+    /// Publish this many messages from each publisher instead; all of them are measured, with no warm-up.
+    #[arg(long, value_name = "MESSAGES", conflicts_with = "duration", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) count: Option<u64>,
+
+    /// After the last message was sent, how long nothing may arrive before what is missing counts as lost.
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = duration_above_zero)]
+    pub(crate) drain_timeout: Duration,
+
+    /// Write an HdrHistogram interval log (V2) of both latencies to this file.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) hdr: Option<PathBuf>,
+}
+
+/// Flags of `connect`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ConnectArguments {
+    #[command(flatten)]
+    pub(crate) broker: BrokerArguments,
+    #[command(flatten)]
+    pub(crate) machine: MachineArguments,
+    #[command(flatten)]
+    pub(crate) output: OutputArguments,
+
+    /// Clients to open [1-1000000].
+    #[arg(long, default_value_t = 1_000, value_parser = client_count())]
+    pub(crate) clients: u32,
+
+    /// Whether each client subscribes to one filter of its own (QoS 2).
+    #[arg(long, value_name = "BOOL", default_value_t = true, action = ArgAction::Set)]
+    pub(crate) subscribe: bool,
+
+    /// How long to hold the clients once all are open.
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = duration)]
+    pub(crate) hold: Duration,
+
+    /// Pause at these numbers of clients, ascending, and read the broker's memory; the slope between the first and the
+    /// last is the memory per client, as long as the broker was started for this measurement. Needs --broker-pid.
+    #[arg(long, value_name = "CLIENTS,...", value_delimiter = ',', value_parser = client_count(), requires = "broker_pid")]
+    pub(crate) measure_at: Vec<u32>,
+
+    /// How long the broker is left alone before its memory is read.
+    #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = duration)]
+    pub(crate) settle: Duration,
+}
+
+/// Flags of `chaos`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ChaosArguments {
+    #[command(flatten)]
+    pub(crate) broker: BrokerArguments,
+    #[command(flatten)]
+    pub(crate) machine: MachineArguments,
+    #[command(flatten)]
+    pub(crate) output: OutputArguments,
+
+    /// Pairs of a publisher and a subscriber, all with persistent sessions [1-10000].
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) pairs: u32,
+
+    /// Quality of service: 1 or 2.
+    #[arg(long, default_value = "2", value_parser = values::qos_with_handshake)]
+    pub(crate) qos: QoS,
+
+    /// Payload size in bytes [20-1024].
+    #[arg(long, value_name = "BYTES", default_value_t = 64, value_parser = clap::value_parser!(u32).range(STAMP_BYTES as i64..=1024))]
+    pub(crate) payload_bytes: u32,
+
+    /// Unfinished exchanges of each publisher at a time [1-100].
+    #[arg(long, value_name = "MESSAGES", default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=100))]
+    pub(crate) window: u16,
+
+    /// Publish and drop connections for this long.
+    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = duration_above_zero)]
+    pub(crate) duration: Duration,
+
+    /// Connections dropped or taken over per second, over all clients, as far as the broker keeps up.
+    #[arg(long, value_name = "PER_SECOND", default_value = "300", value_parser = rate, allow_negative_numbers = true)]
+    pub(crate) drop_rate: f64,
+
+    /// Seed of the choice of drops; the timing stays the machine's [default: from the clock, and printed].
+    #[arg(long)]
+    pub(crate) seed: Option<u64>,
+
+    /// After the last message was sent, how long nothing may arrive before what is missing counts as lost.
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration_above_zero)]
+    pub(crate) drain_timeout: Duration,
+}
+
+fn client_count() -> clap::builder::RangedI64ValueParser<u32> {
+    clap::value_parser!(u32).range(1..=i64::from(CLIENTS_MAX))
+}
+
+fn payload_bytes() -> clap::builder::RangedI64ValueParser<u32> {
+    clap::value_parser!(u32).range(STAMP_BYTES as i64..=PAYLOAD_BYTES_MAX as i64)
+}
+
+fn window() -> clap::builder::RangedI64ValueParser<u16> {
+    clap::value_parser!(u16).range(1..)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+    use clap::error::ErrorKind;
+
+    fn parse(line: &str) -> Result<Arguments, clap::Error> {
+        Arguments::try_parse_from(line.split_whitespace())
+    }
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn a_full_line_of_run_is_understood() {
+        let arguments = parse(
+            "loadgen run --url mqtt://127.0.0.1:1884 --shape fan-in --publishers 1000 --subscribers 4 --qos 1 \
+             --protocol 3.1.1 --payload-bytes 20 --window 100 --rate 5000 --warm-up 500ms --duration 2m --pin 0,1",
+        )
+        .expect("valid");
+        let Command::Run(run) = arguments.command else {
+            panic!("not run");
+        };
+        assert_eq!(run.shape, ShapeKind::FanIn);
+        assert_eq!((run.publishers, run.subscribers), (1000, 4));
+        assert_eq!(run.qos, QoS::AtLeastOnce);
+        assert_eq!(run.broker.protocol, Version::V311);
+        assert_eq!(run.rate, Some(5000.0));
+        assert_eq!(run.warm_up, Duration::from_millis(500));
+        assert_eq!(run.duration, Duration::from_secs(120));
+        assert_eq!(run.count, None);
+    }
+
+    #[test]
+    fn an_error_names_the_flag_and_what_was_given() {
+        for (line, flag, given) in [
+            ("loadgen run --payload-bytes 19", "--payload-bytes", "19"),
+            ("loadgen run --qos 3", "--qos", "3"),
+            ("loadgen run --protocol 4", "--protocol", "4"),
+            ("loadgen run --window 0", "--window", "0"),
+            ("loadgen run --rate -1", "--rate", "-1"),
+            ("loadgen run --rate 0", "--rate", "0"),
+            ("loadgen run --duration 5y", "--duration", "5y"),
+            ("loadgen run --duration 0s", "--duration", "0s"),
+            ("loadgen run --url http://h", "--url", "http://h"),
+            ("loadgen run --pin 1-0", "--pin", "1-0"),
+            ("loadgen run --topic-prefix a/#", "--topic-prefix", "a/#"),
+            ("loadgen chaos --qos 0", "--qos", "0"),
+        ] {
+            let error = parse(line).expect_err(line);
+            let text = error.to_string();
+            assert_eq!(error.exit_code(), 2, "{line}");
+            assert!(text.contains(flag) && text.contains(given), "{line}: {text}");
+        }
+    }
+
+    #[test]
+    fn flags_that_exclude_each_other_are_refused() {
+        for line in [
+            "loadgen run --count 5 --duration 5s",
+            "loadgen run --count 5 --warm-up 5s",
+            "loadgen run --pin 0 --avoid-cpus 1",
+        ] {
+            let kind = parse(line).map(|_| ()).expect_err(line).kind();
+            assert_eq!(kind, ErrorKind::ArgumentConflict, "{line}");
+        }
+        let kind = parse("loadgen connect --measure-at 10,20").map(|_| ()).expect_err("no pid").kind();
+        assert_eq!(kind, ErrorKind::MissingRequiredArgument);
+    }
+}

@@ -1,0 +1,262 @@
+//! What every client does first: CONNECT, wait for CONNACK, subscribe, wait for SUBACK. And what it does while it has
+//! nothing to say: PINGREQ.
+
+use oncemq::proto::{
+    Connack, Connect, Disconnect, Packet, PacketId, Properties, Property, PropertyWriter, QoS, ReasonCode,
+    SubscriptionOptions, Version, encode_subscribe,
+};
+
+use crate::connection::Fault;
+
+/// Topic filters in one SUBSCRIBE.
+const FILTERS_PER_SUBSCRIBE: usize = 64;
+
+/// Who connects, and to what kind of session.
+#[derive(Clone, Debug)]
+pub(crate) struct Login {
+    pub(crate) version: Version,
+    pub(crate) client_id: String,
+    pub(crate) session: Session,
+    pub(crate) keep_alive_seconds: u16,
+}
+
+/// The session that a connection begins or goes on with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Session {
+    /// A new one, that ends with the connection.
+    Transient,
+    /// The one that the broker has, or a new one; it outlives the connection. `present` says which it must be.
+    Persistent { present: bool },
+}
+
+/// What the broker's CONNACK permits; 3.1.1 has no such limits.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct BrokerLimits {
+    pub(crate) receive_maximum: u16,
+    pub(crate) maximum_qos: QoS,
+    pub(crate) maximum_packet_bytes: u32,
+}
+
+/// Seconds for which a persistent 5.0 session outlives its connection.
+const SESSION_EXPIRY_SECONDS: u32 = 3600;
+
+/// The opening of one connection.
+///
+/// | state            | event                          | next             | sends            |
+/// |------------------|--------------------------------|------------------|------------------|
+/// | idle             | `poll`                         | awaiting CONNACK | CONNECT          |
+/// | awaiting CONNACK | CONNACK, success, with filters | awaiting SUBACK  | SUBSCRIBEs       |
+/// | awaiting CONNACK | CONNACK, success, no filters   | open             |                  |
+/// | awaiting SUBACK  | last SUBACK                    | open             |                  |
+/// | anything else    |                                | fault            |                  |
+#[derive(Debug)]
+pub(crate) struct Opening {
+    login: Login,
+    filters: Vec<String>,
+    qos: QoS,
+    state: State,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum State {
+    Idle,
+    AwaitingConnack,
+    AwaitingSubacks { left: usize, limits: BrokerLimits },
+    Open,
+}
+
+impl Opening {
+    /// Connects, then subscribes to `filters` at `qos`, unless there are none.
+    pub(crate) fn new(login: Login, filters: Vec<String>, qos: QoS) -> Self {
+        Self { login, filters, qos, state: State::Idle }
+    }
+
+    pub(crate) fn is_open(&self) -> bool {
+        matches!(self.state, State::Open)
+    }
+
+    pub(crate) fn poll(&mut self, out: &mut Vec<u8>) {
+        match self.state {
+            State::Idle => {
+                self.login.encode(out);
+                self.state = State::AwaitingConnack;
+            }
+            State::AwaitingConnack | State::AwaitingSubacks { .. } | State::Open => {}
+        }
+    }
+
+    /// Takes a packet; the broker's limits once the opening is complete.
+    pub(crate) fn handle_packet(
+        &mut self,
+        packet: &Packet<'_>,
+        out: &mut Vec<u8>,
+    ) -> Result<Option<BrokerLimits>, Fault> {
+        match (self.state, packet) {
+            (State::AwaitingConnack, Packet::Connack(connack)) => {
+                let limits = self.accept(connack)?;
+                let left = self.subscribe(out);
+                if left > 0 {
+                    self.state = State::AwaitingSubacks { left, limits };
+                    return Ok(None);
+                }
+                self.state = State::Open;
+                Ok(Some(limits))
+            }
+            (State::AwaitingSubacks { left, limits }, Packet::Suback(suback)) => {
+                self.check_granted(suback.packet_id, suback.codes)?;
+                if left > 1 {
+                    let left = left - 1;
+                    self.state = State::AwaitingSubacks { left, limits };
+                    return Ok(None);
+                }
+                self.state = State::Open;
+                Ok(Some(limits))
+            }
+            (State::Idle | State::AwaitingConnack | State::AwaitingSubacks { .. } | State::Open, packet) => {
+                Err(unexpected(packet))
+            }
+        }
+    }
+
+    fn accept(&self, connack: &Connack<'_>) -> Result<BrokerLimits, Fault> {
+        if connack.reason != ReasonCode::Success {
+            return Err(Fault::Refused(connack.reason));
+        }
+        let due = match self.login.session {
+            // [MQTT-3.2.2-2]
+            Session::Transient => false,
+            // [MQTT-3.2.2-3]
+            Session::Persistent { present } => present,
+        };
+        if connack.session_present != due {
+            return Err(Fault::Unexpected(format!(
+                "the broker says session present {} to {}, which should be {}",
+                u8::from(connack.session_present),
+                self.login.client_id,
+                u8::from(due),
+            )));
+        }
+        let limits = BrokerLimits::of(connack.properties);
+        if self.qos > limits.maximum_qos {
+            return Err(Fault::Limited {
+                limit: format!("messages to QoS {}", limits.maximum_qos.bits()),
+                remedy: "choose a lower --qos",
+            });
+        }
+        Ok(limits)
+    }
+
+    /// Sends the subscriptions; says how many SUBACKs are due.
+    fn subscribe(&self, out: &mut Vec<u8>) -> usize {
+        let options = SubscriptionOptions::from_qos(self.qos);
+        let ids = (1..=u16::MAX).filter_map(PacketId::new);
+        let batches = self.filters.chunks(FILTERS_PER_SUBSCRIBE);
+        let count = batches.len();
+        for (packet_id, batch) in ids.zip(batches) {
+            let filters = batch.iter().map(|filter| (filter.as_str(), options));
+            encode_subscribe(out, self.login.version, packet_id, Properties::EMPTY, filters);
+        }
+        count
+    }
+
+    fn check_granted(&self, packet_id: PacketId, codes: &[u8]) -> Result<(), Fault> {
+        let batch =
+            self.filters.chunks(FILTERS_PER_SUBSCRIBE).nth(usize::from(packet_id.get()) - 1).unwrap_or_default();
+        // [MQTT-3.9.3-1]: one code for each filter, in order.
+        if batch.len() != codes.len() {
+            return Err(Fault::Unexpected(format!(
+                "the broker answered {} filters with {} codes in SUBACK",
+                batch.len(),
+                codes.len()
+            )));
+        }
+        for (filter, &code) in batch.iter().zip(codes) {
+            if code != self.qos.bits() {
+                return Err(Fault::SubscriptionRefused {
+                    filter: filter.clone(),
+                    reason: format!("asked for QoS {}, answered {code:#04x}", self.qos.bits()),
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Login {
+    /// Appends CONNECT.
+    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
+        let mut properties = PropertyWriter::new();
+        let clean_start = match self.session {
+            Session::Transient => true,
+            Session::Persistent { .. } => {
+                if self.version == Version::V5 {
+                    properties.push(Property::SessionExpiryInterval(SESSION_EXPIRY_SECONDS));
+                }
+                false
+            }
+        };
+        let connect = Packet::Connect(Connect {
+            version: self.version,
+            clean_start,
+            keep_alive_seconds: self.keep_alive_seconds,
+            client_id: &self.client_id,
+            will: None,
+            username: None,
+            password: None,
+            properties: properties.properties(),
+        });
+        connect.encode(self.version, out);
+    }
+}
+
+impl BrokerLimits {
+    fn of(properties: Properties<'_>) -> Self {
+        Self {
+            receive_maximum: properties.receive_maximum().unwrap_or(u16::MAX),
+            maximum_qos: properties.maximum_qos().unwrap_or(QoS::ExactlyOnce),
+            maximum_packet_bytes: properties.maximum_packet_size().unwrap_or(u32::MAX),
+        }
+    }
+}
+
+/// Sends PINGREQ when nothing else was sent for half of the keep-alive [MQTT-3.1.2-20].
+#[derive(Debug)]
+pub(crate) struct KeepAlive {
+    /// `None` without keep-alive.
+    idle_ns_max: Option<u64>,
+    sent_ns: u64,
+}
+
+impl KeepAlive {
+    pub(crate) fn new(seconds: u16) -> Self {
+        Self { idle_ns_max: (seconds > 0).then_some(u64::from(seconds) * 1_000_000_000 / 2), sent_ns: 0 }
+    }
+
+    /// Call last, with everything that this turn sends in `out`.
+    pub(crate) fn poll(&mut self, version: Version, now_ns: u64, out: &mut Vec<u8>) {
+        let Some(idle_ns_max) = self.idle_ns_max else {
+            return;
+        };
+        if out.is_empty() {
+            if now_ns.saturating_sub(self.sent_ns) < idle_ns_max {
+                return;
+            }
+            Packet::Pingreq.encode(version, out);
+        }
+        self.sent_ns = now_ns;
+    }
+}
+
+/// Appends the DISCONNECT of a client that leaves normally.
+pub(crate) fn encode_disconnect(version: Version, out: &mut Vec<u8>) {
+    let disconnect = Packet::Disconnect(Disconnect { reason: ReasonCode::Success, properties: Properties::EMPTY });
+    disconnect.encode(version, out);
+}
+
+/// The fault of a packet that has no place where it came.
+pub(crate) fn unexpected(packet: &Packet<'_>) -> Fault {
+    match packet {
+        Packet::Disconnect(disconnect) => Fault::Disconnected(disconnect.reason),
+        other => Fault::Unexpected(format!("the broker sent {:?} where it has no place", other.packet_type())),
+    }
+}

@@ -1,0 +1,93 @@
+//! Wakes open-loop publishers when their messages are due.
+//!
+//! Tokio's timers tick in milliseconds, which would show in every latency of an open loop. So a thread sleeps to within
+//! some tens of microseconds and pokes the runtime through a socket pair.
+
+use std::io::{self, Write as _};
+use std::os::unix::net::UnixStream as BlockingUnixStream;
+use std::rc::Rc;
+use std::thread;
+use std::time::Duration;
+
+use super::publisher::Timing;
+use crate::clock::Clock;
+use crate::connection::Kick;
+use crate::fleet::{Phase, Seat};
+
+/// Bounds of the time between two wake-ups.
+const TICK_MIN: Duration = Duration::from_micros(100);
+const TICK_MAX: Duration = Duration::from_millis(5);
+
+/// The publishers of one worker, in the order in which they are due; all have the same interval.
+pub(super) struct Pacer {
+    publishers: Vec<(Rc<Kick>, Timing)>,
+    /// Wake-ups given so far; they go round the publishers.
+    given: u64,
+}
+
+impl Pacer {
+    pub(super) fn new(publishers: Vec<(Rc<Kick>, Timing)>) -> Self {
+        Self { publishers, given: 0 }
+    }
+
+    /// Runs until the seat leaves [`Phase::Publish`].
+    pub(super) async fn run(mut self, seat: &Seat) -> io::Result<()> {
+        let Some(interval) = self.tick() else {
+            return Ok(());
+        };
+        let ticks = tokio_uring::net::UnixStream::from_std(spawn_ticks(seat.clock, interval)?);
+        let mut buffer = vec![0; 64];
+        while seat.phase() <= Phase::Publish {
+            let (result, returned) = ticks.read(buffer).await;
+            buffer = returned;
+            if result? == 0 {
+                break;
+            }
+            if let Some(schedule) = seat.schedule() {
+                self.kick_due(schedule.publish_start_ns, seat.clock.now_ns());
+            }
+        }
+        Ok(())
+    }
+
+    /// Kicks every publisher that has a message due since its last kick.
+    fn kick_due(&mut self, start_ns: u64, now_ns: u64) {
+        let count = self.publishers.len() as u64;
+        loop {
+            let (kick, timing) = &self.publishers[(self.given % count) as usize];
+            match timing.due_ns(start_ns, self.given / count) {
+                Some(due_ns) if due_ns <= now_ns => kick.kick(),
+                Some(_) | None => return,
+            }
+            self.given += 1;
+        }
+    }
+
+    /// The time between two messages of this worker, within bounds; `None` when there is nothing to pace.
+    fn tick(&self) -> Option<Duration> {
+        match self.publishers.first()? {
+            (_, Timing::Closed) => None,
+            (_, Timing::Open { interval_ns, .. }) => {
+                let between_ns = interval_ns / self.publishers.len() as f64;
+                Some(Duration::from_nanos(between_ns as u64).clamp(TICK_MIN, TICK_MAX))
+            }
+        }
+    }
+}
+
+/// A stream on which a byte arrives after every `interval`, until it is closed.
+fn spawn_ticks(clock: Clock, interval: Duration) -> io::Result<BlockingUnixStream> {
+    let (reader, mut writer) = BlockingUnixStream::pair()?;
+    let interval_ns = crate::clock::nanoseconds(interval);
+    thread::Builder::new().name("pacer".to_owned()).spawn(move || {
+        let mut due_ns = clock.now_ns();
+        loop {
+            due_ns = (due_ns + interval_ns).max(clock.now_ns());
+            thread::sleep(Duration::from_nanos(due_ns - clock.now_ns().min(due_ns)));
+            if writer.write_all(&[0]).is_err() {
+                return;
+            }
+        }
+    })?;
+    Ok(reader)
+}

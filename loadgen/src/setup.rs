@@ -1,0 +1,112 @@
+//! What every command settles before it starts: the broker's address and process, CPUs and threads, names, file limit.
+
+use std::net::{SocketAddr, ToSocketAddrs as _};
+
+use thiserror::Error;
+
+use crate::cli::{BrokerArguments, MachineArguments};
+use crate::cpus::{self, CpuError, CpuSet};
+use crate::process::{Process, ProcessError};
+
+/// Threads unless told otherwise.
+const THREADS_DEFAULT: usize = 2;
+
+/// Open files beyond one for each client: rings, pipes, standard streams, the log.
+const OTHER_FILES: u64 = 64;
+
+/// The settled surroundings of a command.
+#[derive(Clone, Debug)]
+pub(crate) struct Setup {
+    pub(crate) address: SocketAddr,
+    pub(crate) broker: Option<Process>,
+    /// The CPU of each thread.
+    pub(crate) thread_cpus: Vec<usize>,
+    pub(crate) client_id_prefix: String,
+    pub(crate) topic_prefix: String,
+}
+
+/// Why a command can't start.
+#[derive(Debug, Error)]
+pub(crate) enum SetupError {
+    #[error("cannot resolve {host}:{port} given by --url or --host and --port: {reason}")]
+    Unresolved { host: String, port: u16, reason: String },
+    #[error("--broker-pid {pid}: {source}")]
+    Broker { pid: u32, source: ProcessError },
+    #[error(transparent)]
+    Cpus(#[from] CpuError),
+    #[error(transparent)]
+    Process(#[from] ProcessError),
+    #[error("{clients} clients need {needed} open files, but the limit is {limit}; raise it with `ulimit -n {needed}`")]
+    OpenFiles { clients: u64, needed: u64, limit: u64 },
+}
+
+impl Setup {
+    /// Settles everything for `clients` clients at a time.
+    pub(crate) fn new(broker: &BrokerArguments, machine: &MachineArguments, clients: u64) -> Result<Self, SetupError> {
+        let this = Process::current();
+        let needed = clients + OTHER_FILES;
+        if let Some(limit) = this.open_files_limit()?
+            && limit < needed
+        {
+            return Err(SetupError::OpenFiles { clients, needed, limit });
+        }
+        let watched = broker.broker_pid.map(watch).transpose()?;
+        let chosen = cpus::choose(
+            &this.allowed_cpus()?,
+            machine.pin.as_ref(),
+            machine.avoid_cpus.as_ref(),
+            watched.as_ref().map(|(_, cpus)| cpus),
+        )?;
+        let threads = match machine.threads {
+            Some(threads) => usize::from(threads),
+            None => chosen.len().min(THREADS_DEFAULT),
+        };
+        let name = || format!("oncemq-loadgen-{}", std::process::id());
+        Ok(Self {
+            address: resolve(broker)?,
+            broker: watched.map(|(process, _)| process),
+            thread_cpus: thread_cpus(&chosen, threads),
+            client_id_prefix: broker.client_id_prefix.clone().unwrap_or_else(name),
+            topic_prefix: broker.topic_prefix.clone().unwrap_or_else(name),
+        })
+    }
+}
+
+fn watch(pid: u32) -> Result<(Process, CpuSet), SetupError> {
+    let process = Process::of(pid);
+    match process.allowed_cpus() {
+        Ok(cpus) => Ok((process, cpus)),
+        Err(source) => Err(SetupError::Broker { pid, source }),
+    }
+}
+
+/// Threads take the CPUs in turn.
+fn thread_cpus(chosen: &CpuSet, threads: usize) -> Vec<usize> {
+    let cpus: Vec<usize> = chosen.iter().collect();
+    (0..threads).map(|thread| cpus[thread % cpus.len()]).collect()
+}
+
+fn resolve(broker: &BrokerArguments) -> Result<SocketAddr, SetupError> {
+    let (host, port) = match &broker.url {
+        Some(url) => (url.host.as_str(), url.port),
+        None => (broker.host.as_str(), broker.port),
+    };
+    let unresolved = |reason: String| SetupError::Unresolved { host: host.to_owned(), port, reason };
+    (host, port)
+        .to_socket_addrs()
+        .map_err(|error| unresolved(error.to_string()))?
+        .next()
+        .ok_or_else(|| unresolved("no address".to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn threads_take_the_cpus_in_turn() {
+        let chosen: CpuSet = "2,5".parse().expect("a list");
+        assert_eq!(thread_cpus(&chosen, 1), [2]);
+        assert_eq!(thread_cpus(&chosen, 3), [2, 5, 2]);
+    }
+}

@@ -1,0 +1,165 @@
+//! Why the broker did not start: each error names the cause and what the operator can do about it.
+//!
+//! Errors of clients are not here: they are reason codes (`proto`) and end one connection, never the process.
+
+use std::io;
+use std::net::SocketAddr;
+
+use thiserror::Error;
+
+/// A reason why the broker did not start. Its text is one line: the cause, then the remedy.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The kernel is older than 6.1.
+    #[error("Linux {release} is too old: oncemq needs 6.1 or newer; boot a newer kernel")]
+    KernelTooOld {
+        /// The release that the kernel names.
+        release: String,
+    },
+
+    /// The kernel has no io_uring, or something between us and it hides the system call.
+    #[error(
+        "io_uring is not available ({source}): the kernel was built without it, or a container's seccomp profile hides \
+         it; allow io_uring_setup, io_uring_enter and io_uring_register in the profile"
+    )]
+    RingMissing {
+        /// What io_uring_setup answered.
+        source: io::Error,
+    },
+
+    /// io_uring is there, but forbidden to this process.
+    #[error(
+        "io_uring is forbidden to this process ({source}): set it free with `sysctl kernel.io_uring_disabled=0`, and in a \
+         container allow io_uring_setup, io_uring_enter and io_uring_register in its seccomp profile"
+    )]
+    RingForbidden {
+        /// What io_uring_setup answered.
+        source: io::Error,
+    },
+
+    /// There is no memory for the rings or the receive buffers.
+    #[error(
+        "no memory for the rings of a shard ({source}): raise the locked-memory limit (`ulimit -l`, or LimitMEMLOCK= in \
+         the unit), or lower --ring-entries, --recv-buffers or --recv-buffer-bytes"
+    )]
+    RingMemory {
+        /// What the kernel answered.
+        source: io::Error,
+    },
+
+    /// There are no file descriptors left.
+    #[error(
+        "no file descriptors left ({source}): raise the open-file limit (`ulimit -Hn`, or LimitNOFILE= in the unit), or \
+         lower --shards"
+    )]
+    OpenFiles {
+        /// What the kernel answered.
+        source: io::Error,
+    },
+
+    /// A ring could not be set up for another reason.
+    #[error("a shard's ring could not be set up while {doing}: {source}")]
+    Ring {
+        /// What was being done.
+        doing: &'static str,
+        /// What the kernel answered.
+        source: io::Error,
+    },
+
+    /// An address to listen on is taken.
+    #[error(
+        "--listen {address}: the port is in use; stop the process that holds it (`ss -ltnp`) or choose another port"
+    )]
+    PortInUse {
+        /// The address.
+        address: SocketAddr,
+    },
+
+    /// An address to listen on cannot be used.
+    #[error("--listen {address}: {source}; choose an address of this machine and a port that this user may bind")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the kernel answered.
+        source: io::Error,
+    },
+
+    /// A CPU in `--pin` that the process may not use.
+    #[error("--pin: CPU {cpu} is not one that this process may use; allowed: {allowed}")]
+    UnknownCpu {
+        /// The CPU that was asked for.
+        cpu: usize,
+        /// The CPUs that the process may use, as a list with ranges.
+        allowed: String,
+    },
+
+    /// A thread could not be started.
+    #[error("the thread {name} could not be started: {source}; raise the process limit (`ulimit -u`)")]
+    Thread {
+        /// Its name.
+        name: String,
+        /// What the kernel answered.
+        source: io::Error,
+    },
+
+    /// The kernel gave no random bytes to seed the hash tables with.
+    #[error("no random bytes for the hash tables' seeds: {0}; allow getrandom in the container's seccomp profile")]
+    Random(getrandom::Error),
+
+    /// The signals that end the broker could not be caught.
+    #[error("signals could not be caught: {source}")]
+    Signals {
+        /// What the kernel answered.
+        source: io::Error,
+    },
+}
+
+impl StartError {
+    /// The error for a failure of the kernel while a ring was set up.
+    pub(crate) fn ring(doing: &'static str, source: io::Error) -> Self {
+        match source.raw_os_error() {
+            Some(libc::ENOSYS) => Self::RingMissing { source },
+            Some(libc::EPERM | libc::EACCES) => Self::RingForbidden { source },
+            Some(libc::ENOMEM) => Self::RingMemory { source },
+            Some(libc::EMFILE | libc::ENFILE) => Self::OpenFiles { source },
+            Some(_) | None => Self::Ring { doing, source },
+        }
+    }
+
+    /// The error for a failure of the kernel while a listener was set up.
+    pub(crate) fn listen(address: SocketAddr, source: io::Error) -> Self {
+        match source.kind() {
+            io::ErrorKind::AddrInUse => Self::PortInUse { address },
+            _ => Self::Listen { address, source },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_refusal_of_the_kernel_names_its_remedy() {
+        for (errno, remedy) in [
+            (libc::ENOSYS, "seccomp"),
+            (libc::EPERM, "kernel.io_uring_disabled=0"),
+            (libc::ENOMEM, "--recv-buffers"),
+            (libc::EMFILE, "LimitNOFILE"),
+            (libc::EINVAL, "while testing"),
+        ] {
+            let text = StartError::ring("testing", io::Error::from_raw_os_error(errno)).to_string();
+            assert!(text.contains(remedy), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_taken_port_is_told_apart() {
+        let address = "127.0.0.1:1883".parse().expect("an address");
+        let taken = StartError::listen(address, io::Error::from_raw_os_error(libc::EADDRINUSE)).to_string();
+        assert!(taken.contains("127.0.0.1:1883") && taken.contains("in use"), "{taken}");
+        let denied = StartError::listen(address, io::Error::from_raw_os_error(libc::EACCES)).to_string();
+        assert!(denied.contains("Permission denied"), "{denied}");
+    }
+}

@@ -1,0 +1,192 @@
+//! What a client says first, judged: pure, so that every refusal can be tested without a socket.
+
+use std::fmt::Write;
+
+use crate::proto::{Connack, ConnectError, Packet, Properties, ReasonCode, Version, decode_connect, frame_length};
+
+/// Prefix of the client ids that the broker assigns.
+const ASSIGNED_PREFIX: &str = "once-";
+
+/// Packet type and flags of CONNECT, the first byte of every client that speaks MQTT.
+const CONNECT_FIRST_BYTE: u8 = 0x10;
+
+/// Where the CONNECT ends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Progress {
+    /// More has to come.
+    Incomplete {
+        /// Length of the CONNECT, once its fixed header is there.
+        total: Option<usize>,
+    },
+    /// It is the first `total` bytes.
+    Complete {
+        /// Its length.
+        total: usize,
+    },
+    /// What came is not a CONNECT, or one that is too large: there is no answer to that.
+    Foreign(&'static str),
+}
+
+/// A client that may come in.
+#[derive(PartialEq, Eq, Debug)]
+pub(super) struct Welcome {
+    pub(super) version: Version,
+    pub(super) client_id: Box<str>,
+    pub(super) client_id_assigned: bool,
+}
+
+/// How far the CONNECT at the start of `bytes` has come.
+pub(super) fn progress(bytes: &[u8], max_connect_bytes: u32) -> Progress {
+    match bytes.first() {
+        None => return Progress::Incomplete { total: None },
+        // [MQTT-3.1.0-1]: whoever begins otherwise is not answered, not even as far as its length would go.
+        Some(&CONNECT_FIRST_BYTE) => {}
+        Some(_) => return Progress::Foreign("the first packet is not CONNECT"),
+    }
+    match frame_length(bytes, max_connect_bytes) {
+        Ok(Some(total)) if total <= bytes.len() => Progress::Complete { total },
+        Ok(total) => Progress::Incomplete { total },
+        Err(error) => Progress::Foreign(error.text),
+    }
+}
+
+/// Decides about a complete CONNECT. `random` is asked for the name of a client that has none.
+pub(super) fn judge(frame: &[u8], random: impl FnOnce() -> Option<[u8; 16]>) -> Result<Welcome, ConnectError> {
+    let connect = decode_connect(frame)?;
+    let refusal = |reason, text| ConnectError { version_to_answer: Some(connect.version), reason, text };
+    // [MQTT-4.12.0-1]: there is no method yet that the server could support.
+    if connect.properties.authentication_method().is_some() {
+        return Err(refusal(ReasonCode::BadAuthenticationMethod, "enhanced authentication is not supported"));
+    }
+    // [MQTT-3.1.3-6]; what 3.1.1 has to say about it, the codec has said [MQTT-3.1.3-7].
+    let client_id_assigned = connect.client_id.is_empty();
+    let client_id = if client_id_assigned {
+        let random = random()
+            .ok_or(refusal(ReasonCode::ServerUnavailable, "the machine gave no random bytes for a client id"))?;
+        assigned_client_id(random)
+    } else {
+        connect.client_id.into()
+    };
+    Ok(Welcome { version: connect.version, client_id, client_id_assigned })
+}
+
+/// The CONNACK that says why a client was refused; nothing for one whose version is not known.
+pub(super) fn refusal(error: ConnectError) -> Option<Vec<u8>> {
+    let version = error.version_to_answer?;
+    let mut answer = Vec::with_capacity(8);
+    // [MQTT-3.2.2-6]: session present is 0 with an error.
+    Packet::Connack(Connack { session_present: false, reason: error.reason, properties: Properties::EMPTY })
+        .encode(version, &mut answer);
+    Some(answer)
+}
+
+fn assigned_client_id(random: [u8; 16]) -> Box<str> {
+    let mut client_id = String::with_capacity(ASSIGNED_PREFIX.len() + 2 * random.len());
+    client_id += ASSIGNED_PREFIX;
+    for byte in random {
+        // Writing into a String cannot fail.
+        let _ = write!(client_id, "{byte:02x}");
+    }
+    client_id.into_boxed_str()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MAX_BYTES: u32 = 1024;
+
+    /// CONNECT with clean start, keep-alive 60 and an optional property block.
+    fn connect(level: u8, client_id: &str, properties: &[u8]) -> Vec<u8> {
+        let mut body = vec![0, 4, b'M', b'Q', b'T', b'T', level, 0b10, 0, 60];
+        if level == 5 {
+            body.push(properties.len() as u8);
+            body.extend_from_slice(properties);
+        }
+        body.extend_from_slice(&(client_id.len() as u16).to_be_bytes());
+        body.extend_from_slice(client_id.as_bytes());
+        let mut frame = vec![0x10, body.len() as u8];
+        frame.append(&mut body);
+        frame
+    }
+
+    fn no_random() -> Option<[u8; 16]> {
+        panic!("the client has a name")
+    }
+
+    #[test]
+    fn a_connect_is_complete_with_its_last_byte() {
+        let mut bytes = connect(4, "sensor", &[]);
+        let total = bytes.len();
+        for length in 0..total {
+            let known = (length >= 2).then_some(total);
+            let expected = Progress::Incomplete { total: known };
+            assert_eq!(progress(&bytes[..length], MAX_BYTES), expected, "{length} bytes");
+        }
+        bytes.extend_from_slice(&[0xC0, 0]); // PINGREQ, sent at once
+        assert_eq!(progress(&bytes, MAX_BYTES), Progress::Complete { total });
+    }
+
+    // [MQTT-3.1.0-1]
+    #[test]
+    fn what_is_not_a_connect_is_foreign_with_its_first_byte() {
+        for first in (0..=u8::MAX).filter(|&first| first != 0x10) {
+            assert!(matches!(progress(&[first], MAX_BYTES), Progress::Foreign(_)), "{first:#x}");
+        }
+    }
+
+    #[test]
+    fn a_huge_length_is_refused_on_the_header() {
+        let huge = [0x10, 0xFF, 0xFF, 0xFF, 0x7F];
+        assert!(matches!(progress(&huge, MAX_BYTES), Progress::Foreign(_)));
+        let endless = [0x10, 0xFF, 0xFF, 0xFF, 0xFF];
+        assert!(matches!(progress(&endless, MAX_BYTES), Progress::Foreign(_)));
+    }
+
+    #[test]
+    fn a_client_with_a_name_keeps_it() {
+        for (level, version) in [(4, Version::V311), (5, Version::V5)] {
+            let welcome = judge(&connect(level, "sensor", &[]), no_random).expect("welcome");
+            let expected = Welcome { version, client_id: "sensor".into(), client_id_assigned: false };
+            assert_eq!(welcome, expected);
+        }
+    }
+
+    // [MQTT-3.1.3-6]
+    #[test]
+    fn a_client_without_a_name_gets_one() {
+        for level in [4, 5] {
+            let welcome = judge(&connect(level, "", &[]), || Some([0xA5; 16])).expect("welcome");
+            assert!(welcome.client_id_assigned);
+            assert_eq!(&*welcome.client_id, format!("once-{}", "a5".repeat(16)));
+        }
+    }
+
+    #[test]
+    fn each_refusal_has_its_answer() {
+        let authentication_method = [0x15, 0, 5, b'S', b'C', b'R', b'A', b'M'];
+        let mut wrong_name = connect(4, "sensor", &[]);
+        wrong_name[4] = b'X';
+        let mut no_name = connect(4, "", &[]);
+        no_name[9] = 0; // clean session 0
+        for (frame, answer) in [
+            (connect(3, "sensor", &[]), &[0x20, 2, 0, 1][..]), // [MQTT-3.1.2-2] in 3.1.1
+            (connect(6, "sensor", &[]), &[0x20, 3, 0, 0x84, 0]),
+            (connect(5, "sensor", &authentication_method), &[0x20, 3, 0, 0x8C, 0]),
+            (no_name, &[0x20, 2, 0, 2]), // [MQTT-3.1.3-8] in 3.1.1
+            (wrong_name, &[0x20, 2, 0, 1]),
+        ] {
+            let error = judge(&frame, no_random).expect_err("refused");
+            assert_eq!(refusal(error).as_deref(), Some(answer), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_full_broker_says_so_in_both_versions() {
+        for (version, answer) in [(Version::V311, &[0x20, 2, 0, 3][..]), (Version::V5, &[0x20, 3, 0, 0x97, 0])] {
+            let error =
+                ConnectError { version_to_answer: Some(version), reason: ReasonCode::QuotaExceeded, text: "full" };
+            assert_eq!(refusal(error).as_deref(), Some(answer));
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! The front door: accepts clients, reads their CONNECT under a deadline, refuses or hands them to the shard that owns
+//! their client id, and forgets them.
+//!
+//! All that is slow, branchy or hostile before a client is admitted happens here, on a thread and a runtime of its own
+//! (tokio-uring), so that a storm of reconnecting clients never delays a message.
+//!
+//! Limits: a client has `connect_timeout` from being accepted to the end of its CONNECT, and memory grows only with bytes
+//! that it really sent. There are at most `max_half_open` such clients; further ones wait in the listen backlog. Shards hold
+//! at most as many clients as there are permits; a client beyond that is told so (5.0: 0x97, 3.1.1: 3).
+//!
+//! It does not check topics or properties beyond what the codec refuses, keeps no session, and never talks to a client that
+//! was handed over. There is no authentication yet: addresses that are not loopback are refused by the command line.
+
+mod client;
+mod greeting;
+mod throttle;
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use crossbeam_channel::{Sender, bounded};
+use tokio::sync::Semaphore;
+use tracing::warn;
+
+use crate::config::GateLimits;
+use crate::error::StartError;
+use crate::io::{ConnectionPermits, Doors, stop_listening};
+
+use client::Client;
+use throttle::Throttle;
+
+/// Submission entries of the gate's ring: accepts, reads and writes of half-open clients per system call.
+const RING_ENTRIES: u32 = 1024;
+
+/// Pause after an accept that failed for want of something that only others can give back.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
+
+/// The gate, open until it is stopped.
+pub struct Gate {
+    listeners: Arc<[TcpListener]>,
+    stopping: Arc<AtomicBool>,
+}
+
+/// What every task of the gate shares.
+struct Context {
+    limits: GateLimits,
+    permits: ConnectionPermits,
+    doors: Doors,
+    half_open: Arc<Semaphore>,
+    full: Throttle,
+    accept_failures: Throttle,
+}
+
+/// Starts accepting on `listeners`, on a thread of its own; returns once clients are served.
+pub fn start(
+    listeners: Vec<TcpListener>,
+    limits: GateLimits,
+    permits: ConnectionPermits,
+    doors: Doors,
+) -> Result<Gate, StartError> {
+    let listeners: Arc<[TcpListener]> = listeners.into();
+    let stopping = Arc::new(AtomicBool::new(false));
+    let (report, started) = bounded(1);
+    let thread = {
+        let (listeners, stopping) = (Arc::clone(&listeners), Arc::clone(&stopping));
+        move || {
+            let context = Context {
+                limits,
+                permits,
+                doors,
+                half_open: Arc::new(Semaphore::new(limits.max_half_open as usize)),
+                full: Throttle::default(),
+                accept_failures: Throttle::default(),
+            };
+            serve(&listeners, &stopping, context, &report);
+        }
+    };
+    let ring = |error| StartError::ring("creating the ring of the gate", error);
+    thread::Builder::new()
+        .name("gate".to_owned())
+        .spawn(thread)
+        .map_err(|source| StartError::Thread { name: "gate".to_owned(), source })?;
+    started.recv().unwrap_or_else(|_| Err(io::ErrorKind::BrokenPipe.into())).map_err(ring)?;
+    Ok(Gate { listeners, stopping })
+}
+
+impl Gate {
+    /// Accepts no further client. Those who are half open may still come through.
+    pub fn stop(&self) {
+        // Before the listeners are woken, so that who finds the failure finds the reason; the system call orders them.
+        self.stopping.store(true, Ordering::Release); // pairs with the acquire in `accept`
+        for listener in self.listeners.iter() {
+            stop_listening(listener);
+        }
+    }
+
+    /// The addresses that clients are accepted on, with the port that the kernel chose where none was given.
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect()
+    }
+}
+
+/// The gate's thread.
+fn serve(listeners: &[TcpListener], stopping: &Arc<AtomicBool>, context: Context, report: &Sender<io::Result<()>>) {
+    let listening: io::Result<Vec<TcpListener>> = listeners.iter().map(TcpListener::try_clone).collect();
+    let runtime = tokio_uring::Runtime::new(tokio_uring::builder().entries(RING_ENTRIES));
+    let (listening, runtime) = match (listening, runtime) {
+        (Ok(listening), Ok(runtime)) => (listening, runtime),
+        (Err(error), _) | (_, Err(error)) => {
+            let _ = report.send(Err(error)); // the starting thread waits for it
+            return;
+        }
+    };
+    let context = Rc::new(context);
+    runtime.block_on(async {
+        for listener in listening {
+            tokio_uring::spawn(accept(listener, Arc::clone(stopping), Rc::clone(&context)));
+        }
+        let _ = report.send(Ok(())); // the starting thread waits for it
+        // The tasks end with the process; there is nothing to come back for.
+        std::future::pending::<()>().await;
+    });
+}
+
+async fn accept(listener: TcpListener, stopping: Arc<AtomicBool>, context: Rc<Context>) {
+    let listener = tokio_uring::net::TcpListener::from_std(listener);
+    loop {
+        let Ok(slot) = Arc::clone(&context.half_open).acquire_owned().await else {
+            return;
+        };
+        match listener.accept().await {
+            Ok((stream, peer)) => {
+                let client = Client::new(stream, peer, Rc::clone(&context));
+                tokio_uring::spawn(async move {
+                    client.welcome().await;
+                    drop(slot);
+                });
+            }
+            Err(_) if stopping.load(Ordering::Acquire) => return, // pairs with the release in `Gate::stop`
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {} // gone before we came
+            Err(error) => {
+                if let Some(times) = context.accept_failures.permit() {
+                    warn!(
+                        "clients cannot be accepted ({times} times): {error}; if files run out, raise the open-file \
+                         limit or lower --max-connections"
+                    );
+                }
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}

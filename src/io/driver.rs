@@ -1,0 +1,473 @@
+//! The loop of one shard. A turn:
+//!
+//! 1. sleep in the kernel until something completes, the shard's next timeout, or a bell;
+//! 2. feed the shard: completions, requests from the gate and the main thread, letters (bounded), the timeout;
+//! 3. drain the shard: letters out, at most one transmit per connection, commands;
+//! 4. enter the kernel once, with all that was queued.
+//!
+//! The clock is read once per turn. Whatever this loop cannot do now (a full routing ring) waits inside the shard. A failure
+//! of the ring itself ends the loop, and its thread ends the process.
+
+use std::io;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+
+use crossbeam_channel::{Receiver, Sender};
+use tracing::{debug, info, warn};
+
+use crate::config::LETTERS_PER_BATCH_MAX;
+use crate::route::{Letter, ShardId};
+use crate::shard::{Command, ConnectionKey, Shard, Transmit};
+use crate::time::Timestamp;
+
+use super::bell::Bell;
+use super::buffers::{BUFFER_GROUP, ReceiveBuffers};
+use super::clock::Clock;
+use super::connection::{Connection, Phase, Receive, Step};
+use super::door::{Arrival, Request};
+use super::doorbell::Doorbell;
+use super::operation::Operation;
+use super::ring::{Completion, Ring};
+use super::routes::{Routes, shard_id};
+use super::send::SendInFlight;
+use super::system;
+
+/// Batches of letters taken from one other shard in a turn, so that a flood of letters does not starve the clients.
+const BATCHES_PER_TURN_MAX: usize = 8;
+
+/// Requests taken in a turn, so that a storm of new clients does not starve those who are there.
+const REQUESTS_PER_TURN_MAX: usize = 256;
+
+/// Boxes kept for the sends to come; more than this were only needed in a burst.
+const SPARE_SENDS_MAX: usize = 4096;
+
+/// A shard with all that makes it run.
+pub(super) struct Driver {
+    /// Before the buffers, because it has to be dropped first.
+    pub(super) ring: Ring,
+    pub(super) buffers: ReceiveBuffers,
+    pub(super) id: ShardId,
+    pub(super) shard: Shard,
+    pub(super) clock: Clock,
+    pub(super) requests: Receiver<Request>,
+    pub(super) routes: Routes<Letter>,
+    /// Every shard's bell, this one's included.
+    pub(super) bells: Arc<[Arc<Bell>]>,
+    pub(super) doorbell: Doorbell,
+    /// Where to say that the shutdown is complete.
+    pub(super) drained: Sender<ShardId>,
+    pub(super) state: State,
+}
+
+/// What the loop itself keeps.
+#[derive(Default)]
+pub(super) struct State {
+    /// By the index that the shard picked.
+    connections: Vec<Option<Connection>>,
+    /// How many of them there are.
+    open: usize,
+    #[expect(clippy::vec_box, reason = "the kernel holds addresses inside the boxes")]
+    spare_sends: Vec<Box<SendInFlight>>,
+    shutdown: Shutdown,
+    counters: LoopCounters,
+}
+
+/// How far the shutdown has come.
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+enum Shutdown {
+    /// Nobody has asked for one.
+    #[default]
+    NotAsked,
+    /// The shard was told.
+    Draining,
+    /// No connection is left, and the main thread was told.
+    Drained,
+}
+
+/// What the loop counts, beside the shard's own counters.
+#[derive(Clone, Copy, Default)]
+struct LoopCounters {
+    /// Receives that found no buffer; many of them ask for more `--recv-buffers`.
+    receives_starved: u64,
+    /// Sends that the kernel took only in part.
+    sends_continued: u64,
+}
+
+impl Driver {
+    /// Runs until the ring fails.
+    pub(super) fn run(&mut self) -> io::Result<()> {
+        self.arm_doorbell()?;
+        loop {
+            let now = self.clock.now();
+            self.take_completions(now)?;
+            self.take_requests(now)?;
+            self.take_letters(now)?;
+            if self.shard.next_timeout().is_some_and(|due| due <= now) {
+                self.shard.handle_timeout(now);
+            }
+            self.drain_shard()?;
+            self.finish_shutdown();
+            self.enter_kernel(now)?;
+        }
+    }
+
+    // --- Step 2: feed the shard.
+
+    fn take_completions(&mut self, now: Timestamp) -> io::Result<()> {
+        // The kernel posts only while the ring is entered, so this ends.
+        while let Some(completion) = self.ring.next_completion() {
+            match completion.operation {
+                Operation::Receive(index) => self.received(now, index, completion)?,
+                Operation::Send(index) => self.sent(now, index, completion.result)?,
+                Operation::CancelReceive(_) => {} // the receive had completed by itself, or is about to
+                Operation::Close(index) => warn!(
+                    "closing the socket of connection {index} failed: {}",
+                    io::Error::from_raw_os_error(-completion.result)
+                ),
+                Operation::Doorbell => {
+                    self.doorbell.heard(completion.result)?;
+                    self.arm_doorbell()?;
+                }
+                Operation::BellHeard => {} // to be awake is all that was wanted
+                Operation::BellRung(shard) => self.bells[shard as usize].ring_by_eventfd(),
+            }
+        }
+        Ok(())
+    }
+
+    fn received(&mut self, now: Timestamp, index: u32, completion: Completion) -> io::Result<()> {
+        let connection = self.state.connection(index);
+        let (key, phase) = (connection.key, connection.phase);
+        let shard = &mut self.shard;
+        if let Some(id) = completion.buffer {
+            let filled = usize::try_from(completion.result).unwrap_or(0);
+            self.buffers.lend(id, filled, |bytes| match phase {
+                Phase::Open if !bytes.is_empty() => shard.handle_received(now, key, bytes),
+                Phase::Open | Phase::Failed | Phase::Closing => {}
+            });
+        }
+        if completion.more {
+            return Ok(());
+        }
+        match completion.result {
+            1.. => self.receive_again(index)?,
+            0 => {
+                connection.receive.ended();
+                if phase == Phase::Open {
+                    shard.handle_end_of_stream(now, key);
+                }
+            }
+            _ => match -completion.result {
+                // Buffers come back within this very turn, before the ring is entered again.
+                libc::ENOBUFS => {
+                    self.state.counters.receives_starved += 1;
+                    self.receive_again(index)?;
+                }
+                libc::ECANCELED | libc::EINTR | libc::EAGAIN => self.receive_again(index)?,
+                errno => {
+                    connection.receive.ended();
+                    self.fail(now, index, errno);
+                }
+            },
+        }
+        self.close_if_due(index)
+    }
+
+    fn receive_again(&mut self, index: u32) -> io::Result<()> {
+        let step = self.state.connection(index).receive.completed();
+        self.step(index, step)
+    }
+
+    fn sent(&mut self, now: Timestamp, index: u32, result: i32) -> io::Result<()> {
+        let connection = self.state.connection(index);
+        let key = connection.key;
+        let mut send = connection.send.take().expect("a send completed that was in flight");
+        let goes_on = match result {
+            // A transmit is never empty, so to send nothing is no progress.
+            0 => {
+                self.fail(now, index, libc::EPIPE);
+                false
+            }
+            1.. => !send.advance(result as usize),
+            _ => match -result {
+                libc::EINTR | libc::EAGAIN => true,
+                errno => {
+                    self.fail(now, index, errno);
+                    false
+                }
+            },
+        };
+        let connection = self.state.connection(index);
+        if goes_on && connection.phase != Phase::Closing {
+            self.state.counters.sends_continued += 1;
+            return self.submit_send(index, send);
+        }
+        let transmit = send.unload();
+        self.state.keep_spare(send);
+        self.shard.handle_sent(now, key, transmit);
+        self.close_if_due(index)
+    }
+
+    /// Tells the shard, once, that a connection has failed.
+    fn fail(&mut self, now: Timestamp, index: u32, errno: i32) {
+        let connection = self.state.connection(index);
+        match connection.phase {
+            Phase::Open => {
+                debug!("connection {index} failed: {}", io::Error::from_raw_os_error(errno));
+                connection.phase = Phase::Failed;
+                self.shard.handle_connection_failed(now, connection.key);
+            }
+            Phase::Failed | Phase::Closing => {}
+        }
+    }
+
+    fn take_requests(&mut self, now: Timestamp) -> io::Result<()> {
+        for _ in 0..REQUESTS_PER_TURN_MAX {
+            match self.requests.try_recv() {
+                Ok(Request::Admit(arrival)) => self.admit(now, arrival)?,
+                Ok(Request::LogCounters) => self.log_counters(),
+                Ok(Request::ShutDown) => {
+                    if self.state.shutdown == Shutdown::NotAsked {
+                        self.log_counters();
+                        self.state.shutdown = Shutdown::Draining;
+                        self.shard.handle_shutdown(now);
+                    }
+                }
+                Err(_) => break,
+            }
+        }
+        Ok(())
+    }
+
+    fn admit(&mut self, now: Timestamp, arrival: Arrival) -> io::Result<()> {
+        if self.state.shutdown != Shutdown::NotAsked {
+            return Ok(()); // dropping the arrival closes its socket
+        }
+        let key = self.shard.handle_admission(now, arrival.admission);
+        let index = self.state.insert(Connection {
+            key,
+            socket: arrival.socket,
+            phase: Phase::Open,
+            receive: Receive::Stopped,
+            send: None,
+            permit: arrival.permit,
+        });
+        let step = self.state.connection(index).receive.resume();
+        self.step(index, step)
+    }
+
+    fn take_letters(&mut self, now: Timestamp) -> io::Result<()> {
+        for from in self.routes.others() {
+            for _ in 0..BATCHES_PER_TURN_MAX {
+                let Some((mut batch, producer_waited)) = self.routes.pop(from) else {
+                    break;
+                };
+                for letter in batch.drain(..) {
+                    self.shard.handle_letter(now, shard_id(from), letter);
+                }
+                self.shard.recycle_letters(batch);
+                if producer_waited {
+                    self.ring_bell_of(from)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    // --- Step 3: drain the shard.
+
+    fn drain_shard(&mut self) -> io::Result<()> {
+        // A connection without operations in flight is closed on the spot, which is one more event for the shard.
+        let mut closed_one = true;
+        while closed_one {
+            self.send_letters()?;
+            while let Some((key, transmit)) = self.shard.poll_transmit() {
+                self.start_send(key, transmit)?;
+            }
+            closed_one = false;
+            while let Some(command) = self.shard.poll_command() {
+                closed_one |= self.obey(command)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn send_letters(&mut self) -> io::Result<()> {
+        for to in self.routes.others() {
+            let mut pushed = false;
+            while self.routes.has_room(to) {
+                let Some(batch) = self.shard.poll_letters(shard_id(to), LETTERS_PER_BATCH_MAX) else {
+                    break;
+                };
+                self.routes.push(to, batch);
+                pushed = true;
+            }
+            if pushed {
+                self.ring_bell_of(to)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn start_send(&mut self, key: ConnectionKey, transmit: Transmit) -> io::Result<()> {
+        let index = key.index() as u32;
+        let mut send = self.state.spare_sends.pop().unwrap_or_else(SendInFlight::empty);
+        send.load(transmit);
+        self.submit_send(index, send)
+    }
+
+    #[allow(unsafe_code, reason = "a send names memory that has to stay in place")]
+    fn submit_send(&mut self, index: u32, send: Box<SendInFlight>) -> io::Result<()> {
+        let connection = self.state.connection(index);
+        assert!(
+            connection.phase != Phase::Closing && connection.send.is_none(),
+            "one send at a time, and none after Close"
+        );
+        let send = connection.send.insert(send);
+        // SAFETY: the box rests in its connection, untouched, until `sent` sees the completion; a connection is removed only
+        // when no send is in flight.
+        unsafe { send.submit(&mut self.ring, connection.socket.as_fd(), index) }
+    }
+
+    /// Obeys a command; says whether that has closed the connection.
+    fn obey(&mut self, command: Command) -> io::Result<bool> {
+        match command {
+            Command::PauseReceiving(key) => {
+                let index = key.index() as u32;
+                let step = self.state.connection(index).receive.pause();
+                self.step(index, step)?;
+                Ok(false)
+            }
+            Command::ResumeReceiving(key) => {
+                let index = key.index() as u32;
+                let step = self.state.connection(index).receive.resume();
+                self.step(index, step)?;
+                Ok(false)
+            }
+            Command::FinishSending(key) => {
+                system::finish_sending(self.state.connection(key.index() as u32).socket.as_fd());
+                Ok(false)
+            }
+            Command::Close(key) => {
+                let index = key.index() as u32;
+                let connection = self.state.connection(index);
+                connection.phase = Phase::Closing;
+                if connection.send.is_some() {
+                    system::end_operations(connection.socket.as_fd());
+                }
+                let step = connection.receive.pause();
+                self.step(index, step)?;
+                let due = self.state.connection(index).is_idle();
+                self.close_if_due(index)?;
+                Ok(due)
+            }
+        }
+    }
+
+    // --- Step 4, and what the steps share.
+
+    fn enter_kernel(&mut self, now: Timestamp) -> io::Result<()> {
+        self.own_bell().announce_sleep();
+        if self.routes.have_work() || !self.requests.is_empty() {
+            self.own_bell().announce_awake();
+            return self.ring.submit();
+        }
+        let timeout = self.shard.next_timeout().map(|due| due.since(now));
+        let slept = self.ring.submit_and_sleep(timeout);
+        self.own_bell().announce_awake();
+        slept
+    }
+
+    fn step(&mut self, index: u32, step: Step) -> io::Result<()> {
+        match step {
+            Step::Nothing => Ok(()),
+            Step::Arm => {
+                let socket = self.state.connection(index).socket.as_fd();
+                self.ring.receive(socket, BUFFER_GROUP, index)
+            }
+            Step::Cancel => self.ring.cancel_receive(index),
+        }
+    }
+
+    /// Closes the socket if the shard has said so and no operation is in flight any more.
+    fn close_if_due(&mut self, index: u32) -> io::Result<()> {
+        let connection = self.state.connection(index);
+        if connection.phase != Phase::Closing || !connection.is_idle() {
+            return Ok(());
+        }
+        let connection = self.state.remove(index);
+        self.ring.close(connection.socket, index)?;
+        drop(connection.permit);
+        self.shard.handle_closed(connection.key);
+        Ok(())
+    }
+
+    fn own_bell(&self) -> &Bell {
+        &self.bells[self.id.index()]
+    }
+
+    fn arm_doorbell(&mut self) -> io::Result<()> {
+        let eventfd = self.bells[self.id.index()].eventfd();
+        self.doorbell.arm(&mut self.ring, eventfd)
+    }
+
+    fn ring_bell_of(&mut self, shard: usize) -> io::Result<()> {
+        let bell = &self.bells[shard];
+        if bell.must_ring() {
+            self.ring.ring_bell(bell.ring_descriptor(), shard as u32)?;
+        }
+        Ok(())
+    }
+
+    fn finish_shutdown(&mut self) {
+        if self.state.shutdown == Shutdown::Draining && self.state.open == 0 && self.shard.is_drained() {
+            self.state.shutdown = Shutdown::Drained;
+            // The main thread may have given up waiting and be gone.
+            let _ = self.drained.send(self.id);
+        }
+    }
+
+    fn log_counters(&self) {
+        let LoopCounters { receives_starved, sends_continued } = self.state.counters;
+        info!(
+            "counters shard={} {} open_sockets={} receives_starved={receives_starved} \
+             sends_continued={sends_continued} completion_overflows={}",
+            self.id.number(),
+            self.shard.counters(),
+            self.state.open,
+            self.ring.overflows(),
+        );
+    }
+}
+
+impl State {
+    /// The connection at `index`.
+    ///
+    /// # Panics
+    /// If there is none: an index lives from its admission to its close, and everything in flight lies in between.
+    fn connection(&mut self, index: u32) -> &mut Connection {
+        self.connections.get_mut(index as usize).and_then(Option::as_mut).expect("an index in use names a connection")
+    }
+
+    fn insert(&mut self, connection: Connection) -> u32 {
+        let index = connection.key.index();
+        if self.connections.len() <= index {
+            self.connections.resize_with(index + 1, || None);
+        }
+        let before = self.connections[index].replace(connection);
+        assert!(before.is_none(), "a key is reused only after its connection was closed");
+        self.open += 1;
+        u32::try_from(index).expect("no more connections than MAX_CONNECTIONS")
+    }
+
+    fn remove(&mut self, index: u32) -> Connection {
+        self.open -= 1;
+        self.connections[index as usize].take().expect("an index in use names a connection")
+    }
+
+    fn keep_spare(&mut self, send: Box<SendInFlight>) {
+        if self.spare_sends.len() < SPARE_SENDS_MAX {
+            self.spare_sends.push(send);
+        }
+    }
+}

@@ -1,0 +1,36 @@
+//! The io_uring loop: the driver that gives a [`Shard`](crate::shard::Shard) its sockets, its clock and its neighbours.
+//!
+//! Each shard has one thread, one ring, one set of receive buffers and, for every other shard, a routing ring in each
+//! direction. A turn of the loop feeds what completed into the shard, drains what the shard wants done, and enters the
+//! kernel once. No decision about MQTT is taken here.
+//!
+//! Invariants:
+//! - Memory handed to the kernel stays where it is and unchanged until the completion of its operation has been seen.
+//! - A socket is closed only when no operation on it is in flight; an index is free for reuse only after that, so a late
+//!   completion can never meet a stranger.
+//! - A shard sleeps only after it has said so and looked once more (`bell`), so that nobody rings a busy one and no
+//!   letter is slept over.
+//!
+//! This is the only module with `unsafe`, each with its reason beside it. It does not accept connections (`gate` does),
+//! and it does not read or write files yet.
+
+mod bell;
+mod buffers;
+mod clock;
+mod connection;
+mod door;
+mod doorbell;
+mod driver;
+mod operation;
+mod permit;
+mod ring;
+mod routes;
+mod send;
+mod system;
+mod threads;
+
+pub use clock::Clock;
+pub use door::{Arrival, Doors};
+pub use permit::{ConnectionPermit, ConnectionPermits};
+pub use system::{allowed_cpus, check_kernel, listen, raise_open_file_limit, stop_listening, take_descriptor};
+pub use threads::{Placement, Shards, place, start};

@@ -1,0 +1,130 @@
+//! What else is asked of the kernel: listeners, descriptors, limits, CPUs.
+#![allow(unsafe_code, reason = "calls of the C library")]
+
+use std::fs;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+use crate::error::StartError;
+
+/// The oldest kernel that has what the ring needs: `DEFER_TASKRUN`, with multishot receive and buffer rings before it.
+const KERNEL_MIN: (u32, u32) = (6, 1);
+
+/// Clients that may wait in the kernel to be accepted; the kernel lowers it to `net.core.somaxconn`.
+const BACKLOG: i32 = 4096;
+
+/// Refuses a kernel that is too old.
+pub fn check_kernel() -> Result<(), StartError> {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let release = release.trim();
+    // A release that cannot be read or understood is given the benefit of the doubt: the ring's set-up will tell.
+    match kernel_version(release) {
+        Some(version) if version < KERNEL_MIN => Err(StartError::KernelTooOld { release: release.to_owned() }),
+        Some(_) | None => Ok(()),
+    }
+}
+
+fn kernel_version(release: &str) -> Option<(u32, u32)> {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit());
+    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+}
+
+/// The CPUs that this process may use, in ascending order.
+pub fn allowed_cpus() -> Vec<usize> {
+    let mut cpus: Vec<usize> =
+        core_affinity::get_core_ids().unwrap_or_default().into_iter().map(|core| core.id).collect();
+    cpus.sort_unstable();
+    cpus
+}
+
+/// Raises the soft limit of open files to the hard one, and answers how many files may be open now.
+pub fn raise_open_file_limit() -> u64 {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: writes one rlimit into one that lives here.
+    if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } != 0 {
+        return u64::MAX;
+    }
+    let soft = limit.rlim_cur;
+    limit.rlim_cur = limit.rlim_max;
+    // SAFETY: reads one rlimit that lives here.
+    if unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) } == 0 { limit.rlim_max } else { soft }
+}
+
+/// A listener with a backlog for a storm of reconnecting clients.
+pub fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {
+    let listener = TcpListener::bind(address).map_err(|error| StartError::listen(address, error))?;
+    // SAFETY: no memory is involved. A second listen on a listening socket sets the backlog anew.
+    if unsafe { libc::listen(listener.as_raw_fd(), BACKLOG) } != 0 {
+        return Err(StartError::listen(address, io::Error::last_os_error()));
+    }
+    Ok(listener)
+}
+
+/// Makes a listener refuse clients from here on and wakes who waits in an accept on it.
+pub fn stop_listening(listener: &TcpListener) {
+    shut_down(listener.as_fd(), libc::SHUT_RDWR);
+}
+
+/// A descriptor of one's own for a socket that something else is about to close.
+///
+/// The runtime of the gate keeps its descriptors to itself, so what leaves it leaves as a duplicate.
+pub fn take_descriptor(socket: &impl AsRawFd) -> io::Result<OwnedFd> {
+    // SAFETY: the caller holds the socket, so its descriptor is open for the duration of this call.
+    unsafe { BorrowedFd::borrow_raw(socket.as_raw_fd()) }.try_clone_to_owned()
+}
+
+/// Says that nothing more will be sent, and lets the peer read what was.
+pub(super) fn finish_sending(socket: BorrowedFd<'_>) {
+    shut_down(socket, libc::SHUT_WR);
+}
+
+/// Ends both directions, which completes every operation in flight on the socket.
+pub(super) fn end_operations(socket: BorrowedFd<'_>) {
+    shut_down(socket, libc::SHUT_RDWR);
+}
+
+fn shut_down(socket: BorrowedFd<'_>, how: i32) {
+    // SAFETY: no memory is involved. The only failure of an open socket, not being connected any more, is what was wanted.
+    unsafe { libc::shutdown(socket.as_raw_fd(), how) };
+}
+
+/// A new eventfd with nothing in it.
+pub(super) fn eventfd() -> io::Result<OwnedFd> {
+    // SAFETY: no memory is involved.
+    let descriptor = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC) };
+    if descriptor < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the descriptor is new and nobody else's.
+    Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kernel_releases_are_read_and_compared() {
+        assert_eq!(kernel_version("6.1.0-18-amd64"), Some((6, 1)));
+        assert_eq!(kernel_version("6.18.44-fc-v595"), Some((6, 18)));
+        assert_eq!(kernel_version("10.0"), Some((10, 0)));
+        assert_eq!(kernel_version("unknown"), None);
+        assert!(kernel_version("5.15.0") < Some(KERNEL_MIN));
+        assert!(kernel_version("6.1") >= Some(KERNEL_MIN));
+    }
+
+    #[test]
+    fn this_process_may_use_a_cpu() {
+        assert!(!allowed_cpus().is_empty());
+    }
+
+    #[test]
+    fn a_stopped_listener_refuses() {
+        let listener = listen("127.0.0.1:0".parse().expect("an address")).expect("a free port");
+        let address = listener.local_addr().expect("its address");
+        stop_listening(&listener);
+        assert!(listener.accept().is_err());
+        assert!(std::net::TcpStream::connect(address).is_err());
+    }
+}

@@ -1,0 +1,202 @@
+//! Starts the shards: rings and buffers first, on the starting thread, where a failure can still be told; then one pinned
+//! thread per shard.
+
+use std::io;
+use std::os::fd::AsRawFd;
+use std::process;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use core_affinity::CoreId;
+use crossbeam_channel::{Receiver, unbounded};
+use tracing::{error, warn};
+
+use crate::config::{Durability, Limits, Pinning, RingSizes};
+use crate::error::StartError;
+use crate::fault::PlantedFault;
+use crate::route::ShardId;
+use crate::shard::{Shard, ShardConfig};
+
+use super::bell::Bell;
+use super::buffers::ReceiveBuffers;
+use super::clock::Clock;
+use super::door::{Door, Doors};
+use super::doorbell::Doorbell;
+use super::driver::{Driver, State};
+use super::ring::Ring;
+use super::routes;
+
+/// On which CPU each shard runs; `None` is wherever the kernel puts it. One element per shard.
+pub type Placement = Vec<Option<usize>>;
+
+/// The shards of a process, running.
+pub struct Shards {
+    doors: Doors,
+    drained: Receiver<ShardId>,
+}
+
+/// Decides how many shards there are and where they run, on a process that may use the CPUs in `allowed`.
+pub fn place(
+    shards: Option<u16>,
+    shards_max: u16,
+    pinning: &Pinning,
+    allowed: &[usize],
+) -> Result<Placement, StartError> {
+    let per_cpu = u16::try_from(allowed.len()).unwrap_or(shards_max);
+    let shards = shards.unwrap_or(per_cpu).clamp(1, shards_max);
+    let cpus = match pinning {
+        Pinning::Off => return Ok(vec![None; usize::from(shards)]),
+        Pinning::Auto => allowed,
+        Pinning::Cpus(cpus) => {
+            if let Some(&cpu) = cpus.iter().find(|cpu| !allowed.contains(cpu)) {
+                return Err(StartError::UnknownCpu { cpu, allowed: ranges(allowed) });
+            }
+            cpus
+        }
+    };
+    Ok((0..usize::from(shards)).map(|shard| cpus.get(shard % cpus.len().max(1)).copied()).collect())
+}
+
+/// Starts one thread per element of `placement`.
+pub fn start(
+    placement: &Placement,
+    sizes: RingSizes,
+    limits: &Limits,
+    durability: Durability,
+    clock: Clock,
+) -> Result<Shards, StartError> {
+    let shards = placement.len();
+    // Room for one completion per receive buffer on top of what one submission can cause.
+    let completions = (sizes.entries * 2).max(u32::from(sizes.recv_buffers) * 2).next_power_of_two();
+    let mut rings = Vec::with_capacity(shards);
+    let mut bells = Vec::with_capacity(shards);
+    for _ in 0..shards {
+        let ring =
+            Ring::new(sizes.entries, completions).map_err(|error| StartError::ring("creating the ring", error))?;
+        let buffers = ReceiveBuffers::register(&ring, sizes.recv_buffers, sizes.recv_buffer_bytes)
+            .map_err(|error| StartError::ring("registering the receive buffers", error))?;
+        let bell = Bell::new(ring.as_raw_fd()).map_err(|error| StartError::ring("creating the bell", error))?;
+        rings.push((ring, buffers));
+        bells.push(Arc::new(bell));
+    }
+    let bells: Arc<[Arc<Bell>]> = bells.into();
+    let routes = routes::mesh(shards, sizes.routing_batches as usize);
+    let (report_drained, drained) = unbounded();
+    let mut doors = Vec::with_capacity(shards);
+    for (index, ((ring, buffers), routes)) in rings.into_iter().zip(routes).enumerate() {
+        let (requests, requested) = unbounded();
+        doors.push(Door { requests, bell: Arc::clone(&bells[index]) });
+        let id = routes::shard_id(index);
+        let config = ShardConfig {
+            id,
+            shards: shards as u16,
+            seed: getrandom::u64().map_err(StartError::Random)?,
+            limits: limits.clone(),
+            durability,
+            fault: PlantedFault::default(),
+        };
+        let (bells, report_drained) = (Arc::clone(&bells), report_drained.clone());
+        let cpu = placement[index];
+        spawn(format!("shard-{index}"), move || {
+            pin(cpu);
+            let mut driver = Driver {
+                ring,
+                buffers,
+                id,
+                shard: Shard::new(config),
+                clock,
+                requests: requested,
+                routes,
+                bells,
+                doorbell: Doorbell::new(),
+                drained: report_drained,
+                state: State::default(),
+            };
+            driver.ring.enable()?;
+            driver.run()
+        })?;
+    }
+    Ok(Shards { doors: Doors::new(doors), drained })
+}
+
+impl Shards {
+    /// The ways into the shards.
+    pub fn doors(&self) -> &Doors {
+        &self.doors
+    }
+
+    /// Ends all connections and waits until they are closed, but no longer than `patience`; says whether they are.
+    ///
+    /// The threads go on, with nothing to do, until the process ends: what is in flight may still name their memory.
+    pub fn shut_down(&self, patience: Duration) -> bool {
+        self.doors.shut_down();
+        let deadline = Instant::now() + patience;
+        (0..self.doors.shards()).all(|_| self.drained.recv_deadline(deadline).is_ok())
+    }
+}
+
+/// Starts a shard's thread. A shard that cannot go on takes the process with it: the others would wait for its letters.
+fn spawn(name: String, run: impl FnOnce() -> io::Result<()> + Send + 'static) -> Result<(), StartError> {
+    thread::Builder::new()
+        .name(name.clone())
+        .spawn(move || {
+            if let Err(error) = run() {
+                error!("the ring failed, and the broker ends with it: {error}");
+                process::abort();
+            }
+        })
+        .map(drop)
+        .map_err(|source| StartError::Thread { name, source })
+}
+
+fn pin(cpu: Option<usize>) {
+    if let Some(id) = cpu
+        && !core_affinity::set_for_current(CoreId { id })
+    {
+        // It was allowed a moment ago; the shard works without, only less evenly.
+        warn!("the kernel would not pin this shard to CPU {id}");
+    }
+}
+
+/// CPUs as people write them: `0-3,8`.
+fn ranges(cpus: &[usize]) -> String {
+    let mut text = String::new();
+    let mut rest = cpus;
+    while let Some(&first) = rest.first() {
+        let length = rest.iter().zip(first..).take_while(|&(&cpu, expected)| cpu == expected).count();
+        let separator = if text.is_empty() { "" } else { "," };
+        text += &match length {
+            1 => format!("{separator}{first}"),
+            _ => format!("{separator}{first}-{}", first + length - 1),
+        };
+        rest = &rest[length..];
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shards_go_round_the_allowed_cpus() {
+        let allowed = [0, 2, 3];
+        let place = |shards, pinning| place(shards, 64, &pinning, &allowed).expect("a placement");
+        assert_eq!(place(None, Pinning::Auto), [Some(0), Some(2), Some(3)]);
+        assert_eq!(place(Some(4), Pinning::Auto), [Some(0), Some(2), Some(3), Some(0)]);
+        assert_eq!(place(Some(2), Pinning::Off), [None, None]);
+        assert_eq!(place(Some(2), Pinning::Cpus(vec![3])), [Some(3), Some(3)]);
+    }
+
+    #[test]
+    fn a_cpu_that_is_not_allowed_is_named() {
+        let error = place(None, 64, &Pinning::Cpus(vec![1]), &[0, 2, 3]).expect_err("not allowed");
+        assert_eq!(error.to_string(), "--pin: CPU 1 is not one that this process may use; allowed: 0,2-3");
+    }
+
+    #[test]
+    fn a_machine_that_hides_its_cpus_still_gets_a_shard() {
+        assert_eq!(place(None, 64, &Pinning::Auto, &[]).expect("one"), [None]);
+    }
+}

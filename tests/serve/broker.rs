@@ -1,0 +1,118 @@
+//! A real broker process for one test, on a port of its own.
+
+use std::io::{BufRead, BufReader, Read};
+use std::net::TcpStream;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
+use std::time::Duration;
+
+/// How long anything may take before the test counts as hung. Not a measure: everything here takes milliseconds.
+const HUNG: Duration = Duration::from_secs(60);
+
+/// A running broker; killed when dropped.
+pub(crate) struct Broker {
+    process: Child,
+    address: String,
+    log: Receiver<String>,
+}
+
+impl Broker {
+    /// Starts a broker with these flags on a free loopback port and waits until it is ready.
+    pub(crate) fn start(flags: &[&str]) -> Self {
+        let mut process = Command::new(env!("CARGO_BIN_EXE_oncemq"))
+            .args(["--listen", "127.0.0.1:0"])
+            .args(flags)
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the broker can be started");
+        let stderr = process.stderr.take().expect("standard error is piped");
+        let (lines, log) = channel();
+        thread::spawn(move || {
+            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                if lines.send(line).is_err() {
+                    break;
+                }
+            }
+        });
+        let mut seen = Vec::new();
+        let address = loop {
+            let line = log.recv_timeout(HUNG).unwrap_or_else(|_| panic!("not ready: {seen:?}"));
+            if let Some((_, address)) = line.split_once("ready on ") {
+                break address.trim().to_owned();
+            }
+            seen.push(line);
+        };
+        // What came before the ready line is part of the log, too.
+        let (lines, replayed) = channel();
+        for line in seen.into_iter().chain([format!("ready on {address}")]) {
+            lines.send(line).expect("the receiver is here");
+        }
+        thread::spawn(move || log.iter().try_for_each(|line| lines.send(line)));
+        Self { process, address, log: replayed }
+    }
+
+    /// A connection to it.
+    pub(crate) fn connect(&self) -> TcpStream {
+        let stream = TcpStream::connect(&self.address).expect("the broker accepts");
+        stream.set_read_timeout(Some(HUNG)).expect("a socket");
+        stream
+    }
+
+    /// Sends it a signal, by name without SIG.
+    pub(crate) fn signal(&self, name: &str) {
+        let status =
+            Command::new("sh").args(["-c", &format!("kill -{name} {}", self.process.id())]).status().expect("a shell");
+        assert!(status.success());
+    }
+
+    /// Waits for a line of its log that contains `part`.
+    pub(crate) fn wait_for_line(&self, part: &str) -> String {
+        loop {
+            let line = self.log.recv_timeout(HUNG).unwrap_or_else(|_| panic!("no line with {part}"));
+            if line.contains(part) {
+                return line;
+            }
+        }
+    }
+
+    /// Waits until it has ended; its exit code and its log.
+    pub(crate) fn wait(mut self) -> (Option<i32>, String) {
+        let code = self.process.wait().expect("it was started").code();
+        (code, self.log.iter().collect::<Vec<_>>().join("\n"))
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        // Both fail only for a process that has ended, as it should have.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// Starts a broker that has to refuse these flags; its exit code and what it said.
+pub(crate) fn refused_start(flags: &[&str]) -> (Option<i32>, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_oncemq")).args(flags).output().expect("the broker can be started");
+    (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+/// CONNECT with clean start, keep-alive 60 and no properties, at any protocol level.
+pub(crate) fn connect(level: u8, client_id: &str) -> Vec<u8> {
+    let mut body = vec![0, 4, b'M', b'Q', b'T', b'T', level, 0b10, 0, 60];
+    if level == 5 {
+        body.push(0);
+    }
+    body.extend_from_slice(&(client_id.len() as u16).to_be_bytes());
+    body.extend_from_slice(client_id.as_bytes());
+    let mut frame = vec![0x10, body.len() as u8];
+    frame.append(&mut body);
+    frame
+}
+
+/// The next `N` bytes.
+pub(crate) fn read_exactly<const N: usize>(stream: &mut TcpStream) -> [u8; N] {
+    let mut bytes = [0; N];
+    stream.read_exact(&mut bytes).expect("an answer");
+    bytes
+}
