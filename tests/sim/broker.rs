@@ -157,8 +157,10 @@ impl World {
             }
             return;
         }
-        let piece = self.random.between(1, self.scenario.piece_bytes_max).min(connection.up.len() as u64);
-        let bytes = connection.read(piece as usize);
+        let waiting = connection.up.len();
+        let piece = self.piece(waiting, 1);
+        let connection = &mut self.connections[index];
+        let bytes = connection.read(piece);
         connection.gate.extend(bytes);
         let length = frame_length(&connection.gate, u32::MAX).expect("an honest client begins with CONNECT");
         if length.is_some_and(|length| length <= connection.gate.len()) {
@@ -230,9 +232,10 @@ impl World {
                 Some(_) | None => Ok(()),
             };
         }
-        let piece = self.random.between(1, self.scenario.piece_bytes_max).min(connection.up.len() as u64);
-        let bytes = connection.read(piece as usize);
-        self.trace.note(self.now, "received", &[index as u64, piece]);
+        let waiting = connection.up.len();
+        let piece = self.piece(waiting, 1);
+        let bytes = self.connections[index].read(piece);
+        self.trace.note(self.now, "received", &[index as u64, piece as u64]);
         self.audit_read(index)?;
         let now = self.now();
         self.broker.seats[shard].shard.handle_received(now, key, &bytes);
@@ -380,7 +383,9 @@ impl World {
             return Ok(());
         }
         let left = sending.bytes.len() - sending.written;
-        let piece = left.min(room).min(self.random.between(1, self.scenario.piece_bytes_max.max(50)) as usize);
+        let piece = self.piece(left.min(room), 50);
+        let connection = &mut self.connections[index];
+        let sending = connection.sending.as_mut().expect("looked at above");
         if !is_refused {
             connection.down.extend(&sending.bytes[sending.written..sending.written + piece]);
         }

@@ -260,41 +260,35 @@ impl Ledger {
         account.count(client, number, message, arrival)
     }
 
-    /// Looks for what is owed to a client and has not arrived, now that everything has had the time to. Returns how many
-    /// messages are missing, and one of them.
-    pub(crate) fn missing(&self, client: usize) -> (usize, Option<MessageNumber>) {
+    /// What is owed to a client and has not arrived, now that everything has had the time to: messages that were
+    /// published to its subscriptions, and the retained message of each topic, seen one way or the other.
+    pub(crate) fn missing(&self, client: usize) -> Vec<MessageNumber> {
         let account = &self.accounts[client];
-        let mut missing = (0, None);
-        for (number, message) in self.messages.iter().enumerate() {
+        let mut settled_topics: Vec<&str> = Vec::new();
+        let mut missing = Vec::new();
+        for (number, message) in self.messages.iter().enumerate().rev() {
+            // Shared topics have no order, and so no last message.
+            let has_order = message.topic.starts_with('p') && message.fate != Fate::Withheld;
+            let is_last = message.retain && has_order && !settled_topics.contains(&&*message.topic);
+            if is_last {
+                settled_topics.push(&message.topic);
+            }
+            let is_last = is_last && !self.has_repeats(&message.topic);
             let number = number as MessageNumber;
-            let is_owed = message.fate == Fate::Owed && !message.payload.is_empty();
-            if is_owed && account.copies(number).all == 0 && account.must_get(client, message) {
-                missing = (missing.0 + 1, Some(number));
+            let is_absent =
+                message.fate == Fate::Owed && !message.payload.is_empty() && account.copies(number).all == 0;
+            let is_due = account.must_get(client, message) || is_last && account.must_see_retained(client, message);
+            if is_absent && is_due {
+                missing.push(number);
             }
         }
         missing
     }
 
-    /// Looks for topics whose retained message a client should have seen, one way or the other, and has not. Returns as
-    /// [`Self::missing`].
-    pub(crate) fn missing_retained(&self, client: usize) -> (usize, Option<MessageNumber>) {
-        let account = &self.accounts[client];
-        let mut settled: Vec<&str> = Vec::new();
-        let mut missing = (0, None);
-        for (number, message) in self.messages.iter().enumerate().rev() {
-            let number = number as MessageNumber;
-            // Shared topics have no order, and so no last message.
-            let has_order = message.topic.starts_with('p') && message.fate != Fate::Withheld;
-            if !message.retain || !has_order || settled.contains(&&*message.topic) {
-                continue;
-            }
-            settled.push(&message.topic);
-            let is_retained = message.fate == Fate::Owed && !message.payload.is_empty();
-            if is_retained && account.copies(number).all == 0 && account.must_see_retained(client, message) {
-                missing = (missing.0 + 1, Some(number));
-            }
-        }
-        missing
+    /// Whether a retained message of the topic was sent again at QoS 1, and so perhaps routed again behind later ones.
+    fn has_repeats(&self, topic: &str) -> bool {
+        let is_repeated = |message: &Message| message.qos == QoS::AtLeastOnce && message.sends > 1;
+        self.messages.iter().any(|message| message.retain && message.topic == topic && is_repeated(message))
     }
 
     /// All that the books have on a message and a client, for a report.

@@ -31,8 +31,10 @@ pub(crate) struct Scenario {
     pub(crate) drop_percent: u64,
     /// Largest piece in which bytes arrive.
     pub(crate) piece_bytes_max: u64,
-    /// Longest usual delay of the network and the rings, in nanoseconds.
+    /// Longest usual delay of the network, in nanoseconds.
     pub(crate) delay_ns_max: u64,
+    /// Longest usual delay of the rings, in nanoseconds.
+    pub(crate) ring_delay_ns_max: u64,
     /// Letters that a ring holds.
     pub(crate) ring_letters: usize,
     /// Bytes that a socket takes before its client has to read.
@@ -104,6 +106,7 @@ impl Scenario {
             drop_percent: random.pick(&[0, 5, 20, 40]),
             piece_bytes_max: random.pick(&[1, 7, 50, 400, 1 << 20]),
             delay_ns_max: random.pick(&[MILLISECOND / 100, MILLISECOND, 20 * MILLISECOND]),
+            ring_delay_ns_max: random.pick(&[MILLISECOND / 100, MILLISECOND, 50 * MILLISECOND]),
             ring_letters: if is_roomy { 256 } else { random.between(1, 8) as usize },
             socket_bytes: if is_roomy { 1 << 20 } else { random.between(16, 4000) as usize },
         }

@@ -7,7 +7,7 @@ use oncemq::proto::{Framer, Received, Version, decode};
 use xxhash_rust::xxh3::Xxh3;
 
 /// Lines kept for the report of a failure.
-const LINES_KEPT: usize = 400;
+const LINES_KEPT: usize = 3000;
 
 /// The trace of one run.
 pub(crate) struct Trace {
@@ -75,7 +75,7 @@ fn describe(version: Version, bytes: &[u8]) -> String {
     let mut text = String::new();
     while let Ok(Some(frame)) = framer.next_frame(&mut received, u32::MAX) {
         let packet = format!("{:?}", decode(version, frame.bytes()));
-        text.extend(packet.chars().take(300));
+        text.extend(packet.chars().take(3000));
         text.push_str(" | ");
     }
     text
