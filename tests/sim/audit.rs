@@ -215,7 +215,8 @@ impl Audit {
         of_connection: impl Fn(usize) -> bool,
         of_client: impl Fn(usize) -> bool,
     ) -> impl Iterator<Item = u64> {
-        let sessions = self.sessions.iter().enumerate().filter(move |(client, session)| session.exists && of_client(*client));
+        let sessions =
+            self.sessions.iter().enumerate().filter(move |(client, session)| session.exists && of_client(*client));
         let connections = self.connections.iter().enumerate().filter(move |(connection, _)| of_connection(*connection));
         sessions
             .filter_map(|(_, session)| session.ends_at)
@@ -228,7 +229,6 @@ impl Audit {
             |connection: &Connection| connection.keep_alive_deadline().is_some_and(|deadline| deadline <= now);
         (0..self.connections.len()).filter(|index| is_overdue(&self.connections[*index])).collect()
     }
-
 
     /// Ends the session of a client if its time is over.
     pub(crate) fn expire(&mut self, now: u64, client: usize) {
@@ -301,21 +301,13 @@ impl Audit {
                 Ok(())
             }
             Packet::Suback(_) | Packet::Unsuback(_) | Packet::Pingresp => Ok(()),
-            Packet::Connect(_)
-            | Packet::Subscribe(_)
-            | Packet::Unsubscribe(_)
-            | Packet::Pingreq
-            | Packet::Auth(_) => fail!("the broker sent {packet:?} on connection {index}"),
+            Packet::Connect(_) | Packet::Subscribe(_) | Packet::Unsubscribe(_) | Packet::Pingreq | Packet::Auth(_) => {
+                fail!("the broker sent {packet:?} on connection {index}")
+            }
         }
     }
 
-    fn sent_publish(
-        &mut self,
-        index: usize,
-        id: u16,
-        publish: &Publish<'_>,
-        max_inflight: u16,
-    ) -> Result<(), Failure> {
+    fn sent_publish(&mut self, index: usize, id: u16, publish: &Publish<'_>, max_inflight: u16) -> Result<(), Failure> {
         let record = &mut self.connections[index];
         let session = &mut self.sessions[record.client];
         if session.connection != Some(index) {
@@ -325,7 +317,9 @@ impl Audit {
         let content = xxh3_64(publish.topic.as_bytes()) ^ xxh3_64(publish.payload);
         match (session.exchanges.get_mut(&id), publish.dup) {
             // [MQTT-2.2.1-4] [MQTT-4.3.3-1]
-            (Some(exchange), false) => fail!("id {id} is used again on connection {index} before the end of {exchange:?}"),
+            (Some(exchange), false) => {
+                fail!("id {id} is used again on connection {index} before the end of {exchange:?}")
+            }
             (None, true) if !session.has_unseen => {
                 fail!("a first PUBLISH with DUP on connection {index}: {publish:?}")
             }
@@ -392,7 +386,9 @@ impl Audit {
                 exchange.sent_on = index;
                 Ok(())
             }
-            exchange => fail!("PUBREL {id} was sent on connection {index} for {exchange:?}, due: {:?}", record.due_pubrel),
+            exchange => {
+                fail!("PUBREL {id} was sent on connection {index} for {exchange:?}, due: {:?}", record.due_pubrel)
+            }
         }
     }
 }
@@ -406,12 +402,7 @@ impl Connection {
 }
 
 /// Takes an acknowledgement off those that are due; it must be the first.
-fn acknowledged(
-    index: usize,
-    kind: &str,
-    sent: &Acknowledgement<'_>,
-    due: &mut VecDeque<u16>,
-) -> Result<(), Failure> {
+fn acknowledged(index: usize, kind: &str, sent: &Acknowledgement<'_>, due: &mut VecDeque<u16>) -> Result<(), Failure> {
     let id = sent.packet_id.get();
     match due.pop_front() {
         Some(expected) if expected == id => Ok(()),

@@ -365,11 +365,13 @@ impl World {
         connection.write_is_scheduled = false;
         let Stage::Serving(key) = connection.stage else { return Ok(()) };
         let Some(sending) = &mut connection.sending else { return Ok(()) };
-        let is_refused = (connection.is_abandoned || connection.up_end == Some(End::Reset)) && !connection.is_black_hole;
+        let is_refused =
+            (connection.is_abandoned || connection.up_end == Some(End::Reset)) && !connection.is_black_hole;
         if is_refused && self.random.percent(50) && !connection.up_end_is_known {
             return self.connection_failed(index);
         }
-        let room = if is_refused { usize::MAX } else { self.scenario.socket_bytes.saturating_sub(connection.down.len()) };
+        let room =
+            if is_refused { usize::MAX } else { self.scenario.socket_bytes.saturating_sub(connection.down.len()) };
         if room == 0 {
             // Goes on when the client reads.
             return Ok(());

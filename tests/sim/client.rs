@@ -20,12 +20,18 @@ use crate::scenario::{Profile, Scenario};
 #[derive(Clone, Debug)]
 pub(crate) enum Meaning {
     Connect(ConnectTerms),
-    Publish { id: Option<u16>, qos: QoS },
+    Publish {
+        id: Option<u16>,
+        qos: QoS,
+    },
     Puback(u16),
     Pubrec(u16),
     Pubrel(u16),
     Pubcomp(u16),
-    Disconnect { with_will: bool, expiry_seconds: Option<u32> },
+    Disconnect {
+        with_will: bool,
+        expiry_seconds: Option<u32>,
+    },
     /// SUBSCRIBE, UNSUBSCRIBE, PINGREQ.
     Other,
 }
@@ -307,8 +313,7 @@ impl Client {
             };
             let number = around.ledger.publish(self.index, topic, qos, retain, filling);
             if let Some(id) = id {
-                let stage =
-                    if qos == QoS::AtLeastOnce { Stage::AwaitingPuback } else { Stage::AwaitingPubrec };
+                let stage = if qos == QoS::AtLeastOnce { Stage::AwaitingPuback } else { Stage::AwaitingPubrec };
                 self.session.exchanges.push_back(Exchange { id, message: number, stage });
             }
             self.write_publish(around, number, id, false);
@@ -354,9 +359,9 @@ impl Client {
         if let Some(identifier) = identifier {
             properties.push(Property::SubscriptionIdentifier(identifier));
         }
-        let entries = filters.iter().map(|(filter, options)| {
-            (around.ledger.subscribe(self.index, filter, *options, identifier), options.qos)
-        });
+        let entries = filters
+            .iter()
+            .map(|(filter, options)| (around.ledger.subscribe(self.index, filter, *options, identifier), options.qos));
         let request = Request::Subscribe(entries.collect());
         let mut bytes = Vec::new();
         let filters = filters.iter().map(|(filter, options)| (&**filter, *options));
@@ -369,8 +374,7 @@ impl Client {
     pub(crate) fn unsubscribe(&mut self, around: &mut Surroundings<'_>) {
         let present = around.ledger.filters(self.index);
         let Some(id) = self.free_id().filter(|_| !present.is_empty()) else { return };
-        let chosen: BTreeSet<String> =
-            (0..around.random.between(1, 2)).map(|_| around.random.pick(&present)).collect();
+        let chosen: BTreeSet<String> = (0..around.random.between(1, 2)).map(|_| around.random.pick(&present)).collect();
         let mut bytes = Vec::new();
         let filters = chosen.iter().map(String::as_str);
         encode_unsubscribe(&mut bytes, self.version, packet_id(id), Properties::EMPTY, filters);
@@ -489,11 +493,9 @@ impl Client {
                 self.finish();
                 Ok(())
             }
-            Packet::Connect(_)
-            | Packet::Subscribe(_)
-            | Packet::Unsubscribe(_)
-            | Packet::Pingreq
-            | Packet::Auth(_) => fail!("client {client} got {packet:?}"),
+            Packet::Connect(_) | Packet::Subscribe(_) | Packet::Unsubscribe(_) | Packet::Pingreq | Packet::Auth(_) => {
+                fail!("client {client} got {packet:?}")
+            }
         }
     }
 
@@ -612,9 +614,7 @@ impl Client {
     fn take_exchange(&mut self, id: PacketId, stage: Stage, packet: &str) -> Result<MessageNumber, Failure> {
         let exchanges = &mut self.session.exchanges;
         match exchanges.iter().position(|exchange| exchange.id == id.get()) {
-            Some(index) if exchanges[index].stage == stage => {
-                Ok(exchanges.remove(index).expect("found above").message)
-            }
+            Some(index) if exchanges[index].stage == stage => Ok(exchanges.remove(index).expect("found above").message),
             found => {
                 let found = found.map(|index| &exchanges[index]);
                 fail!("client {} got {packet} for {id}, which is {found:?}", self.index)
@@ -644,9 +644,8 @@ impl Client {
     fn free_id(&mut self) -> Option<u16> {
         let link = self.link.as_ref().expect("a connected client sends");
         let session = &self.session;
-        let is_free = |id: &u16| {
-            session.exchanges.iter().all(|exchange| exchange.id != *id) && !link.requests.contains_key(id)
-        };
+        let is_free =
+            |id: &u16| session.exchanges.iter().all(|exchange| exchange.id != *id) && !link.requests.contains_key(id);
         let ids = u32::from(self.profile.packet_ids);
         let id = (0..ids.min(100)).map(|step| ((u32::from(session.last_id) + step) % ids + 1) as u16).find(is_free)?;
         self.session.last_id = id;

@@ -328,8 +328,8 @@ impl Account {
             if request.unsubscribed_at.is_some_and(|at| at < message.sent_at) {
                 continue;
             }
-            let is_stable = request.acknowledged_at.is_some_and(|at| at < message.sent_at)
-                && request.unsubscribe_sent_at.is_none();
+            let is_stable =
+                request.acknowledged_at.is_some_and(|at| at < message.sent_at) && request.unsubscribe_sent_at.is_none();
             if !is_stable {
                 return None;
             }
@@ -347,8 +347,9 @@ impl Account {
         message: &Message,
         arrival: &Arrival<'_>,
     ) -> Result<(), Failure> {
-        let possible =
-            self.requests_for(&message.topic).filter(|request| !request.unsubscribed_at.is_some_and(|at| at < message.sent_at));
+        let possible = self
+            .requests_for(&message.topic)
+            .filter(|request| !request.unsubscribed_at.is_some_and(|at| at < message.sent_at));
         let Some(highest) = possible.clone().map(|request| request.options.qos).max() else {
             fail!("client {client} got message {number} of {} without a subscription", message.topic);
         };

@@ -88,6 +88,8 @@ impl Scenario {
                 max_queued_messages: if has_tiny_queues { random.between(1, 12) as u32 } else { 100_000 },
                 max_queued_bytes: if has_tiny_queues { random.between(100, 4000) } else { 1 << 30 },
                 max_output_bytes: if is_roomy { 64 * 1024 } else { random.between(1, 2000) as u32 },
+                congestion_messages: if is_roomy { 1000 } else { random.between(1, 30) as u32 },
+                stall_timeout: Duration::from_millis(random.between(10, 5_000)),
                 max_waiting_letters: if is_roomy { 1024 } else { random.between(1, 16) as u32 },
                 max_retained_messages: 10_000,
                 linger: Duration::from_millis(random.between(50, 5_000)),
@@ -205,7 +207,9 @@ pub(crate) fn matches(filter: &str, topic: &str) -> bool {
 
 #[test]
 fn the_model_of_matching() {
-    for (filter, topic) in [("a/#", "a"), ("a/#", "a/b/c"), ("+/+", "/x"), ("#", "a/b"), ("a/+", "a/"), ("$s/#", "$s/0")] {
+    for (filter, topic) in
+        [("a/#", "a"), ("a/#", "a/b/c"), ("+/+", "/x"), ("#", "a/b"), ("a/+", "a/"), ("$s/#", "$s/0")]
+    {
         assert!(matches(filter, topic), "{filter} {topic}");
     }
     for (filter, topic) in [("a/+", "a"), ("+", "a/b"), ("#", "$s/0"), ("+/0", "$s/0"), ("a/b", "a/c"), ("a", "a/b")] {
