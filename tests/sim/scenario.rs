@@ -90,6 +90,8 @@ impl Scenario {
                 congestion_messages: if is_roomy { 1000 } else { random.between(1, 20) as u32 },
                 stall_timeout: Duration::from_millis(random.between(100, 3_000)),
                 max_output_bytes: if is_roomy { 64 * 1024 } else { random.between(1, 2000) as u32 },
+                congestion_messages: if is_roomy { 1000 } else { random.between(1, 30) as u32 },
+                stall_timeout: Duration::from_millis(random.between(10, 5_000)),
                 max_waiting_letters: if is_roomy { 1024 } else { random.between(1, 16) as u32 },
                 max_retained_messages: 10_000,
                 linger: Duration::from_millis(random.between(50, 5_000)),
