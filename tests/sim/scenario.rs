@@ -87,8 +87,6 @@ impl Scenario {
                 max_inflight: if is_roomy { 100 } else { random.between(1, 8) as u16 },
                 max_queued_messages: if has_tiny_queues { random.between(1, 12) as u32 } else { 100_000 },
                 max_queued_bytes: if has_tiny_queues { random.between(100, 4000) } else { 1 << 30 },
-                congestion_messages: if is_roomy { 1000 } else { random.between(1, 20) as u32 },
-                stall_timeout: Duration::from_millis(random.between(100, 3_000)),
                 max_output_bytes: if is_roomy { 64 * 1024 } else { random.between(1, 2000) as u32 },
                 congestion_messages: if is_roomy { 1000 } else { random.between(1, 30) as u32 },
                 stall_timeout: Duration::from_millis(random.between(10, 5_000)),
