@@ -4,11 +4,12 @@
 //! nothing is promised. That is enough for two guarantees:
 //!
 //! * **Per-publisher order.** All messages of a publisher leave its shard in order and travel on one ring.
-//! * **A subscriber that has its SUBACK misses nothing published afterwards, and gets what was retained before, once.**
-//!   SUBACK waits until every shard has applied the new interest. For the retained messages, every shard also marks the
-//!   moment of applying it on its ring to the shard that keeps the topic (its *home*): behind that mark come only messages
-//!   that the subscriber gets live. The home answers when all marks are there, and leaves out what was published
-//!   behind its publisher's mark.
+//! * **A subscriber that has its SUBACK misses nothing published afterwards, and gets what was retained before, once and
+//!   in order.** SUBACK waits until every shard has applied the new interest and said so. For the retained messages, every
+//!   shard also marks the moment of applying it on its ring to the shard that keeps the topic (its *home*): behind that
+//!   mark come only messages that the subscriber gets live. The home answers when all marks are there, and leaves out what
+//!   was published behind its publisher's mark. What was published before it may also come live, if the subscriber's
+//!   shard was interested already: it is there before its publisher's shard has answered, and recognised by its stamp.
 
 use crate::route::{Message, ShardId};
 
@@ -22,8 +23,17 @@ pub struct Ticket {
 }
 
 /// How many messages a shard had routed at some moment; message n is the one that made it n.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct RouteSequence(pub u64);
+
+/// Names a message among all, and gives those of one publisher their order.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct RouteStamp {
+    /// The shard of its publisher.
+    pub shard: ShardId,
+    /// Its number there.
+    pub sequence: RouteSequence,
+}
 
 /// Names the connection of a publisher to the shard that it lives on.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -41,6 +51,8 @@ pub enum Letter {
     Deliver {
         /// The message.
         message: Message,
+        /// Its number at the sending shard.
+        sequence: RouteSequence,
         /// Whom to hold up if a subscriber falls behind; nobody for a will.
         publisher: Option<Publisher>,
     },
@@ -61,10 +73,10 @@ pub enum Letter {
         filter: Box<str>,
         /// Whom to tell once it is applied.
         ticket: Ticket,
-        /// Whether to mark the moment at the home of the filter's retained messages instead of answering directly.
+        /// Whether to mark the moment also at the homes of the filter's retained messages.
         wants_retained: bool,
     },
-    /// Answer to [`Letter::InterestGained`] without retained messages: it is applied.
+    /// Answer to [`Letter::InterestGained`]: it is applied, and what was routed before has been sent.
     InterestApplied {
         /// As asked.
         ticket: Ticket,
@@ -85,11 +97,11 @@ pub enum Letter {
         /// What the sending shard had routed before it applied the interest.
         routed: RouteSequence,
     },
-    /// The receiving shard's subscription is applied everywhere; these messages are retained for it at the sender.
+    /// Answer to the [`Letter::RetainedMark`]s of all shards: these messages are retained for the filter at the sender.
     RetainedFound {
         /// The subscriber's ticket.
         ticket: Ticket,
         /// Retained messages.
-        messages: Vec<Message>,
+        messages: Vec<(RouteStamp, Message)>,
     },
 }

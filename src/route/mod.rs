@@ -17,7 +17,7 @@ mod subscribers;
 mod topic;
 mod trie;
 
-pub use letter::{Letter, Publisher, RouteSequence, Ticket};
+pub use letter::{Letter, Publisher, RouteSequence, RouteStamp, Ticket};
 pub use message::{Message, WillMessage};
 pub use retained::{Retained, RetainedTree};
 pub use subscribers::{Subscriber, Subscription};

@@ -8,7 +8,7 @@ use slab::Slab;
 
 use crate::config::Limits;
 use crate::proto::{AcknowledgementKind, Packet, QoS, ReasonCode};
-use crate::route::{Message, ShardId};
+use crate::route::{Message, RouteStamp, ShardId};
 use crate::session::{QueueLimit, Resend};
 use crate::store::{Log, Promise};
 use crate::time::Timestamp;
@@ -56,6 +56,7 @@ pub(super) struct Post<'m> {
     message: &'m Message,
     stored: Option<MessageKey>,
     origin: Option<Origin>,
+    stamp: RouteStamp,
 }
 
 /// How one session gets a message.
@@ -68,8 +69,8 @@ pub(super) struct Terms {
 
 impl<'m> Post<'m> {
     /// `origin` is held up if a session falls behind.
-    pub(super) fn new(message: &'m Message, origin: Option<Origin>) -> Self {
-        Self { message, stored: None, origin }
+    pub(super) fn new(message: &'m Message, origin: Option<Origin>, stamp: RouteStamp) -> Self {
+        Self { message, stored: None, origin, stamp }
     }
 
     fn key(&mut self, messages: &mut Messages) -> MessageKey {
@@ -128,15 +129,15 @@ impl Clients {
             return;
         }
         self.messages.refer(message);
-        held.deliveries.push_back(HeldDelivery { message, terms });
+        held.deliveries.push_back(HeldDelivery { message, terms, stamp: post.stamp, is_live: true });
     }
 
     /// Gives a session what was held for it.
     pub(super) fn deliver_held(&mut self, to: SessionKey, deliveries: VecDeque<HeldDelivery>) {
-        for HeldDelivery { message: key, terms } in deliveries {
+        for HeldDelivery { message: key, terms, stamp, .. } in deliveries {
             let message = self.messages.get(key).clone();
             // The reference of the holding is the post's now.
-            let mut post = Post { message: &message, stored: Some(key), origin: None };
+            let mut post = Post { message: &message, stored: Some(key), origin: None, stamp };
             self.deliver(to, &mut post, terms);
             self.end_post(post);
         }

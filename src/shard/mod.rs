@@ -42,7 +42,7 @@ pub use placement::shard_of;
 use crate::config::{Durability, Limits};
 use crate::fault::PlantedFault;
 use crate::proto::Received;
-use crate::route::{Letter, Matches, RetainedTree, RouteSequence, ShardId, SubscriptionTrie};
+use crate::route::{Letter, Matches, RetainedTree, RouteSequence, RouteStamp, ShardId, SubscriptionTrie};
 use crate::time::Timestamp;
 
 use clients::Clients;
@@ -147,7 +147,7 @@ impl Shard {
     pub fn handle_end_of_stream(&mut self, now: Timestamp, key: ConnectionKey) {
         self.clients.now = now;
         match self.clients.connection(key).phase {
-            Phase::Open => self.end_by_client(key, ending::Will::Publish),
+            Phase::Open => self.end_of_stream(key),
             Phase::Flushing { .. } => self.clients.connection(key).phase = Phase::Flushing { client_ended: true },
             Phase::Finished => self.close(key),
             Phase::Closing => {}
@@ -194,12 +194,13 @@ impl Shard {
     pub fn handle_letter(&mut self, now: Timestamp, from: ShardId, letter: Letter) {
         self.clients.now = now;
         match letter {
-            Letter::Deliver { message, publisher } => {
-                self.deliver_here(publisher.map(|publisher| (from, publisher)), &message);
+            Letter::Deliver { message, sequence, publisher } => {
+                let stamp = RouteStamp { shard: from, sequence };
+                self.deliver_here(publisher.map(|publisher| (from, publisher)), stamp, &message);
             }
             Letter::HoldPublisher(publisher) => self.clients.hold_publisher(publisher),
             Letter::LetPublisherGo(publisher) => self.clients.let_publisher_go(publisher),
-            Letter::Retain { message, sequence } => self.retain(message, from, sequence),
+            Letter::Retain { message, sequence } => self.retain(message, RouteStamp { shard: from, sequence }),
             Letter::InterestGained { filter, ticket, wants_retained } => {
                 self.apply_interest(from, &filter, ticket, wants_retained);
             }

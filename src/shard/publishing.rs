@@ -4,7 +4,7 @@ use hashbrown::HashMap;
 use std::num::NonZeroU32;
 
 use crate::proto::QoS;
-use crate::route::{FilterKey, Letter, Message, Publisher, RouteSequence, ShardId, Subscriber, TopicName, WillMessage};
+use crate::route::{FilterKey, Letter, Message, Publisher, RouteStamp, ShardId, Subscriber, TopicName, WillMessage};
 
 use super::Shard;
 use super::clients::{Post, Terms};
@@ -18,8 +18,7 @@ use super::sessions::SessionKey;
 #[derive(Debug)]
 pub(super) struct RetainedMessage {
     pub(super) message: Message,
-    pub(super) origin: ShardId,
-    pub(super) sequence: RouteSequence,
+    pub(super) stamp: RouteStamp,
 }
 
 /// What sessions with several matching subscriptions get: one copy each, merged from all of them.
@@ -49,6 +48,8 @@ impl Shard {
     /// to be retained.
     pub(super) fn route(&mut self, source: Option<Source>, topic: TopicName<'_>, message: Message) {
         self.routed.0 += 1;
+        let sequence = self.routed;
+        let stamp = RouteStamp { shard: self.clients.id, sequence };
         self.subscriptions.matches(topic, &mut self.matches);
         let publisher = source.map(|source| source.publisher);
         for shard in self.matches.remote.iter() {
@@ -56,15 +57,14 @@ impl Shard {
                 self.clients.counters.dropped_ring_full += 1;
                 continue;
             }
-            self.post_for(source, shard, Letter::Deliver { message: message.clone(), publisher });
+            self.post_for(source, shard, Letter::Deliver { message: message.clone(), sequence, publisher });
         }
         let origin = publisher.map(|publisher| (self.clients.id, publisher));
-        self.deliver_to_matches(source.map(|source| source.session), origin, &message);
+        self.deliver_to_matches(source.map(|source| source.session), origin, stamp, &message);
         if message.retain {
             let home = shard_of(topic.as_str(), self.shards);
-            let sequence = self.routed;
             if home == self.clients.id {
-                self.retain(message, home, sequence);
+                self.retain(message, stamp);
             } else {
                 self.post_for(source, home, Letter::Retain { message, sequence });
             }
@@ -79,15 +79,15 @@ impl Shard {
     }
 
     /// Delivers a message that another shard routed.
-    pub(super) fn deliver_here(&mut self, origin: Option<Origin>, message: &Message) {
+    pub(super) fn deliver_here(&mut self, origin: Option<Origin>, stamp: RouteStamp, message: &Message) {
         let topic = TopicName::parse(topic_of(message)).expect("the other shard has parsed it");
         self.subscriptions.matches(topic, &mut self.matches);
-        self.deliver_to_matches(None, origin, message);
+        self.deliver_to_matches(None, origin, stamp, message);
     }
 
     /// Keeps a message for its topic, in place of the one before; an empty payload only removes that
     /// [MQTT-3.3.1-5..7].
-    pub(super) fn retain(&mut self, message: Message, origin: ShardId, sequence: RouteSequence) {
+    pub(super) fn retain(&mut self, message: Message, stamp: RouteStamp) {
         let topic = TopicName::parse(topic_of(&message)).expect("parsed when it was routed");
         let previous = self.retained.remove(topic);
         if message.payload().is_empty() {
@@ -97,7 +97,7 @@ impl Shard {
             self.clients.counters.dropped_retained_full += 1;
             return;
         }
-        self.retained.set(topic, RetainedMessage { message: message.compacted(), origin, sequence });
+        self.retained.set(topic, RetainedMessage { message: message.compacted(), stamp });
     }
 
     /// Posts a letter that a client's message causes; if the ring to that shard is full, the client is not read from until
@@ -113,11 +113,17 @@ impl Shard {
         }
     }
 
-    fn deliver_to_matches(&mut self, source: Option<SessionKey>, origin: Option<Origin>, message: &Message) {
+    fn deliver_to_matches(
+        &mut self,
+        source: Option<SessionKey>,
+        origin: Option<Origin>,
+        stamp: RouteStamp,
+        message: &Message,
+    ) {
         match self.matches.filters[..] {
             [] => {}
-            [filter] => self.deliver_to_filter(source, origin, message, filter),
-            _ => self.deliver_to_overlapping(source, origin, message),
+            [filter] => self.deliver_to_filter(source, origin, stamp, message, filter),
+            _ => self.deliver_to_overlapping(source, origin, stamp, message),
         }
     }
 
@@ -125,10 +131,11 @@ impl Shard {
         &mut self,
         source: Option<SessionKey>,
         origin: Option<Origin>,
+        stamp: RouteStamp,
         message: &Message,
         filter: FilterKey,
     ) {
-        let mut post = Post::new(message, origin);
+        let mut post = Post::new(message, origin, stamp);
         for Subscriber { subscriber, subscription } in self.subscriptions.subscribers(filter) {
             let options = subscription.options;
             // [MQTT-3.8.3-3]
@@ -149,7 +156,13 @@ impl Shard {
 
     /// One copy for each session, with the highest QoS of its matching subscriptions [MQTT-3.3.4-2] and the identifiers of
     /// all of them [MQTT-3.3.4-4].
-    fn deliver_to_overlapping(&mut self, source: Option<SessionKey>, origin: Option<Origin>, message: &Message) {
+    fn deliver_to_overlapping(
+        &mut self,
+        source: Option<SessionKey>,
+        origin: Option<Origin>,
+        stamp: RouteStamp,
+        message: &Message,
+    ) {
         let Overlapping { order, merged } = &mut self.overlapping;
         for filter in &self.matches.filters {
             for Subscriber { subscriber, subscription } in self.subscriptions.subscribers(*filter) {
@@ -166,7 +179,7 @@ impl Shard {
                 copy.identifiers.extend(subscription.identifier);
             }
         }
-        let mut post = Post::new(message, origin);
+        let mut post = Post::new(message, origin, stamp);
         for subscriber in order.drain(..) {
             let copy = merged.remove(&subscriber).expect("noted together");
             let terms = Terms {

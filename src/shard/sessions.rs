@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::hash::BuildHasher;
 
 use crate::fault::PlantedFault;
-use crate::route::{FilterKey, WillMessage};
+use crate::route::{FilterKey, RouteStamp, ShardId, WillMessage};
 use crate::session::{Inbound, Outbound, SessionExpiry};
 use crate::time::Timestamp;
 
@@ -47,7 +47,7 @@ pub(super) struct Session {
     outbound: Option<u32>,
 }
 
-/// Deliveries held back, so that a retained message is not overtaken by a newer one of its topic.
+/// Deliveries held back until retained messages are found, so that these come in their place and only once.
 #[derive(Debug, Default)]
 pub(super) struct Held {
     /// SUBSCRIBEs of the session that wait for other shards.
@@ -59,6 +59,42 @@ pub(super) struct Held {
 pub(super) struct HeldDelivery {
     pub(super) message: MessageKey,
     pub(super) terms: Terms,
+    pub(super) stamp: RouteStamp,
+    /// A live message, not a retained one that was looked up.
+    pub(super) is_live: bool,
+}
+
+impl Held {
+    /// Puts retained messages where they belong among what is held: each behind the older and before the newer messages
+    /// of its shard. One that is there live comes only once; those left over are handed back.
+    pub(super) fn merge(&mut self, mut retained: Vec<HeldDelivery>) -> Vec<HeldDelivery> {
+        let mut superfluous = Vec::new();
+        // Newest first, so that the oldest of each shard is popped first.
+        retained.sort_by_key(|delivery| std::cmp::Reverse(delivery.stamp.sequence));
+        let mut by_shard: Vec<(ShardId, Vec<HeldDelivery>)> = Vec::new();
+        for delivery in retained {
+            match by_shard.iter_mut().find(|(shard, _)| *shard == delivery.stamp.shard) {
+                Some((_, deliveries)) => deliveries.push(delivery),
+                None => by_shard.push((delivery.stamp.shard, vec![delivery])),
+            }
+        }
+        for held in std::mem::take(&mut self.deliveries) {
+            if let Some((_, retained)) = by_shard.iter_mut().find(|(shard, _)| *shard == held.stamp.shard) {
+                while let Some(delivery) = retained.pop_if(|next| next.stamp.sequence <= held.stamp.sequence) {
+                    if delivery.stamp == held.stamp && held.is_live {
+                        superfluous.push(delivery);
+                    } else {
+                        self.deliveries.push_back(delivery);
+                    }
+                }
+            }
+            self.deliveries.push_back(held);
+        }
+        for (_, retained) in by_shard {
+            self.deliveries.extend(retained.into_iter().rev());
+        }
+        superfluous
+    }
 }
 
 /// All sessions of a shard.
@@ -204,5 +240,42 @@ impl Sessions {
         let outbound = self.outbound.iter().map(|(_, outbound)| outbound.inflight()).sum();
         let queued = self.outbound.iter().map(|(_, outbound)| outbound.queued()).sum();
         (inbound, outbound, queued)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::QoS;
+    use crate::route::{Message, RouteSequence};
+    use crate::shard::messages::{Identifiers, Messages};
+
+    #[test]
+    fn retained_messages_are_merged_by_the_order_of_their_shard() {
+        let mut messages = Messages::default();
+        let mut delivery = |(shard, sequence): (u16, u64), is_live: bool| HeldDelivery {
+            message: messages.insert(Message::new("t", &[], b"", QoS::AtMostOnce, true, None)),
+            terms: Terms { qos: QoS::AtMostOnce, retain: !is_live, identifiers: Identifiers::None },
+            stamp: RouteStamp {
+                shard: ShardId::new(shard).expect("a small number"),
+                sequence: RouteSequence(sequence),
+            },
+            is_live,
+        };
+        let live = [(0, 2), (1, 7), (0, 4)].map(|stamp| delivery(stamp, true));
+        let mut held = Held { pending_subscribes: 1, deliveries: live.into() };
+        let retained = [(1, 8), (0, 4), (0, 3), (2, 1), (0, 1)].map(|stamp| delivery(stamp, false));
+        let superfluous = held.merge(retained.into());
+        let stamps = |deliveries: &mut dyn Iterator<Item = &HeldDelivery>| -> Vec<(u16, u64, bool)> {
+            deliveries.map(|held| (held.stamp.shard.number(), held.stamp.sequence.0, held.is_live)).collect()
+        };
+        assert_eq!(stamps(&mut superfluous.iter()), [(0, 4, false)]);
+        assert_eq!(
+            stamps(&mut held.deliveries.iter()),
+            [(0, 1, false), (0, 2, true), (1, 7, true), (0, 3, false), (0, 4, true), (1, 8, false), (2, 1, false)]
+        );
+        // The same message retained for two filters comes for each of them.
+        assert_eq!(held.merge(vec![delivery((2, 1), false)]).len(), 0);
+        assert_eq!(held.deliveries.len(), 8);
     }
 }

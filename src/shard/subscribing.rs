@@ -1,8 +1,8 @@
 //! SUBSCRIBE and UNSUBSCRIBE, the interest of other shards, and retained messages for new subscriptions.
 //!
 //! With several shards a SUBSCRIBE is answered when every shard has applied it, and the retained messages come from their
-//! homes; [`Letter`] explains the protocol. Until then what is delivered to the session is held, so that a
-//! retained message is not overtaken by a newer one. With one shard all of it happens within the call.
+//! homes; [`Letter`] explains the protocol. Until then what is delivered to the session is held, so that retained
+//! messages can be put in their places. With one shard all of it happens within the call.
 
 use hashbrown::HashMap;
 use std::num::NonZeroU32;
@@ -10,15 +10,15 @@ use std::num::NonZeroU32;
 use crate::proto::{
     Packet, PacketId, Properties, QoS, ReasonCode, RetainHandling, Suback, Subscribe, Unsubscribe, Version,
 };
-use crate::route::{Letter, Message, RouteSequence, ShardId, Subscription, Ticket, TopicFilter};
+use crate::route::{FilterKey, Letter, Message, RouteSequence, RouteStamp, ShardId, Subscription, Ticket, TopicFilter};
 
 use super::Shard;
-use super::clients::{Post, Terms};
+use super::clients::Terms;
 use super::connection::ConnectionKey;
 use super::messages::Identifiers;
 use super::placement::shard_of;
 use super::receiving::Violation;
-use super::sessions::{Held, SessionKey};
+use super::sessions::{Held, HeldDelivery, SessionKey};
 
 /// SUBSCRIBEs and lookups that wait for other shards.
 #[derive(Debug, Default)]
@@ -41,12 +41,14 @@ struct Pending {
     filters: Vec<Granted>,
     /// Answers still to come.
     missing: usize,
-    found: Vec<(u32, Vec<Message>)>,
+    found: Vec<(u32, Vec<(RouteStamp, Message)>)>,
 }
 
 /// What is to be known of a granted filter when its retained messages arrive.
 #[derive(Clone, Copy, Debug)]
 struct Granted {
+    /// The subscription; none once it is unsubscribed, or if it never came to be.
+    filter: Option<FilterKey>,
     qos: QoS,
     identifier: Option<NonZeroU32>,
 }
@@ -61,6 +63,15 @@ struct Lookup {
 impl Subscribing {
     pub(super) fn len(&self) -> usize {
         self.pending.len()
+    }
+
+    /// The session has unsubscribed: retained messages on their way are not for it any more [MQTT-3.10.4-2].
+    fn forget_filter(&mut self, session: SessionKey, filter: FilterKey) {
+        let pending = self.pending.values_mut().filter(|pending| pending.session == session);
+        for granted in pending.flat_map(|pending| &mut pending.filters).filter(|granted| granted.filter == Some(filter))
+        {
+            granted.filter = None;
+        }
     }
 
     /// The session has lost its connection: nobody waits for SUBACK any more.
@@ -96,7 +107,7 @@ impl Shard {
             found: Vec::new(),
         };
         for (index, (text, options)) in subscribe.filters().enumerate() {
-            pending.filters.push(Granted { qos: options.qos, identifier });
+            pending.filters.push(Granted { filter: None, qos: options.qos, identifier });
             let code = match TopicFilter::parse(text) {
                 Err(_) => ReasonCode::TopicFilterInvalid,
                 // [MQTT-3.8.3-4]
@@ -135,22 +146,20 @@ impl Shard {
         if !subscribed.replaced {
             self.clients.sessions.get_mut(session).subscriptions.push(subscribed.key);
         }
+        pending.filters[ticket.filter as usize].filter = Some(subscribed.key);
         // [MQTT-3.3.1-9..11]
         let wants_retained = match subscription.options.retain_handling {
             RetainHandling::SendAlways => true,
             RetainHandling::SendIfNew => !subscribed.replaced,
             RetainHandling::SendNever => false,
         };
-        if !wants_retained && !subscribed.first_local {
-            return;
-        }
+        // Also if the filter has other subscribers here: the others may not have heard of these yet.
         self.tell_others(|| Letter::InterestGained { filter: filter.as_str().into(), ticket, wants_retained });
+        pending.missing += usize::from(self.shards) - 1;
         if wants_retained {
             pending.missing += self.homes_of(filter).count();
             // Its own lookups are the last marks of this shard: with one shard they answer at once.
             self.mark(self.clients.id, ticket, filter, Some(pending));
-        } else {
-            pending.missing += usize::from(self.shards) - 1;
         }
     }
 
@@ -183,20 +192,22 @@ impl Shard {
         let subscriptions = &mut self.clients.sessions.get_mut(session).subscriptions;
         let index = subscriptions.iter().position(|key| *key == unsubscribed.key);
         subscriptions.swap_remove(index.expect("a session knows its subscriptions"));
+        if self.clients.sessions.get(session).held.is_some() {
+            self.subscribing.forget_filter(session, unsubscribed.key);
+        }
         if unsubscribed.last_local {
             self.tell_others(|| Letter::InterestLost { filter: filter.as_str().into() });
         }
         ReasonCode::Success
     }
 
-    /// Another shard has its first subscriber of a filter, or a new one that wants retained messages.
+    /// Another shard has a new subscriber of a filter.
     pub(super) fn apply_interest(&mut self, from: ShardId, filter: &str, ticket: Ticket, wants_retained: bool) {
         let filter = TopicFilter::parse(filter).expect("the other shard has parsed it");
         self.subscriptions.set_remote(&filter, from, true);
+        self.clients.outbox.post(from, Letter::InterestApplied { ticket });
         if wants_retained {
             self.mark(from, ticket, &filter, None);
-        } else {
-            self.clients.outbox.post(from, Letter::InterestApplied { ticket });
         }
     }
 
@@ -269,19 +280,18 @@ impl Shard {
     }
 
     /// The retained messages of a filter, without those that the subscriber gets live.
-    fn find_retained(&self, filter: &TopicFilter<'_>, lookup: &Lookup) -> Vec<Message> {
+    fn find_retained(&self, filter: &TopicFilter<'_>, lookup: &Lookup) -> Vec<(RouteStamp, Message)> {
         self.retained
             .find(filter)
             .map(|(_, retained)| retained)
-            .filter(|retained| Some(retained.sequence) <= lookup.routed[retained.origin.index()])
-            .map(|retained| &retained.message)
-            .filter(|message| !message.is_expired(self.clients.now))
-            .cloned()
+            .filter(|retained| Some(retained.stamp.sequence) <= lookup.routed[retained.stamp.shard.index()])
+            .filter(|retained| !retained.message.is_expired(self.clients.now))
+            .map(|retained| (retained.stamp, retained.message.clone()))
             .collect()
     }
 
     /// One of the answers that a SUBSCRIBE waits for.
-    pub(super) fn handle_applied(&mut self, ticket: Ticket, messages: Vec<Message>) {
+    pub(super) fn handle_applied(&mut self, ticket: Ticket, messages: Vec<(RouteStamp, Message)>) {
         // Its session may have ended meanwhile.
         let Some(pending) = self.subscribing.pending.get_mut(&ticket.serial) else { return };
         pending.missing -= 1;
@@ -300,32 +310,39 @@ impl Shard {
         if held.pending_subscribes == 0 {
             let Held { deliveries, .. } = *record.held.take().expect("looked at above");
             self.clients.deliver_held(session, deliveries);
+            self.end_if_stream_ended(session);
         }
     }
 
-    /// Every shard has applied the subscription: SUBACK, then the retained messages, before anything that is held.
+    /// Every shard has applied the subscription: SUBACK, then the retained messages, in their places among what is held.
     fn complete_subscribe(&mut self, pending: Pending) {
         let Pending { session, connection, packet_id, codes, filters, found, .. } = pending;
         if let Some(connection) = connection {
             let suback = Suback { packet_id, properties: Properties::EMPTY, codes: &codes };
             self.clients.send(connection, &Packet::Suback(suback));
         }
-        let held = self.clients.sessions.get_mut(session).held.take();
+        let mut retained = Vec::new();
         for (index, messages) in found {
-            let Granted { qos, identifier } = filters[index as usize];
-            for message in messages {
-                let mut post = Post::new(&message, None);
+            let Granted { filter: Some(_), qos, identifier } = filters[index as usize] else { continue };
+            for (stamp, message) in messages {
                 let terms = Terms {
                     qos: message.qos.min(qos),
                     // [MQTT-3.3.1-8]
                     retain: true,
                     identifiers: identifier.map_or(Identifiers::None, Identifiers::One),
                 };
-                self.clients.deliver(session, &mut post, terms);
-                self.clients.end_post(post);
+                let message = self.clients.messages.insert(message);
+                retained.push(HeldDelivery { message, terms, stamp, is_live: false });
             }
         }
-        self.clients.sessions.get_mut(session).held = held;
+        match &mut self.clients.sessions.get_mut(session).held {
+            None => self.clients.deliver_held(session, retained.into()),
+            Some(held) => {
+                for superfluous in held.merge(retained) {
+                    self.clients.messages.release(superfluous.message);
+                }
+            }
+        }
     }
 
     /// The shards that keep retained messages for a filter: one for a topic, all for a wildcard.

@@ -9,6 +9,8 @@ pub(super) struct Fleet {
     clients: Vec<Peer>,
     /// Whether letters are delivered at once.
     pub(super) rings_flow: bool,
+    /// A ring, from one shard to another, that does not flow even then.
+    pub(super) slow_ring: Option<(u16, u16)>,
     rings: Vec<VecDeque<(ShardId, ShardId, Letter)>>,
 }
 
@@ -76,6 +78,7 @@ impl Fleet {
             now: Timestamp::from_nanos(1_000_000_000),
             clients: Vec::new(),
             rings_flow: true,
+            slow_ring: None,
             rings: vec![VecDeque::new()],
         }
     }
@@ -355,7 +358,7 @@ impl Fleet {
         let count = self.shards.len() as u16;
         let mut moved = false;
         for from in 0..count {
-            for to in (0..count).filter(|to| *to != from) {
+            for to in (0..count).filter(|to| *to != from && self.slow_ring != Some((from, *to))) {
                 let (from, to) = (ShardId::new(from).expect("few"), ShardId::new(to).expect("few"));
                 while let Some(mut batch) = self.shards[from.index()].poll_letters(to, 3) {
                     moved = true;

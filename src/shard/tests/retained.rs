@@ -139,6 +139,76 @@ fn a_subscriber_that_leaves_while_it_waits() {
     assert!(fleet.shards.iter().all(|shard| shard.subscriptions.is_empty()));
 }
 
+/// A shard that another client had interested already sends a message live while it is also found retained: it comes
+/// once, and in the order of its publisher.
+#[test]
+fn a_retained_message_is_found_only_once_beside_the_live_one() {
+    let mut fleet = Fleet::new(3);
+    let names: Vec<String> = (0..60).map(|number| format!("n{number}")).collect();
+    let mut on = names.iter();
+    let mut next_on =
+        |shard: usize| on.find(|name| shard_of(name, 3).index() == shard).expect("60 names reach 3 shards").as_str();
+    let earlier = fleet.connect(Version::V311, next_on(0), true);
+    let subscriber = fleet.connect(Version::V311, next_on(0), true);
+    let publisher = fleet.connect(Version::V311, next_on(1), true);
+    let topic = (0..).map(|n| format!("t{n}")).find(|topic| shard_of(topic, 3).index() == 2).expect("some topic");
+    fleet.subscribe(earlier, &topic, AtMostOnce);
+    for client in [earlier, subscriber] {
+        fleet.got(client);
+    }
+    fleet.rings_flow = false;
+    fleet.subscribe(subscriber, &topic, ExactlyOnce);
+    for payload in ["one", "two"] {
+        fleet.publish_with(publisher, &topic, payload, AtMostOnce, 0, false, true);
+    }
+    fleet.slow_ring = Some((1, 0));
+    fleet.flow();
+    assert_eq!(fleet.got(subscriber), [], "the publisher's shard has not answered");
+    fleet.slow_ring = None;
+    fleet.flow();
+    for client in [subscriber, earlier] {
+        assert_eq!(payloads(&mut fleet, client), [("one".into(), false), ("two".into(), false)]);
+    }
+}
+
+/// SUBACK waits for all shards also if another client of this shard has subscribed to the filter just before.
+#[test]
+fn suback_waits_for_the_interest_that_another_client_caused() {
+    let mut fleet = Fleet::new(2);
+    let first = fleet.connect(Version::V5, "first", true);
+    let names: Vec<String> = (0..30).map(|number| format!("n{number}")).collect();
+    let neighbour =
+        names.iter().find(|name| shard_of(name, 2) == shard_of("first", 2)).expect("30 names reach 2 shards");
+    let second = fleet.connect(Version::V5, neighbour, true);
+    fleet.got(second);
+    fleet.rings_flow = false;
+    let options = SubscriptionOptions {
+        retain_handling: RetainHandling::SendNever,
+        ..SubscriptionOptions::from_qos(ExactlyOnce)
+    };
+    fleet.subscribe_with(first, "t", options);
+    fleet.subscribe_with(second, "t", options);
+    assert_eq!(fleet.got(second), []);
+    fleet.flow();
+    assert_eq!(fleet.got(second), [Got::Suback(vec![2])]);
+}
+
+/// [MQTT-3.10.4-2]: what is retained does not come behind UNSUBACK.
+#[test]
+fn an_unsubscribe_stops_the_retained_messages_on_their_way() {
+    let mut fleet = Fleet::new(2);
+    let publisher = fleet.connect(Version::V311, "publisher", true);
+    fleet.publish_with(publisher, "t", "x", AtMostOnce, 0, false, true);
+    let subscriber = fleet.connect(Version::V311, "subscriber", true);
+    fleet.got(subscriber);
+    fleet.rings_flow = false;
+    fleet.subscribe(subscriber, "t", ExactlyOnce);
+    fleet.unsubscribe(subscriber, "t");
+    fleet.flow();
+    assert_eq!(fleet.got(subscriber), [Got::Unsuback(vec![]), Got::Suback(vec![2])]);
+    assert_eq!(fleet.count(|counters| counters.messages), 0);
+}
+
 /// A SUBSCRIBE is answered on its own connection or not at all, also when the next connection of the client has the same
 /// key [MQTT-3.8.4-2].
 #[test]
@@ -174,4 +244,19 @@ fn suback_and_unsuback_have_one_code_per_filter() {
     fleet.unsubscribe(old, "#");
     assert_eq!(fleet.got(new), [Got::Unsuback(vec![0]), Got::Unsuback(vec![0x11])]);
     assert_eq!(fleet.got(old), [Got::Unsuback(vec![])]);
+}
+
+/// Trap 40: a client that has shut its side gets the SUBACK that other shards have a part in, and then the end.
+#[test]
+fn a_half_closed_subscriber_gets_its_suback() {
+    let mut fleet = Fleet::new(2);
+    let subscriber = fleet.connect(Version::V311, "subscriber", true);
+    fleet.got(subscriber);
+    fleet.rings_flow = false;
+    fleet.subscribe(subscriber, "t", ExactlyOnce);
+    fleet.end_of_stream(subscriber);
+    assert!(!fleet.is_closed(subscriber));
+    fleet.flow();
+    assert_eq!(fleet.got(subscriber), [Got::Suback(vec![2])]);
+    assert!(fleet.is_closed(subscriber));
 }
