@@ -13,7 +13,6 @@ from interop.broker import PATIENCE_SECONDS, wait_until
 
 PROTOCOL_VERSIONS = {"3.1.1": MQTTProtocolVersion.MQTTv311, "5.0": MQTTProtocolVersion.MQTTv5}
 SESSION_EXPIRY_SECONDS = 3600
-WINDOW = 10
 
 
 @dataclasses.dataclass
@@ -45,8 +44,6 @@ class PahoPeer:
             reconnect_on_failure=False,
             **clean,
         )
-        # After a resume paho 2.1.0 sends a few more than its window: this keeps it below any broker's Receive Maximum.
-        self.client.max_inflight_messages_set(WINDOW)
         if will is not None:
             self.client.will_set(will.topic, will.payload, qos=2, retain=will.retain)
         self.client.on_connect = self._on_connect
