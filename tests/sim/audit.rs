@@ -21,6 +21,8 @@ pub(crate) struct Audit {
     sessions: Vec<Session>,
     /// By connection.
     connections: Vec<Connection>,
+    /// Illegal packets that the broker has read.
+    pub(crate) violations: u64,
 }
 
 #[derive(Debug, Default)]
@@ -82,7 +84,7 @@ struct Connection {
 
 impl Audit {
     pub(crate) fn new(clients: usize) -> Self {
-        Self { sessions: (0..clients).map(|_| Session::default()).collect(), connections: Vec::new() }
+        Self { sessions: (0..clients).map(|_| Session::default()).collect(), connections: Vec::new(), violations: 0 }
     }
 
     /// A client opens its next connection.
@@ -169,6 +171,11 @@ impl Audit {
             Meaning::Puback(id) | Meaning::Pubcomp(id) => {
                 session.exchanges.remove(&id);
             }
+            Meaning::Violation(reason) => {
+                self.violations += 1;
+                record.ended_because = Some(reason);
+                self.end_with(ledger, now, connection, true, has_unseen);
+            }
             Meaning::Disconnect { with_will, expiry_seconds } => {
                 session.expiry_seconds = expiry_seconds.unwrap_or(session.expiry_seconds);
                 self.end_with(ledger, now, connection, with_will, has_unseen);
@@ -223,6 +230,11 @@ impl Audit {
             .chain(connections.filter_map(|(_, connection)| connection.keep_alive_deadline()))
     }
 
+    /// Connections that the broker serves.
+    pub(crate) fn open_connections(&self) -> Vec<usize> {
+        (0..self.connections.len()).filter(|index| self.connections[*index].is_open).collect()
+    }
+
     /// Connections whose keep-alive is over.
     pub(crate) fn overdue(&self, now: u64) -> Vec<usize> {
         let is_overdue =
@@ -265,6 +277,11 @@ impl Audit {
                 Ok(None) => return Ok(()),
                 Err(error) => fail!("the broker sent bytes that are no packet on connection {connection}: {error:?}"),
             };
+            // [MQTT-3.1.2-24]
+            let max_packet_bytes = record.terms.and_then(|terms| terms.max_packet_bytes);
+            if max_packet_bytes.is_some_and(|max| frame.bytes().len() > max as usize) {
+                fail!("a packet of {} bytes was sent on connection {connection}", frame.bytes().len());
+            }
             match decode(record.version, frame.bytes()) {
                 Ok(packet) => self.sent_packet(connection, &packet, max_inflight)?,
                 Err(error) => fail!("the broker sent a damaged packet on connection {connection}: {error:?}"),

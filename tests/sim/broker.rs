@@ -78,7 +78,11 @@ impl Broker {
     }
 
     /// Every client is there and has everything: nothing may be under way.
-    pub(crate) fn check_rest(&self) -> Result<(), Failure> {
+    pub(crate) fn check_rest(&self, violations: u64) -> Result<(), Failure> {
+        let counted: u64 = self.counters().map(|counters| counters.protocol_violations).sum();
+        if counted != violations {
+            fail!("{counted} violations of {violations} were found");
+        }
         for (shard, counters) in self.counters().enumerate() {
             let under_way = counters.messages
                 + counters.inbound_inflight
@@ -86,19 +90,21 @@ impl Broker {
                 + counters.queued
                 + counters.pending_subscribes
                 + counters.waiting_letters;
-            let unexpected = counters.dropped_too_large + counters.dropped_expired + counters.protocol_violations;
-            if under_way + unexpected > 0 {
+            if under_way > 0 {
                 fail!("shard {shard} is not at rest: {counters}");
             }
         }
         Ok(())
     }
 
-    /// Every client has ended its session: nothing may be left but retained messages.
-    pub(crate) fn check_end(&self) -> Result<(), Failure> {
-        self.check_rest()?;
+    /// Every connection has ended: nothing may be left but retained messages and, if they have not ended, sessions.
+    pub(crate) fn check_end(&self, violations: u64, sessions_have_ended: bool) -> Result<(), Failure> {
+        if sessions_have_ended {
+            self.check_rest(violations)?;
+        }
         for (seat, counters) in self.seats.iter().zip(self.counters()) {
-            if counters.connections + counters.sessions + counters.subscriptions > 0 || !seat.shard.is_drained() {
+            let sessions = if sessions_have_ended { counters.sessions + counters.subscriptions } else { 0 };
+            if counters.connections + sessions > 0 || !seat.shard.is_drained() {
                 fail!("not everything has ended: {counters}");
             }
         }
@@ -242,6 +248,20 @@ impl World {
         self.schedule_turn(shard);
         self.schedule_upstream(index);
         Ok(())
+    }
+
+    /// Stops the broker: every shard ends its connections.
+    pub(crate) fn shut_down(&mut self) {
+        self.trace.note(self.now, "shutdown", &[]);
+        for index in self.audit.open_connections() {
+            let has_unseen = self.has_unseen(index);
+            self.audit.end(&mut self.ledger, self.now, index, Some(ReasonCode::ServerShuttingDown), has_unseen);
+        }
+        let now = self.now();
+        for shard in 0..self.broker.seats.len() {
+            self.broker.seats[shard].shard.handle_shutdown(now);
+            self.schedule_turn(shard);
+        }
     }
 
     fn end_of_stream(&mut self, index: usize) -> Result<(), Failure> {

@@ -34,6 +34,8 @@ pub(crate) enum Meaning {
     },
     /// SUBSCRIBE, UNSUBSCRIBE, PINGREQ.
     Other,
+    /// What a client may not send, and what it is told.
+    Violation(ReasonCode),
 }
 
 /// What a CONNECT agrees on.
@@ -43,6 +45,7 @@ pub(crate) struct ConnectTerms {
     /// As in 5.0, also for 3.1.1.
     pub(crate) expiry_seconds: u32,
     pub(crate) receive_maximum: u16,
+    pub(crate) max_packet_bytes: Option<u32>,
     pub(crate) keep_alive_seconds: u16,
     pub(crate) will: Option<MessageNumber>,
 }
@@ -211,6 +214,7 @@ impl Client {
             clean_start,
             expiry_seconds,
             receive_maximum: receive_maximum.unwrap_or(u16::MAX),
+            max_packet_bytes: self.max_packet_bytes(),
             keep_alive_seconds: self.profile.keep_alive_seconds,
             will,
         }
@@ -223,6 +227,9 @@ impl Client {
         }
         if terms.receive_maximum < u16::MAX {
             properties.push(Property::ReceiveMaximum(terms.receive_maximum));
+        }
+        if let Some(bytes) = terms.max_packet_bytes {
+            properties.push(Property::MaximumPacketSize(bytes));
         }
         let will = terms.will.map(|number| around.ledger.message(number));
         let connect = Connect {
@@ -260,6 +267,21 @@ impl Client {
                 exchange.stage = Stage::AwaitingPubcomp;
             }
         }
+    }
+
+    /// Sends something illegal and turns away.
+    pub(crate) fn misbehave(&mut self, around: &mut Surroundings<'_>) {
+        // Packet type 0; a packet that only servers send; a topic name with a wildcard.
+        let (bytes, reason): (&[u8], _) = around.random.pick(&[
+            (&[0x00][..], ReasonCode::MalformedPacket),
+            (&[0xD0, 0][..], ReasonCode::ProtocolError),
+            match self.version {
+                Version::V311 => (&[0x30, 5, 0, 3, b'a', b'/', b'#'][..], ReasonCode::TopicNameInvalid),
+                Version::V5 => (&[0x30, 6, 0, 3, b'a', b'/', b'#', 0][..], ReasonCode::TopicNameInvalid),
+            },
+        ]);
+        around.written.push(Outgoing { bytes: bytes.to_vec(), meaning: Meaning::Violation(reason) });
+        self.lose_connection();
     }
 
     /// Closes the sending side only.
@@ -311,7 +333,9 @@ impl Client {
                 5..7 => Some(random.between(8_000, 10_000) as usize),
                 _ => Some(random.below(40) as usize),
             };
-            let number = around.ledger.publish(self.index, topic, qos, retain, filling);
+            let may_expire = self.version == Version::V5 && random.percent(self.profile.expiry_percent);
+            let expiry_seconds = may_expire.then(|| random.between(1, 5) as u32);
+            let number = around.ledger.publish(self.index, topic, qos, retain, filling, expiry_seconds);
             if let Some(id) = id {
                 let stage = if qos == QoS::AtLeastOnce { Stage::AwaitingPuback } else { Stage::AwaitingPubrec };
                 self.session.exchanges.push_back(Exchange { id, message: number, stage });
@@ -322,13 +346,17 @@ impl Client {
 
     fn write_publish(&self, around: &mut Surroundings<'_>, number: MessageNumber, id: Option<u16>, dup: bool) {
         let message = around.ledger.message(number);
+        let mut properties = PropertyWriter::new();
+        if let Some(seconds) = message.expiry_seconds {
+            properties.push(Property::MessageExpiryInterval(seconds));
+        }
         let publish = Publish {
             dup,
             qos: message.qos,
             retain: message.retain,
             topic: &message.topic,
             packet_id: id.map(packet_id),
-            properties: Properties::EMPTY,
+            properties: properties.properties(),
             payload: &message.payload,
         };
         let meaning = Meaning::Publish { id, qos: message.qos };
@@ -560,6 +588,7 @@ impl Client {
             qos: publish.qos,
             retain: publish.retain,
             dup: publish.dup,
+            expiry_seconds: publish.properties.message_expiry_interval(),
             identifiers: publish.properties.subscription_identifiers().collect(),
             is_repeated: is_open && publish.qos == QoS::ExactlyOnce,
         };
@@ -625,7 +654,14 @@ impl Client {
     fn start_session(&mut self, ledger: &mut Ledger) {
         let last_id = self.session.last_id;
         self.session = Session { last_id, ..Session::default() };
-        ledger.forget_session(self.index);
+        ledger.start_session(self.index, self.max_packet_bytes());
+    }
+
+    fn max_packet_bytes(&self) -> Option<u32> {
+        match self.version {
+            Version::V311 => None,
+            Version::V5 => self.profile.max_packet_bytes,
+        }
     }
 
     fn queue_answer(&mut self, answer: Answer) {
