@@ -23,6 +23,10 @@ pub(crate) struct Audit {
     connections: Vec<Connection>,
     /// Illegal packets that the broker has read.
     pub(crate) violations: u64,
+    /// Connections that ended because their client was silent for too long.
+    pub(crate) silences: u64,
+    /// Sessions that ended because their time was over.
+    pub(crate) expiries: u64,
 }
 
 #[derive(Debug, Default)]
@@ -84,7 +88,13 @@ struct Connection {
 
 impl Audit {
     pub(crate) fn new(clients: usize) -> Self {
-        Self { sessions: (0..clients).map(|_| Session::default()).collect(), connections: Vec::new(), violations: 0 }
+        Self {
+            sessions: (0..clients).map(|_| Session::default()).collect(),
+            connections: Vec::new(),
+            violations: 0,
+            silences: 0,
+            expiries: 0,
+        }
     }
 
     /// A client opens its next connection.
@@ -195,6 +205,7 @@ impl Audit {
     ) {
         if self.connections[connection].is_open {
             self.connections[connection].ended_because = reason;
+            self.silences += u64::from(reason == Some(ReasonCode::KeepAliveTimeout));
             self.end_with(ledger, now, connection, true, has_unseen);
         }
     }
@@ -245,8 +256,9 @@ impl Audit {
     /// Ends the session of a client if its time is over.
     pub(crate) fn expire(&mut self, now: u64, client: usize) {
         let session = &mut self.sessions[client];
-        if session.ends_at.is_some_and(|ends_at| ends_at <= now) {
+        if session.exists && session.ends_at.is_some_and(|ends_at| ends_at <= now) {
             session.exists = false;
+            self.expiries += 1;
         }
     }
 

@@ -73,7 +73,7 @@ impl Broker {
         self.counters().map(|counters| counters.dropped_queue_full + counters.dropped_retained_full).sum()
     }
 
-    fn counters(&self) -> impl Iterator<Item = Counters> {
+    pub(crate) fn counters(&self) -> impl Iterator<Item = Counters> {
         self.seats.iter().map(|seat| seat.shard.counters())
     }
 

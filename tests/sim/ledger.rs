@@ -358,7 +358,7 @@ impl Account {
     ) -> Result<(), Failure> {
         let possible = self
             .requests_for(&message.topic)
-            .filter(|request| !request.unsubscribed_at.is_some_and(|at| at < message.sent_at));
+            .filter(|request| request.unsubscribed_at.is_none_or(|at| at >= message.sent_at));
         let Some(highest) = possible.clone().map(|request| request.options.qos).max() else {
             fail!("client {client} got message {number} of {} without a subscription", message.topic);
         };
