@@ -195,6 +195,8 @@ impl World {
             Some(Meaning::Connect(terms)) => self.audit.admit(self.now, index, terms),
             other => unreachable!("an honest client begins with CONNECT, not {other:?}"),
         }
+        // From here on there is output: CONNACK at least.
+        self.schedule_turn(shard);
         self.audit_read(index)?;
         let length = frame_length(&gate, u32::MAX).ok().flatten().expect("the CONNECT is whole");
         let connect_frame = gate.slice(..length);
@@ -216,7 +218,6 @@ impl World {
             fail!("{key:?} of shard {shard} was given out twice");
         }
         self.connections[index].stage = Stage::Serving(key);
-        self.schedule_turn(shard);
         self.schedule_upstream(index);
         Ok(())
     }
@@ -292,9 +293,11 @@ impl World {
 
     /// Tells the audit of the packets that the broker has read to their end.
     fn audit_read(&mut self, index: usize) -> Result<(), Failure> {
-        let has_unseen = self.has_unseen(index);
+        let mut has_unseen = self.has_unseen(index);
         while let Some(meaning) = self.connections[index].take_meaning() {
             self.audit.read(&mut self.ledger, self.now, index, &meaning, has_unseen)?;
+            // What the packet causes is not taken before those behind it are read.
+            has_unseen = true;
         }
         Ok(())
     }
