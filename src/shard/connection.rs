@@ -32,6 +32,7 @@ impl ConnectionKey {
 /// |-----------|------------------------------------|-----------|---------------|
 /// | open      | server ends it, output waits       | flushing  | –             |
 /// | open      | server ends it, no output waits    | finished  | FinishSending |
+/// | open      | client ends it, a SUBSCRIBE waits for other shards | open | –  |
 /// | open      | client ends it, output waits       | flushing  | –             |
 /// | open      | client ends it, no output waits    | closing   | Close         |
 /// | flushing  | all is sent, client had not ended  | finished  | FinishSending |
@@ -89,6 +90,8 @@ pub(super) struct Connection {
     pub(super) max_packet_bytes: Option<u32>,
     /// Seconds without a packet that the client promised not to exceed; 0 is no promise.
     pub(super) keep_alive_seconds: u16,
+    /// The client has shut its side while a SUBSCRIBE of it waits for other shards; it ends when that is answered.
+    pub(super) stream_ended: bool,
     /// Listed as having output.
     pub(super) is_dirty: bool,
     /// Not read from, because the client does not read what it gets.
@@ -114,6 +117,7 @@ impl Connection {
             timer_at: Timestamp::default(),
             max_packet_bytes: None,
             keep_alive_seconds: 0,
+            stream_ended: false,
             is_dirty: false,
             paused_by_output: false,
             paused_by_ring: false,

@@ -28,6 +28,26 @@ impl Shard {
         self.finish(key, true);
     }
 
+    /// The client has shut its side. It still gets its answers, also those that other shards have a part in.
+    pub(super) fn end_of_stream(&mut self, key: ConnectionKey) {
+        let connection = self.clients.connection(key);
+        let session = connection.session.expect("an open connection serves a session");
+        if self.clients.sessions.get(session).held.is_some() {
+            self.clients.connection(key).stream_ended = true;
+        } else {
+            self.end_by_client(key, Will::Publish);
+        }
+    }
+
+    /// The SUBSCRIBEs of a session are answered: if its client has shut its side meanwhile, that is all.
+    pub(super) fn end_if_stream_ended(&mut self, session: SessionKey) {
+        if let Some(key) = self.clients.sessions.get(session).connection
+            && self.clients.connection(key).stream_ended
+        {
+            self.end_by_client(key, Will::Publish);
+        }
+    }
+
     /// The server ends the connection; a 5.0 client is told why.
     pub(super) fn end_by_server(&mut self, key: ConnectionKey, reason: ReasonCode) {
         self.end_with_disconnect(key, reason, None);
@@ -122,6 +142,7 @@ impl Shard {
         let linger = self.clients.now + self.clients.limits.linger;
         let connection = self.clients.connection(key);
         assert!(connection.is_open(), "a connection is finished once");
+        let client_ended = client_ended || connection.stream_ended;
         connection.timer_at = linger;
         connection.phase = Phase::Flushing { client_ended };
         let is_paused = connection.is_paused();

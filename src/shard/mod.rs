@@ -147,7 +147,7 @@ impl Shard {
     pub fn handle_end_of_stream(&mut self, now: Timestamp, key: ConnectionKey) {
         self.clients.now = now;
         match self.clients.connection(key).phase {
-            Phase::Open => self.end_by_client(key, ending::Will::Publish),
+            Phase::Open => self.end_of_stream(key),
             Phase::Flushing { .. } => self.clients.connection(key).phase = Phase::Flushing { client_ended: true },
             Phase::Finished => self.close(key),
             Phase::Closing => {}

@@ -1,7 +1,8 @@
 //! What a client's packets do, once its connection is admitted.
 
 use crate::proto::{
-    self, AcknowledgementKind, Disconnect, Frame, Packet, Property, Publish, QoS, ReasonCode, Received, Version, decode,
+    self, AcknowledgementKind, Disconnect, Frame, Packet, Property, PropertyIdentifier, Publish, QoS, ReasonCode,
+    Received, Version, decode,
 };
 use crate::route::{Message, Publisher, TopicName};
 use crate::session::{Acknowledged, Outbound, Reception, Release, SessionExpiry};
@@ -255,6 +256,10 @@ impl Shard {
 #[inline]
 fn check_publish<'a>(publish: &Publish<'a>) -> Result<TopicName<'a>, Violation> {
     let invalid_topic = |_| Violation { reason: ReasonCode::TopicNameInvalid, text: "not a valid topic name" };
+    // Topic aliases are not served, so the topic must be there.
+    if publish.topic.is_empty() && !publish.properties.contains(PropertyIdentifier::TopicAlias) {
+        return Err(Violation::protocol_error("an empty topic without a topic alias"));
+    }
     if publish.properties.is_empty() {
         return TopicName::parse(publish.topic).map_err(invalid_topic);
     }

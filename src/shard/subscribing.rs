@@ -310,6 +310,7 @@ impl Shard {
         if held.pending_subscribes == 0 {
             let Held { deliveries, .. } = *record.held.take().expect("looked at above");
             self.clients.deliver_held(session, deliveries);
+            self.end_if_stream_ended(session);
         }
     }
 

@@ -245,3 +245,18 @@ fn suback_and_unsuback_have_one_code_per_filter() {
     assert_eq!(fleet.got(new), [Got::Unsuback(vec![0]), Got::Unsuback(vec![0x11])]);
     assert_eq!(fleet.got(old), [Got::Unsuback(vec![])]);
 }
+
+/// Trap 40: a client that has shut its side gets the SUBACK that other shards have a part in, and then the end.
+#[test]
+fn a_half_closed_subscriber_gets_its_suback() {
+    let mut fleet = Fleet::new(2);
+    let subscriber = fleet.connect(Version::V311, "subscriber", true);
+    fleet.got(subscriber);
+    fleet.rings_flow = false;
+    fleet.subscribe(subscriber, "t", ExactlyOnce);
+    fleet.end_of_stream(subscriber);
+    assert!(!fleet.is_closed(subscriber));
+    fleet.flow();
+    assert_eq!(fleet.got(subscriber), [Got::Suback(vec![2])]);
+    assert!(fleet.is_closed(subscriber));
+}

@@ -1,0 +1,1 @@
+"""Other people's MQTT clients against a real broker process."""

@@ -1,0 +1,215 @@
+// One scenario of MQTT.js against a running broker: node mqttjs.cjs PORT 3.1.1|5.0 SCENARIO NAME
+// Ends with status 0 when the scenario held. NAME begins every topic and client id. test_mqttjs.py runs it, and bounds
+// its time.
+'use strict'
+
+const assert = require('node:assert/strict')
+const { once } = require('node:events')
+const { setTimeout: sleep } = require('node:timers/promises')
+const mqtt = require('mqtt')
+
+const [port, protocol, scenario, name] = process.argv.slice(2)
+const SESSION_EXPIRY_SECONDS = 3600
+// MQTT.js sends whatever it is given, whatever the broker's Receive Maximum. This is below any broker's.
+const WINDOW = 16
+const PACKET_IDENTIFIER_NOT_FOUND = 0x92
+
+// A client whose messages are collected, and whose connection the scenario can break.
+class Peer {
+  constructor (role, { persistent = false, will } = {}) {
+    this.messages = []
+    this.disconnectReason = undefined
+    this.severed = false
+    this.client = mqtt.connect({
+      host: '127.0.0.1',
+      port: Number(port),
+      protocolVersion: protocol === '5.0' ? 5 : 4,
+      clientId: `${name}-${role}`,
+      clean: !persistent,
+      properties: protocol === '5.0' ? { sessionExpiryInterval: persistent ? SESSION_EXPIRY_SECONDS : 0 } : undefined,
+      will: will && { qos: 2, retain: false, ...will },
+      manualConnect: true,
+      reconnectPeriod: 0,
+      // Subscriptions are the session's: a broker that loses them must not be helped.
+      resubscribe: false
+    })
+    this.client.on('message', (topic, payload, packet) => this.messages.push({ topic, payload: payload.toString(), ...flags(packet) }))
+    this.client.on('disconnect', packet => { this.disconnectReason = packet.reasonCode })
+    this.client.on('error', error => { if (!this.severed) throw error })
+  }
+
+  // Resolves to the session present flag of the CONNACK.
+  async connect () {
+    const connack = once(this.client, 'connect')
+    this.severed = false
+    // Without its stores, reconnect() forgets the client's half of every exchange.
+    const { incomingStore, outgoingStore } = this.client
+    this.client.reconnect({ incomingStore, outgoingStore })
+    const [packet] = await connack
+    return packet.sessionPresent
+  }
+
+  // Breaks the connection where it stands: a reset, no DISCONNECT.
+  async sever () {
+    const closed = new Promise(resolve => this.client.once('close', resolve))
+    this.severed = true
+    this.client.stream.resetAndDestroy()
+    await closed
+  }
+
+  subscribe (filter) { return this.client.subscribeAsync(filter, { qos: 2 }) }
+
+  // Resolves when the exchange has completed.
+  async publish (topic, payload, retain = false) {
+    try {
+      await this.client.publishAsync(topic, payload, { qos: 2, retain })
+    } catch (error) {
+      // To a PUBREL that it repeats after a drop, the client may hear that the id is no longer known: the broker had
+      // completed the exchange, and the PUBCOMP was lost. MQTT.js calls that an error, the standard does not (5.0
+      // section 3.7.2.1).
+      if (error.code !== PACKET_IDENTIFIER_NOT_FOUND) throw error
+    }
+  }
+
+  async publishAll (topic, payloads) {
+    const exchanges = []
+    for (const payload of payloads) {
+      if (exchanges.length >= WINDOW) await exchanges[exchanges.length - WINDOW]
+      exchanges.push(this.publish(topic, payload))
+    }
+    await Promise.all(exchanges)
+  }
+
+  payloads () { return this.messages.map(message => message.payload) }
+
+  async expect (payloads) {
+    while (this.messages.length < payloads.length) await sleep(5)
+    assert.deepEqual(this.payloads(), payloads)
+  }
+
+  end () { return this.client.endAsync() }
+}
+
+const flags = ({ qos, retain }) => ({ qos, retain })
+
+const connected = async (role, options) => {
+  const peer = new Peer(role, options)
+  assert.equal(await peer.connect(), false, 'session present without a session [MQTT-3.2.2-2]')
+  return peer
+}
+
+const numbered = count => Array.from({ length: count }, (_, number) => `m${number}`)
+
+const scenarios = {
+  async qos2RoundTripBothWays () {
+    const [left, right] = [await connected('left'), await connected('right')]
+    await left.subscribe(`${name}/to-left/#`)
+    await right.subscribe(`${name}/to-right/+`)
+    const sent = numbered(200)
+    await Promise.all([
+      left.publishAll(`${name}/to-right/x`, sent),
+      right.publishAll(`${name}/to-left/x/y`, sent)
+    ])
+    for (const peer of [left, right]) {
+      await peer.expect(sent)
+      assert.ok(peer.messages.every(({ qos, retain }) => qos === 2 && !retain))
+    }
+    return [left, right]
+  },
+
+  async messagesQueueWhileTheSubscriberIsAway () {
+    const publisher = await connected('publisher')
+    const subscriber = await connected('subscriber', { persistent: true })
+    await subscriber.subscribe(name)
+    await subscriber.sever()
+    const sent = numbered(200)
+    await publisher.publishAll(name, sent)
+    assert.equal(await subscriber.connect(), true, 'the session was lost')
+    await subscriber.expect(sent)
+    return [publisher, subscriber]
+  },
+
+  // [MQTT-4.4.0-1]: what was in flight when the connection broke completes, once and in order.
+  async subscriberResumesInMidExchange () {
+    const publisher = await connected('publisher')
+    const subscriber = await connected('subscriber', { persistent: true })
+    await subscriber.subscribe(name)
+    const sent = numbered(400)
+    const published = publisher.publishAll(name, sent)
+    for (let reached = 50; reached < sent.length; reached += 50) {
+      while (subscriber.messages.length < reached) await sleep(1)
+      await subscriber.sever()
+      assert.equal(await subscriber.connect(), true, 'the session was lost')
+    }
+    await published
+    await subscriber.expect(sent)
+    return [publisher, subscriber]
+  },
+
+  // [MQTT-4.3.3-10]: a PUBLISH or PUBREL that the publisher repeats after a drop routes nothing twice.
+  async publisherResumesInMidExchange () {
+    const publisher = await connected('publisher', { persistent: true })
+    const subscriber = await connected('subscriber')
+    await subscriber.subscribe(name)
+    const sent = numbered(400)
+    const published = publisher.publishAll(name, sent)
+    for (let reached = 50; reached < sent.length; reached += 50) {
+      while (subscriber.messages.length < reached) await sleep(1)
+      await publisher.sever()
+      assert.equal(await publisher.connect(), true, 'the session was lost')
+    }
+    await published
+    await subscriber.expect(sent)
+    return [publisher, subscriber]
+  },
+
+  async retainedMessageIsSetDeliveredAndCleared () {
+    const publisher = await connected('publisher')
+    await publisher.publish(`${name}/state`, 'on', true)
+    const late = await connected('late')
+    await late.subscribe(`${name}/+`)
+    await late.expect(['on'])
+    assert.equal(late.messages[0].retain, true, '[MQTT-3.3.1-8]')
+    await publisher.publish(`${name}/state`, '', true)
+    await publisher.publish(`${name}/other`, 'marker', true)
+    await late.expect(['on', '', 'marker'])
+    const last = await connected('last')
+    await last.subscribe(`${name}/#`)
+    await last.expect(['marker'])
+    return [publisher, late, last]
+  },
+
+  async willFollowsABrokenConnectionOnly () {
+    const watcher = await connected('watcher')
+    await watcher.subscribe(`${name}/#`)
+    const polite = await connected('polite', { will: { topic: `${name}/polite`, payload: 'never' } })
+    await polite.end()
+    const rude = await connected('rude', { will: { topic: `${name}/rude`, payload: 'gone' } })
+    await rude.sever()
+    await watcher.expect(['gone'])
+    return [watcher]
+  },
+
+  // [MQTT-3.1.4-2]: the second connection gets the session, the first one ends.
+  async takeOverOfALiveSession () {
+    const publisher = await connected('publisher')
+    const first = await connected('subscriber', { persistent: true })
+    await first.subscribe(name)
+    const second = new Peer('subscriber', { persistent: true })
+    const firstClosed = once(first.client, 'close')
+    assert.equal(await second.connect(), true, 'the session was lost')
+    await firstClosed
+    if (protocol === '5.0') assert.equal(first.disconnectReason, 0x8E, 'Session taken over')
+    const sent = numbered(20)
+    await publisher.publishAll(name, sent)
+    await second.expect(sent)
+    assert.deepEqual(first.payloads(), [])
+    return [publisher, second]
+  }
+}
+
+if (scenario === '--list') {
+  console.log(Object.keys(scenarios).join('\n'))
+} else {
+  scenarios[scenario]().then(peers => Promise.all(peers.map(peer => peer.end()))).then(() => process.exit(0))
+}

@@ -1,0 +1,1 @@
+"""The load generator against the broker, at sizes that take seconds."""
