@@ -84,6 +84,9 @@ struct Connection {
     due_pubrec: VecDeque<u16>,
     due_pubrel: VecDeque<u16>,
     due_pubcomp: VecDeque<u16>,
+    due_subacks: u32,
+    /// The client has shut its side; it still gets its SUBACKs, and then the connection ends.
+    stream_ended: bool,
 }
 
 impl Audit {
@@ -115,12 +118,25 @@ impl Audit {
             due_pubrec: VecDeque::new(),
             due_pubrel: VecDeque::new(),
             due_pubcomp: VecDeque::new(),
+            due_subacks: 0,
+            stream_ended: false,
         });
     }
 
     /// The connection that a CONNECT of this client would take over, if it serves its session.
     pub(crate) fn served_by(&self, client: usize) -> Option<usize> {
         self.sessions[client].connection.filter(|connection| self.connections[*connection].is_open)
+    }
+
+    /// The client has shut its side of a connection.
+    pub(crate) fn end_stream(&mut self, connection: usize) {
+        self.connections[connection].stream_ended = true;
+    }
+
+    /// Whether the client of a connection has shut its side and got all answers that wait for other shards.
+    pub(crate) fn is_over(&self, connection: usize) -> bool {
+        let record = &self.connections[connection];
+        record.stream_ended && record.due_subacks == 0
     }
 
     pub(crate) fn is_open(&self, connection: usize) -> bool {
@@ -171,6 +187,7 @@ impl Audit {
             Meaning::Publish { id: Some(id), qos: _ } => record.due_puback.push_back(id),
             Meaning::Publish { id: None, .. } | Meaning::Connect(_) | Meaning::Other => {}
             Meaning::Pubrel(id) => record.due_pubcomp.push_back(id),
+            Meaning::Subscribe => record.due_subacks += 1,
             Meaning::Pubrec(id) => {
                 record.due_pubrel.push_back(id);
                 let Some(exchange) = session.exchanges.get_mut(&id) else {
@@ -329,7 +346,14 @@ impl Audit {
                 }
                 Ok(())
             }
-            Packet::Suback(_) | Packet::Unsuback(_) | Packet::Pingresp => Ok(()),
+            Packet::Suback(_) => match record.due_subacks.checked_sub(1) {
+                Some(left) => {
+                    record.due_subacks = left;
+                    Ok(())
+                }
+                None => fail!("connection {index} got a SUBACK for no SUBSCRIBE"),
+            },
+            Packet::Unsuback(_) | Packet::Pingresp => Ok(()),
             Packet::Connect(_) | Packet::Subscribe(_) | Packet::Unsubscribe(_) | Packet::Pingreq | Packet::Auth(_) => {
                 fail!("the broker sent {packet:?} on connection {index}")
             }

@@ -270,7 +270,10 @@ impl World {
         let Stage::Serving(key) = self.connections[index].stage else { return Ok(()) };
         self.trace.note(self.now, "end of stream", &[index as u64]);
         let has_unseen = self.has_unseen(index);
-        self.audit.end(&mut self.ledger, self.now, index, None, has_unseen);
+        self.audit.end_stream(index);
+        if self.audit.is_over(index) {
+            self.audit.end(&mut self.ledger, self.now, index, None, has_unseen);
+        }
         let (shard, now) = (self.connections[index].shard, self.now());
         self.broker.seats[shard].shard.handle_end_of_stream(now, key);
         self.schedule_turn(shard);
@@ -382,6 +385,11 @@ impl World {
             fail!("shard {shard} sends {} bytes on connection {index}, {:?}", bytes.len(), connection.stage);
         }
         self.audit.sent(index, &bytes, self.scenario.limits.max_inflight)?;
+        if self.audit.is_over(index) {
+            let has_unseen = self.has_unseen(index);
+            self.audit.end(&mut self.ledger, self.now, index, None, has_unseen);
+        }
+        let connection = &mut self.connections[index];
         connection.sending = Some(Sending { transmit, bytes, written: 0 });
         connection.write_is_scheduled = true;
         self.schedule_soon(Event::Write(index));

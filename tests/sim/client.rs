@@ -33,7 +33,8 @@ pub(crate) enum Meaning {
         with_will: bool,
         expiry_seconds: Option<u32>,
     },
-    /// SUBSCRIBE, UNSUBSCRIBE, PINGREQ.
+    Subscribe,
+    /// UNSUBSCRIBE, PINGREQ.
     Other,
     /// What a client may not send, and what it is told.
     Violation(ReasonCode),
@@ -395,7 +396,7 @@ impl Client {
         let mut bytes = Vec::new();
         let filters = filters.iter().map(|(filter, options)| (&**filter, *options));
         encode_subscribe(&mut bytes, self.version, packet_id(id), properties.properties(), filters);
-        around.written.push(Outgoing { bytes, meaning: Meaning::Other });
+        around.written.push(Outgoing { bytes, meaning: Meaning::Subscribe });
         self.link_mut().requests.insert(id, request);
     }
 
