@@ -85,7 +85,7 @@ struct Connection {
     due_pubrel: VecDeque<u16>,
     due_pubcomp: VecDeque<u16>,
     due_subacks: u32,
-    /// The client has shut its side; it still gets its SUBACKs, and then the connection ends.
+    /// The client has shut its side; its SUBSCRIBEs are still answered, and then the connection ends.
     stream_ended: bool,
 }
 
@@ -133,10 +133,10 @@ impl Audit {
         self.connections[connection].stream_ended = true;
     }
 
-    /// Whether the client of a connection has shut its side and got all answers that wait for other shards.
-    pub(crate) fn is_over(&self, connection: usize) -> bool {
-        let record = &self.connections[connection];
-        record.stream_ended && record.due_subacks == 0
+    /// Connections whose clients have shut their side and that go on until their SUBSCRIBEs are answered.
+    pub(crate) fn half_closed(&self) -> Vec<usize> {
+        let is_half_closed = |record: &Connection| record.is_open && record.stream_ended;
+        (0..self.connections.len()).filter(|index| is_half_closed(&self.connections[*index])).collect()
     }
 
     pub(crate) fn is_open(&self, connection: usize) -> bool {

@@ -269,13 +269,10 @@ impl World {
         // The turn before may have told the driver to close.
         let Stage::Serving(key) = self.connections[index].stage else { return Ok(()) };
         self.trace.note(self.now, "end of stream", &[index as u64]);
-        let has_unseen = self.has_unseen(index);
         self.audit.end_stream(index);
-        if self.audit.is_over(index) {
-            self.audit.end(&mut self.ledger, self.now, index, None, has_unseen);
-        }
         let (shard, now) = (self.connections[index].shard, self.now());
         self.broker.seats[shard].shard.handle_end_of_stream(now, key);
+        self.end_half_closed(shard);
         self.schedule_turn(shard);
         Ok(())
     }
@@ -351,6 +348,20 @@ impl World {
         }
     }
 
+    /// Notes which connections have ended because their clients have shut their sides and wait for nothing more.
+    fn end_half_closed(&mut self, shard: usize) {
+        for index in self.audit.half_closed() {
+            let connection = &self.connections[index];
+            if connection.shard == shard
+                && let Stage::Serving(key) = connection.stage
+                && !self.broker.seats[shard].shard.is_open(key)
+            {
+                let has_unseen = self.has_unseen(index);
+                self.audit.end(&mut self.ledger, self.now, index, None, has_unseen);
+            }
+        }
+    }
+
     /// The oldest batch of a ring arrives.
     pub(crate) fn ring(&mut self, from: usize, to: usize) {
         let now = self.now();
@@ -367,6 +378,7 @@ impl World {
             self.broker.seats[to].shard.handle_letter(now, shard_id(from), letter);
         }
         self.broker.seats[from].shard.recycle_letters(batch);
+        self.end_half_closed(to);
         self.schedule_turn(from);
         self.schedule_turn(to);
     }
@@ -385,11 +397,6 @@ impl World {
             fail!("shard {shard} sends {} bytes on connection {index}, {:?}", bytes.len(), connection.stage);
         }
         self.audit.sent(index, &bytes, self.scenario.limits.max_inflight)?;
-        if self.audit.is_over(index) {
-            let has_unseen = self.has_unseen(index);
-            self.audit.end(&mut self.ledger, self.now, index, None, has_unseen);
-        }
-        let connection = &mut self.connections[index];
         connection.sending = Some(Sending { transmit, bytes, written: 0 });
         connection.write_is_scheduled = true;
         self.schedule_soon(Event::Write(index));
