@@ -82,7 +82,7 @@ fn the_same_seed_leaves_the_same_trace() {
 #[test]
 fn seeds_visit_all_kinds_of_trouble() {
     let mut visits: BTreeMap<&str, u64> = BTreeMap::new();
-    for world in (0..200).map(hold) {
+    for world in (0..1000).map(hold) {
         for counters in world.broker.counters() {
             let counted = [
                 ("take-over", counters.takeovers),
