@@ -67,6 +67,16 @@ pub(super) struct Terms {
     pub(super) identifiers: Identifiers,
 }
 
+impl Terms {
+    /// Lets one copy stand for two: with the higher QoS, and the identifiers of both.
+    pub(super) fn absorb(&mut self, other: &Terms) {
+        self.qos = self.qos.max(other.qos);
+        let mut identifiers: Vec<_> = self.identifiers.iter().collect();
+        identifiers.extend(other.identifiers.iter().filter(|other| self.identifiers.iter().all(|own| own != *other)));
+        self.identifiers = Identifiers::from(identifiers);
+    }
+}
+
 impl<'m> Post<'m> {
     /// `origin` is held up if a session falls behind.
     pub(super) fn new(message: &'m Message, origin: Option<Origin>, stamp: RouteStamp) -> Self {

@@ -30,20 +30,13 @@ impl Shard {
 
     /// The client has shut its side. It still gets its answers, also those that other shards have a part in.
     pub(super) fn end_of_stream(&mut self, key: ConnectionKey) {
-        let connection = self.clients.connection(key);
-        let session = connection.session.expect("an open connection serves a session");
-        if self.clients.sessions.get(session).held.is_some() {
-            self.clients.connection(key).stream_ended = true;
-        } else {
-            self.end_by_client(key, Will::Publish);
-        }
+        self.clients.connection(key).stream_ended = true;
+        self.end_if_over(key);
     }
 
-    /// The SUBSCRIBEs of a session are answered: if its client has shut its side meanwhile, that is all.
-    pub(super) fn end_if_stream_ended(&mut self, session: SessionKey) {
-        if let Some(key) = self.clients.sessions.get(session).connection
-            && self.clients.connection(key).stream_ended
-        {
+    /// Ends a connection whose client has shut its side and waits for nothing more.
+    pub(super) fn end_if_over(&mut self, key: ConnectionKey) {
+        if self.clients.connection(key).stream_ended && !self.subscribing.waits_for(key) {
             self.end_by_client(key, Will::Publish);
         }
     }

@@ -264,6 +264,14 @@ impl Shard {
         self.clients.timers.next()
     }
 
+    /// Whether packets are exchanged on a connection: it is neither ended nor about to end.
+    ///
+    /// # Panics
+    /// If there is no such connection.
+    pub fn is_open(&self, key: ConnectionKey) -> bool {
+        self.clients.connections[key.index()].is_open()
+    }
+
     /// Whether no connection is left.
     pub fn is_drained(&self) -> bool {
         self.clients.connections.is_empty()

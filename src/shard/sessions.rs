@@ -66,7 +66,7 @@ pub(super) struct HeldDelivery {
 
 impl Held {
     /// Puts retained messages where they belong among what is held: each behind the older and before the newer messages
-    /// of its shard. One that is there live comes only once; those left over are handed back.
+    /// of its shard. One that is there live comes only once, on the better terms; those left over are handed back.
     pub(super) fn merge(&mut self, mut retained: Vec<HeldDelivery>) -> Vec<HeldDelivery> {
         let mut superfluous = Vec::new();
         // Newest first, so that the oldest of each shard is popped first.
@@ -78,10 +78,11 @@ impl Held {
                 None => by_shard.push((delivery.stamp.shard, vec![delivery])),
             }
         }
-        for held in std::mem::take(&mut self.deliveries) {
+        for mut held in std::mem::take(&mut self.deliveries) {
             if let Some((_, retained)) = by_shard.iter_mut().find(|(shard, _)| *shard == held.stamp.shard) {
                 while let Some(delivery) = retained.pop_if(|next| next.stamp.sequence <= held.stamp.sequence) {
                     if delivery.stamp == held.stamp && held.is_live {
+                        held.terms.absorb(&delivery.terms);
                         superfluous.push(delivery);
                     } else {
                         self.deliveries.push_back(delivery);
@@ -246,6 +247,8 @@ impl Sessions {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::num::NonZeroU32;
+
     use crate::proto::QoS;
     use crate::route::{Message, RouteSequence};
     use crate::shard::messages::{Identifiers, Messages};
@@ -255,7 +258,11 @@ mod tests {
         let mut messages = Messages::default();
         let mut delivery = |(shard, sequence): (u16, u64), is_live: bool| HeldDelivery {
             message: messages.insert(Message::new("t", &[], b"", QoS::AtMostOnce, true, None)),
-            terms: Terms { qos: QoS::AtMostOnce, retain: !is_live, identifiers: Identifiers::None },
+            terms: Terms {
+                qos: if is_live { QoS::AtMostOnce } else { QoS::ExactlyOnce },
+                retain: !is_live,
+                identifiers: if is_live { Identifiers::None } else { Identifiers::One(NonZeroU32::MIN) },
+            },
             stamp: RouteStamp {
                 shard: ShardId::new(shard).expect("a small number"),
                 sequence: RouteSequence(sequence),
@@ -274,6 +281,9 @@ mod tests {
             stamps(&mut held.deliveries.iter()),
             [(0, 1, false), (0, 2, true), (1, 7, true), (0, 3, false), (0, 4, true), (1, 8, false), (2, 1, false)]
         );
+        let both = &held.deliveries[4].terms;
+        assert_eq!((both.qos, both.retain), (QoS::ExactlyOnce, false));
+        assert_eq!(both.identifiers, Identifiers::One(NonZeroU32::MIN));
         // The same message retained for two filters comes for each of them.
         assert_eq!(held.merge(vec![delivery((2, 1), false)]).len(), 0);
         assert_eq!(held.deliveries.len(), 8);

@@ -74,6 +74,11 @@ impl Subscribing {
         }
     }
 
+    /// Whether a SUBSCRIBE of this connection waits for other shards.
+    pub(super) fn waits_for(&self, connection: ConnectionKey) -> bool {
+        self.pending.values().any(|pending| pending.connection == Some(connection))
+    }
+
     /// The session has lost its connection: nobody waits for SUBACK any more.
     pub(super) fn forget_connection(&mut self, session: SessionKey) {
         for pending in self.pending.values_mut().filter(|pending| pending.session == session) {
@@ -302,7 +307,7 @@ impl Shard {
             return;
         }
         let pending = self.subscribing.pending.remove(&ticket.serial).expect("found above");
-        let session = pending.session;
+        let (session, connection) = (pending.session, pending.connection);
         self.complete_subscribe(pending);
         let record = self.clients.sessions.get_mut(session);
         let held = record.held.as_mut().expect("a pending SUBSCRIBE holds deliveries");
@@ -310,7 +315,9 @@ impl Shard {
         if held.pending_subscribes == 0 {
             let Held { deliveries, .. } = *record.held.take().expect("looked at above");
             self.clients.deliver_held(session, deliveries);
-            self.end_if_stream_ended(session);
+        }
+        if let Some(key) = connection {
+            self.end_if_over(key);
         }
     }
 

@@ -21,6 +21,12 @@ pub(crate) struct Audit {
     sessions: Vec<Session>,
     /// By connection.
     connections: Vec<Connection>,
+    /// Illegal packets that the broker has read.
+    pub(crate) violations: u64,
+    /// Connections that ended because their client was silent for too long.
+    pub(crate) silences: u64,
+    /// Sessions that ended because their time was over.
+    pub(crate) expiries: u64,
 }
 
 #[derive(Debug, Default)]
@@ -78,11 +84,20 @@ struct Connection {
     due_pubrec: VecDeque<u16>,
     due_pubrel: VecDeque<u16>,
     due_pubcomp: VecDeque<u16>,
+    due_subacks: u32,
+    /// The client has shut its side; its SUBSCRIBEs are still answered, and then the connection ends.
+    stream_ended: bool,
 }
 
 impl Audit {
     pub(crate) fn new(clients: usize) -> Self {
-        Self { sessions: (0..clients).map(|_| Session::default()).collect(), connections: Vec::new() }
+        Self {
+            sessions: (0..clients).map(|_| Session::default()).collect(),
+            connections: Vec::new(),
+            violations: 0,
+            silences: 0,
+            expiries: 0,
+        }
     }
 
     /// A client opens its next connection.
@@ -103,12 +118,25 @@ impl Audit {
             due_pubrec: VecDeque::new(),
             due_pubrel: VecDeque::new(),
             due_pubcomp: VecDeque::new(),
+            due_subacks: 0,
+            stream_ended: false,
         });
     }
 
     /// The connection that a CONNECT of this client would take over, if it serves its session.
     pub(crate) fn served_by(&self, client: usize) -> Option<usize> {
         self.sessions[client].connection.filter(|connection| self.connections[*connection].is_open)
+    }
+
+    /// The client has shut its side of a connection.
+    pub(crate) fn end_stream(&mut self, connection: usize) {
+        self.connections[connection].stream_ended = true;
+    }
+
+    /// Connections whose clients have shut their side and that go on until their SUBSCRIBEs are answered.
+    pub(crate) fn half_closed(&self) -> Vec<usize> {
+        let is_half_closed = |record: &Connection| record.is_open && record.stream_ended;
+        (0..self.connections.len()).filter(|index| is_half_closed(&self.connections[*index])).collect()
     }
 
     pub(crate) fn is_open(&self, connection: usize) -> bool {
@@ -159,6 +187,7 @@ impl Audit {
             Meaning::Publish { id: Some(id), qos: _ } => record.due_puback.push_back(id),
             Meaning::Publish { id: None, .. } | Meaning::Connect(_) | Meaning::Other => {}
             Meaning::Pubrel(id) => record.due_pubcomp.push_back(id),
+            Meaning::Subscribe => record.due_subacks += 1,
             Meaning::Pubrec(id) => {
                 record.due_pubrel.push_back(id);
                 let Some(exchange) = session.exchanges.get_mut(&id) else {
@@ -168,6 +197,11 @@ impl Audit {
             }
             Meaning::Puback(id) | Meaning::Pubcomp(id) => {
                 session.exchanges.remove(&id);
+            }
+            Meaning::Violation(reason) => {
+                self.violations += 1;
+                record.ended_because = Some(reason);
+                self.end_with(ledger, now, connection, true, has_unseen);
             }
             Meaning::Disconnect { with_will, expiry_seconds } => {
                 session.expiry_seconds = expiry_seconds.unwrap_or(session.expiry_seconds);
@@ -188,6 +222,7 @@ impl Audit {
     ) {
         if self.connections[connection].is_open {
             self.connections[connection].ended_because = reason;
+            self.silences += u64::from(reason == Some(ReasonCode::KeepAliveTimeout));
             self.end_with(ledger, now, connection, true, has_unseen);
         }
     }
@@ -223,6 +258,11 @@ impl Audit {
             .chain(connections.filter_map(|(_, connection)| connection.keep_alive_deadline()))
     }
 
+    /// Connections that the broker serves.
+    pub(crate) fn open_connections(&self) -> Vec<usize> {
+        (0..self.connections.len()).filter(|index| self.connections[*index].is_open).collect()
+    }
+
     /// Connections whose keep-alive is over.
     pub(crate) fn overdue(&self, now: u64) -> Vec<usize> {
         let is_overdue =
@@ -233,8 +273,9 @@ impl Audit {
     /// Ends the session of a client if its time is over.
     pub(crate) fn expire(&mut self, now: u64, client: usize) {
         let session = &mut self.sessions[client];
-        if session.ends_at.is_some_and(|ends_at| ends_at <= now) {
+        if session.exists && session.ends_at.is_some_and(|ends_at| ends_at <= now) {
             session.exists = false;
+            self.expiries += 1;
         }
     }
 
@@ -265,6 +306,11 @@ impl Audit {
                 Ok(None) => return Ok(()),
                 Err(error) => fail!("the broker sent bytes that are no packet on connection {connection}: {error:?}"),
             };
+            // [MQTT-3.1.2-24]
+            let max_packet_bytes = record.terms.and_then(|terms| terms.max_packet_bytes);
+            if max_packet_bytes.is_some_and(|max| frame.bytes().len() > max as usize) {
+                fail!("a packet of {} bytes was sent on connection {connection}", frame.bytes().len());
+            }
             match decode(record.version, frame.bytes()) {
                 Ok(packet) => self.sent_packet(connection, &packet, max_inflight)?,
                 Err(error) => fail!("the broker sent a damaged packet on connection {connection}: {error:?}"),
@@ -300,7 +346,14 @@ impl Audit {
                 }
                 Ok(())
             }
-            Packet::Suback(_) | Packet::Unsuback(_) | Packet::Pingresp => Ok(()),
+            Packet::Suback(_) => match record.due_subacks.checked_sub(1) {
+                Some(left) => {
+                    record.due_subacks = left;
+                    Ok(())
+                }
+                None => fail!("connection {index} got a SUBACK for no SUBSCRIBE"),
+            },
+            Packet::Unsuback(_) | Packet::Pingresp => Ok(()),
             Packet::Connect(_) | Packet::Subscribe(_) | Packet::Unsubscribe(_) | Packet::Pingreq | Packet::Auth(_) => {
                 fail!("the broker sent {packet:?} on connection {index}")
             }

@@ -4,15 +4,16 @@
 //! are not released. It hands a QoS 2 message on with the first PUBLISH of an id and not again before the PUBREL. It
 //! answers in order, but as late as its profile likes. Bytes go in and packets come out; connections are not its affair.
 
+mod receiving;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use oncemq::proto::{
-    Acknowledgement, Connack, Connect, Disconnect, Framer, Packet, PacketId, Properties, Property, PropertyWriter,
-    Publish, QoS, ReasonCode, Received, Suback, SubscriptionOptions, Version, Will, decode, encode_subscribe,
-    encode_unsubscribe,
+    Acknowledgement, Connect, Disconnect, Framer, Packet, PacketId, Properties, Property, PropertyWriter, Publish, QoS,
+    ReasonCode, SubscriptionOptions, Version, Will, encode_subscribe, encode_unsubscribe,
 };
 
-use crate::ledger::{Arrival, Failure, Ledger, MessageNumber, Step, fail};
+use crate::ledger::{Ledger, MessageNumber, Step};
 use crate::random::Random;
 use crate::scenario::{Profile, Scenario};
 
@@ -32,8 +33,11 @@ pub(crate) enum Meaning {
         with_will: bool,
         expiry_seconds: Option<u32>,
     },
-    /// SUBSCRIBE, UNSUBSCRIBE, PINGREQ.
+    Subscribe,
+    /// UNSUBSCRIBE, PINGREQ.
     Other,
+    /// What a client may not send, and what it is told.
+    Violation(ReasonCode),
 }
 
 /// What a CONNECT agrees on.
@@ -43,6 +47,7 @@ pub(crate) struct ConnectTerms {
     /// As in 5.0, also for 3.1.1.
     pub(crate) expiry_seconds: u32,
     pub(crate) receive_maximum: u16,
+    pub(crate) max_packet_bytes: Option<u32>,
     pub(crate) keep_alive_seconds: u16,
     pub(crate) will: Option<MessageNumber>,
 }
@@ -211,6 +216,7 @@ impl Client {
             clean_start,
             expiry_seconds,
             receive_maximum: receive_maximum.unwrap_or(u16::MAX),
+            max_packet_bytes: self.max_packet_bytes(),
             keep_alive_seconds: self.profile.keep_alive_seconds,
             will,
         }
@@ -223,6 +229,9 @@ impl Client {
         }
         if terms.receive_maximum < u16::MAX {
             properties.push(Property::ReceiveMaximum(terms.receive_maximum));
+        }
+        if let Some(bytes) = terms.max_packet_bytes {
+            properties.push(Property::MaximumPacketSize(bytes));
         }
         let will = terms.will.map(|number| around.ledger.message(number));
         let connect = Connect {
@@ -260,6 +269,21 @@ impl Client {
                 exchange.stage = Stage::AwaitingPubcomp;
             }
         }
+    }
+
+    /// Sends something illegal and turns away.
+    pub(crate) fn misbehave(&mut self, around: &mut Surroundings<'_>) {
+        // Packet type 0; a packet that only servers send; a topic name with a wildcard.
+        let (bytes, reason): (&[u8], _) = around.random.pick(&[
+            (&[0x00][..], ReasonCode::MalformedPacket),
+            (&[0xD0, 0][..], ReasonCode::ProtocolError),
+            match self.version {
+                Version::V311 => (&[0x30, 5, 0, 3, b'a', b'/', b'#'][..], ReasonCode::TopicNameInvalid),
+                Version::V5 => (&[0x30, 6, 0, 3, b'a', b'/', b'#', 0][..], ReasonCode::TopicNameInvalid),
+            },
+        ]);
+        around.written.push(Outgoing { bytes: bytes.to_vec(), meaning: Meaning::Violation(reason) });
+        self.lose_connection();
     }
 
     /// Closes the sending side only.
@@ -311,7 +335,9 @@ impl Client {
                 5..7 => Some(random.between(8_000, 10_000) as usize),
                 _ => Some(random.below(40) as usize),
             };
-            let number = around.ledger.publish(self.index, topic, qos, retain, filling);
+            let may_expire = self.version == Version::V5 && random.percent(self.profile.expiry_percent);
+            let expiry_seconds = may_expire.then(|| random.between(1, 5) as u32);
+            let number = around.ledger.publish(self.index, topic, qos, retain, filling, expiry_seconds);
             if let Some(id) = id {
                 let stage = if qos == QoS::AtLeastOnce { Stage::AwaitingPuback } else { Stage::AwaitingPubrec };
                 self.session.exchanges.push_back(Exchange { id, message: number, stage });
@@ -322,13 +348,17 @@ impl Client {
 
     fn write_publish(&self, around: &mut Surroundings<'_>, number: MessageNumber, id: Option<u16>, dup: bool) {
         let message = around.ledger.message(number);
+        let mut properties = PropertyWriter::new();
+        if let Some(seconds) = message.expiry_seconds {
+            properties.push(Property::MessageExpiryInterval(seconds));
+        }
         let publish = Publish {
             dup,
             qos: message.qos,
             retain: message.retain,
             topic: &message.topic,
             packet_id: id.map(packet_id),
-            properties: Properties::EMPTY,
+            properties: properties.properties(),
             payload: &message.payload,
         };
         let meaning = Meaning::Publish { id, qos: message.qos };
@@ -366,7 +396,7 @@ impl Client {
         let mut bytes = Vec::new();
         let filters = filters.iter().map(|(filter, options)| (&**filter, *options));
         encode_subscribe(&mut bytes, self.version, packet_id(id), properties.properties(), filters);
-        around.written.push(Outgoing { bytes, meaning: Meaning::Other });
+        around.written.push(Outgoing { bytes, meaning: Meaning::Subscribe });
         self.link_mut().requests.insert(id, request);
     }
 
@@ -432,200 +462,17 @@ impl Client {
         )
     }
 
-    /// Bytes arrived on the present connection.
-    pub(crate) fn receive(&mut self, around: &mut Surroundings<'_>, bytes: &[u8]) -> Result<(), Failure> {
-        let mut received = Received::new(bytes);
-        loop {
-            let link = self.link_mut();
-            let frame = match link.framer.next_frame(&mut received, u32::MAX) {
-                Ok(Some(frame)) => frame,
-                Ok(None) => return Ok(()),
-                Err(error) => fail!("client {} got bytes that are no packet: {error:?}", self.index),
-            };
-            let packet = match decode(self.version, frame.bytes()) {
-                Ok(packet) => packet,
-                Err(error) => fail!("client {} got a damaged packet: {error:?} {:?}", self.index, frame.bytes()),
-            };
-            self.receive_packet(around, &packet)?;
-        }
-    }
-
-    fn receive_packet(&mut self, around: &mut Surroundings<'_>, packet: &Packet<'_>) -> Result<(), Failure> {
-        let client = self.index;
-        // [MQTT-3.2.0-1] [MQTT-3.2.0-2]
-        if self.link_mut().is_accepted == matches!(packet, Packet::Connack(_)) {
-            fail!("client {client} got {packet:?} out of place");
-        }
-        match packet {
-            Packet::Connack(connack) => self.receive_connack(around, connack),
-            Packet::Publish(publish) => self.receive_publish(around.ledger, publish),
-            Packet::Puback(puback) => {
-                let message = self.take_exchange(puback.packet_id, Stage::AwaitingPuback, "PUBACK")?;
-                around.ledger.acknowledge(message);
-                succeeded(client, puback)
-            }
-            Packet::Pubrec(pubrec) => {
-                let id = pubrec.packet_id.get();
-                let Some(exchange) = self.session.exchanges.iter_mut().find(|exchange| exchange.id == id) else {
-                    fail!("client {client} got PUBREC for {id}, which is free");
-                };
-                if exchange.stage != Stage::AwaitingPubrec {
-                    fail!("client {client} got PUBREC for {exchange:?}");
-                }
-                exchange.stage = Stage::Releasing;
-                around.ledger.acknowledge(exchange.message);
-                self.queue_answer(Answer::Pubrel(id));
-                succeeded(client, pubrec)
-            }
-            Packet::Pubcomp(pubcomp) => {
-                self.take_exchange(pubcomp.packet_id, Stage::AwaitingPubcomp, "PUBCOMP").map(drop)
-            }
-            Packet::Pubrel(pubrel) => {
-                let id = pubrel.packet_id.get();
-                self.session.received.remove(&id);
-                self.queue_answer(Answer::Pubcomp(id));
-                Ok(())
-            }
-            Packet::Suback(suback) => self.receive_suback(around.ledger, suback),
-            Packet::Unsuback(unsuback) => self.receive_unsuback(around.ledger, unsuback),
-            Packet::Pingresp => Ok(()),
-            Packet::Disconnect(_) => {
-                self.finish();
-                Ok(())
-            }
-            Packet::Connect(_) | Packet::Subscribe(_) | Packet::Unsubscribe(_) | Packet::Pingreq | Packet::Auth(_) => {
-                fail!("client {client} got {packet:?}")
-            }
-        }
-    }
-
-    fn receive_connack(&mut self, around: &mut Surroundings<'_>, connack: &Connack<'_>) -> Result<(), Failure> {
-        let client = self.index;
-        if connack.reason != ReasonCode::Success {
-            fail!("client {client} was refused: {connack:?}");
-        }
-        let quota = match self.version {
-            Version::V311 => u16::MAX,
-            Version::V5 => connack.properties.receive_maximum().unwrap_or(u16::MAX),
-        };
-        let link = self.link_mut();
-        link.is_accepted = true;
-        link.quota = usize::from(quota);
-        let (clean_start, is_finished) = (link.clean_start, link.is_finished);
-        self.must_start_clean = false;
-        self.unanswered = None;
-        match (connack.session_present, clean_start) {
-            // [MQTT-3.2.2-2]
-            (true, true) => fail!("client {client} started clean, and a session is present"),
-            (true, false) if is_finished => {}
-            (true, false) => self.resend(around),
-            (false, true) => {}
-            (false, false) => self.start_session(around.ledger),
-        }
-        Ok(())
-    }
-
-    /// Sends again what is not acknowledged, in its order [MQTT-4.4.0-1] [MQTT-4.6.0-1].
-    fn resend(&mut self, around: &mut Surroundings<'_>) {
-        let exchanges = std::mem::take(&mut self.session.exchanges);
-        for exchange in &exchanges {
-            match exchange.stage {
-                Stage::AwaitingPuback | Stage::AwaitingPubrec => {
-                    around.ledger.message_mut(exchange.message).sends += 1;
-                    self.write_publish(around, exchange.message, Some(exchange.id), true);
-                }
-                Stage::AwaitingPubcomp => {
-                    let pubrel = Acknowledgement {
-                        packet_id: packet_id(exchange.id),
-                        reason: ReasonCode::Success,
-                        properties: Properties::EMPTY,
-                    };
-                    self.write(around.written, &Packet::Pubrel(pubrel), Meaning::Pubrel(exchange.id));
-                }
-                Stage::Releasing => unreachable!("answers are gone with their connection"),
-            }
-        }
-        self.session.exchanges = exchanges;
-    }
-
-    fn receive_publish(&mut self, ledger: &mut Ledger, publish: &Publish<'_>) -> Result<(), Failure> {
-        let id = publish.packet_id.map(PacketId::get);
-        let is_open = id.is_some_and(|id| self.session.received.contains(&id));
-        if is_open && !publish.dup {
-            fail!("client {} got a first PUBLISH with {id:?}, which is not released", self.index);
-        }
-        let arrival = Arrival {
-            topic: publish.topic,
-            payload: publish.payload,
-            qos: publish.qos,
-            retain: publish.retain,
-            dup: publish.dup,
-            identifiers: publish.properties.subscription_identifiers().collect(),
-            is_repeated: is_open && publish.qos == QoS::ExactlyOnce,
-        };
-        ledger.arrive(self.index, &arrival)?;
-        match (publish.qos, id) {
-            (QoS::AtLeastOnce, Some(id)) => self.queue_answer(Answer::Puback(id)),
-            (QoS::ExactlyOnce, Some(id)) => {
-                self.session.received.insert(id);
-                self.queue_answer(Answer::Pubrec(id));
-            }
-            (QoS::AtMostOnce | QoS::AtLeastOnce | QoS::ExactlyOnce, _) => {}
-        }
-        Ok(())
-    }
-
-    fn receive_suback(&mut self, ledger: &mut Ledger, suback: &Suback<'_>) -> Result<(), Failure> {
-        match self.link_mut().requests.remove(&suback.packet_id.get()) {
-            Some(Request::Subscribe(entries)) => {
-                let granted: Vec<u8> = entries.iter().map(|(_, qos)| qos.bits()).collect();
-                if suback.codes != granted {
-                    fail!("client {} was granted {:?} instead of {granted:?}", self.index, suback.codes);
-                }
-                for (entry, _) in entries {
-                    ledger.subscribed(self.index, entry);
-                }
-                Ok(())
-            }
-            other => fail!("client {} got SUBACK for {other:?}", self.index),
-        }
-    }
-
-    fn receive_unsuback(&mut self, ledger: &mut Ledger, unsuback: &Suback<'_>) -> Result<(), Failure> {
-        match self.link_mut().requests.remove(&unsuback.packet_id.get()) {
-            Some(Request::Unsubscribe(entries)) => {
-                let codes = match self.version {
-                    Version::V311 => 0,
-                    Version::V5 => entries.len(),
-                };
-                if unsuback.codes.len() != codes {
-                    fail!("client {} got UNSUBACK with {} codes for {codes}", self.index, unsuback.codes.len());
-                }
-                for (filter, sent_at) in entries {
-                    ledger.unsubscribed(self.index, &filter, sent_at);
-                }
-                Ok(())
-            }
-            other => fail!("client {} got UNSUBACK for {other:?}", self.index),
-        }
-    }
-
-    /// Ends an exchange that must have come as far as `stage`.
-    fn take_exchange(&mut self, id: PacketId, stage: Stage, packet: &str) -> Result<MessageNumber, Failure> {
-        let exchanges = &mut self.session.exchanges;
-        match exchanges.iter().position(|exchange| exchange.id == id.get()) {
-            Some(index) if exchanges[index].stage == stage => Ok(exchanges.remove(index).expect("found above").message),
-            found => {
-                let found = found.map(|index| &exchanges[index]);
-                fail!("client {} got {packet} for {id}, which is {found:?}", self.index)
-            }
-        }
-    }
-
     fn start_session(&mut self, ledger: &mut Ledger) {
         let last_id = self.session.last_id;
         self.session = Session { last_id, ..Session::default() };
-        ledger.forget_session(self.index);
+        ledger.start_session(self.index, self.max_packet_bytes());
+    }
+
+    fn max_packet_bytes(&self) -> Option<u32> {
+        match self.version {
+            Version::V311 => None,
+            Version::V5 => self.profile.max_packet_bytes,
+        }
     }
 
     fn queue_answer(&mut self, answer: Answer) {
@@ -661,13 +508,6 @@ impl Client {
         packet.encode(self.version, &mut bytes);
         written.push(Outgoing { bytes, meaning });
     }
-}
-
-fn succeeded(client: usize, acknowledgement: &Acknowledgement<'_>) -> Result<(), Failure> {
-    if acknowledgement.reason.is_error() {
-        fail!("client {client} got {acknowledgement:?}");
-    }
-    Ok(())
 }
 
 fn packet_id(id: u16) -> PacketId {

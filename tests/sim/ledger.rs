@@ -45,6 +45,8 @@ pub(crate) struct Message {
     pub(crate) retain: bool,
     pub(crate) payload: Vec<u8>,
     pub(crate) fate: Fate,
+    /// When it expires, in seconds behind its publication.
+    pub(crate) expiry_seconds: Option<u32>,
     /// When it was first sent; of a will, when it was due.
     sent_at: Step,
     /// How often its publisher sent it.
@@ -72,6 +74,7 @@ struct Account {
     /// By message.
     copies: Vec<Copies>,
     latest: Vec<Latest>,
+    max_packet_bytes: Option<u32>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -97,6 +100,7 @@ pub(crate) struct Arrival<'a> {
     pub(crate) qos: QoS,
     pub(crate) retain: bool,
     pub(crate) dup: bool,
+    pub(crate) expiry_seconds: Option<u32>,
     pub(crate) identifiers: Vec<u32>,
     /// The client has this QoS 2 packet id open already, and does not hand the message on.
     pub(crate) is_repeated: bool,
@@ -139,6 +143,7 @@ impl Ledger {
         qos: QoS,
         retain: bool,
         filling: Option<usize>,
+        expiry_seconds: Option<u32>,
     ) -> MessageNumber {
         let number = self.messages.len() as MessageNumber;
         self.messages.push(Message {
@@ -148,6 +153,7 @@ impl Ledger {
             retain,
             payload: filling.map_or(Vec::new(), |bytes| Message::payload(number, bytes)),
             fate: Fate::Sent,
+            expiry_seconds,
             sent_at: self.step,
             sends: 1,
             is_will: false,
@@ -157,7 +163,7 @@ impl Ledger {
 
     /// Enters the will of a CONNECT. It must not arrive before it is due.
     pub(crate) fn leave_will(&mut self, publisher: usize, topic: String, qos: QoS, retain: bool) -> MessageNumber {
-        let number = self.publish(publisher, topic, qos, retain, Some(3));
+        let number = self.publish(publisher, topic, qos, retain, Some(3), None);
         let will = self.message_mut(number);
         will.is_will = true;
         will.fate = Fate::Withheld;
@@ -180,14 +186,17 @@ impl Ledger {
         &mut self.messages[number as usize]
     }
 
-    /// The broker has acknowledged a message.
+    /// The broker has acknowledged a message. One that may expire is still not owed.
     pub(crate) fn acknowledge(&mut self, number: MessageNumber) {
-        self.message_mut(number).fate = Fate::Owed;
+        let message = self.message_mut(number);
+        if message.expiry_seconds.is_none() {
+            message.fate = Fate::Owed;
+        }
     }
 
-    /// A client starts a new session: nothing of the old one is owed to it any more.
-    pub(crate) fn forget_session(&mut self, client: usize) {
-        self.accounts[client] = Account::default();
+    /// A client starts a new session: nothing of the old one is owed to it any more, and no packet larger than this.
+    pub(crate) fn start_session(&mut self, client: usize, max_packet_bytes: Option<u32>) {
+        self.accounts[client] = Account { max_packet_bytes, ..Account::default() };
     }
 
     /// Enters one filter of a SUBSCRIBE. The answer names it in [`Self::subscribed`].
@@ -349,7 +358,7 @@ impl Account {
     ) -> Result<(), Failure> {
         let possible = self
             .requests_for(&message.topic)
-            .filter(|request| !request.unsubscribed_at.is_some_and(|at| at < message.sent_at));
+            .filter(|request| request.unsubscribed_at.is_none_or(|at| at >= message.sent_at));
         let Some(highest) = possible.clone().map(|request| request.options.qos).max() else {
             fail!("client {client} got message {number} of {} without a subscription", message.topic);
         };
@@ -362,6 +371,10 @@ impl Account {
             possible.clone().any(|request| request.wants_retained() || request.options.retain_as_published);
         if arrival.retain && !(message.retain && may_retain) {
             fail!("client {client} got message {number} with RETAIN");
+        }
+        // [MQTT-3.3.2-6]
+        if arrival.expiry_seconds > message.expiry_seconds {
+            fail!("client {client} got message {number} with an expiry of {:?} seconds", arrival.expiry_seconds);
         }
         // [MQTT-3.3.4-3]
         let asked = |identifier: &u32| possible.clone().any(|request| request.identifier == Some(*identifier));
@@ -441,6 +454,7 @@ impl Account {
     /// Whether some subscription of the client covers the message without doubt, above QoS 0.
     fn must_get(&self, client: usize, message: &Message) -> bool {
         message.qos > QoS::AtMostOnce
+            && self.takes(message)
             && self.requests_for(&message.topic).any(|request| {
                 let is_stable = request.acknowledged_at.is_some_and(|at| at < message.sent_at)
                     && request.unsubscribe_sent_at.is_none();
@@ -451,6 +465,7 @@ impl Account {
     /// Whether some subscription of the client was to bring it the retained message of the topic, or a live one.
     fn must_see_retained(&self, client: usize, message: &Message) -> bool {
         message.qos > QoS::AtMostOnce
+            && self.takes(message)
             && self.requests_for(&message.topic).any(|request| {
                 let wants_retained = match request.options.retain_handling {
                     RetainHandling::SendAlways => true,
@@ -460,6 +475,12 @@ impl Account {
                 let is_stable = request.acknowledged_at.is_some() && request.unsubscribe_sent_at.is_none();
                 is_stable && wants_retained && self.is_reliable(client, message, request)
             })
+    }
+
+    /// Whether the message is so small that its packet is not larger than the client allows [MQTT-3.1.2-24].
+    fn takes(&self, message: &Message) -> bool {
+        const MOST_HEADER_BYTES: usize = 200;
+        self.max_packet_bytes.is_none_or(|max| message.payload.len() + MOST_HEADER_BYTES < max as usize)
     }
 
     /// Whether neither the subscription nor what may have replaced it lets the message fall to QoS 0 or be left out.

@@ -23,6 +23,8 @@ pub(crate) struct Scenario {
     pub(crate) clients: Vec<Profile>,
     /// Times of activity, each followed by a rest in which everything has to be delivered.
     pub(crate) rounds: u32,
+    /// Whether the broker is shut down at last, instead of all clients ending their sessions.
+    pub(crate) ends_by_shutdown: bool,
     /// What clients do in one round, all together.
     pub(crate) actions_per_round: u32,
     /// Longest pause of a client between two actions, in nanoseconds.
@@ -47,6 +49,8 @@ pub(crate) struct Profile {
     pub(crate) name: String,
     /// The Receive Maximum it announces in 5.0.
     pub(crate) receive_maximum: Option<u16>,
+    /// The Maximum Packet Size it announces in 5.0.
+    pub(crate) max_packet_bytes: Option<u32>,
     pub(crate) keep_alive_seconds: u16,
     /// Whether it keeps its promise to send something in time.
     pub(crate) pings: bool,
@@ -65,6 +69,8 @@ pub(crate) struct Profile {
     pub(crate) packet_ids: u16,
     pub(crate) will_percent: u64,
     pub(crate) retain_percent: u64,
+    /// Chance in percent that a message of a 5.0 client may expire.
+    pub(crate) expiry_percent: u64,
     /// Chance in percent that a filter it subscribes to is one that it has.
     pub(crate) resubscribe_percent: u64,
     /// QoS levels that it publishes with.
@@ -88,8 +94,8 @@ impl Scenario {
                 max_queued_messages: if has_tiny_queues { random.between(1, 12) as u32 } else { 100_000 },
                 max_queued_bytes: if has_tiny_queues { random.between(100, 4000) } else { 1 << 30 },
                 max_output_bytes: if is_roomy { 64 * 1024 } else { random.between(1, 2000) as u32 },
-                congestion_messages: if is_roomy { 1000 } else { random.between(1, 30) as u32 },
-                stall_timeout: Duration::from_millis(random.between(10, 5_000)),
+                congestion_messages: if is_roomy { 1000 } else { random.pick(&[1, 2, 5, 30]) },
+                stall_timeout: Duration::from_millis(1 + random.up_to(5_000)),
                 max_waiting_letters: if is_roomy { 1024 } else { random.between(1, 16) as u32 },
                 max_retained_messages: 10_000,
                 linger: Duration::from_millis(random.between(50, 5_000)),
@@ -97,7 +103,8 @@ impl Scenario {
             has_tiny_queues,
             clients: (0..clients).map(|index| Profile::new(random, index, has_time_limits)).collect(),
             rounds: random.between(1, 3) as u32,
-            actions_per_round: random.between(10, 60) as u32,
+            ends_by_shutdown: random.percent(15),
+            actions_per_round: 10 + random.up_to(400) as u32,
             pause_ns_max: if has_time_limits {
                 random.between(100, 1500) * MILLISECOND
             } else {
@@ -149,6 +156,7 @@ impl Profile {
         Self {
             name: format!("client-{}-{index}", random.below(1000)),
             receive_maximum: random.percent(60).then(|| random.between(1, 6) as u16),
+            max_packet_bytes: random.percent(15).then(|| random.between(500, 9_500) as u32),
             keep_alive_seconds: if has_time_limits { random.below(4) as u16 } else { 0 },
             pings: random.percent(70),
             clean_percent: random.pick(&[0, 10, 50]),
@@ -160,6 +168,7 @@ impl Profile {
             packet_ids: random.pick(&[30, 300, u16::MAX]),
             will_percent: random.pick(&[0, 50]),
             retain_percent: random.pick(&[0, 10, 60]),
+            expiry_percent: if has_time_limits { 20 } else { 0 },
             resubscribe_percent: random.pick(&[0, 30]),
             publishes: if random.percent(50) { vec![QoS::ExactlyOnce] } else { any_qos.clone() },
             subscribes: if random.percent(50) { vec![QoS::ExactlyOnce] } else { any_qos },

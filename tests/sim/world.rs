@@ -76,6 +76,8 @@ enum Mood {
     Settling,
     /// End all sessions.
     Ending,
+    /// See the broker go.
+    Watching,
 }
 
 pub(crate) struct World {
@@ -134,8 +136,13 @@ impl World {
             }
             self.check_rest()?;
         }
-        self.mood = Mood::Ending;
-        self.wake_all();
+        if self.scenario.ends_by_shutdown {
+            self.mood = Mood::Watching;
+            self.shut_down();
+        } else {
+            self.mood = Mood::Ending;
+            self.wake_all();
+        }
         while self.busy > 0 || self.connections.iter().any(|connection| connection.stage != Stage::Closed) {
             self.step()?;
         }
@@ -254,6 +261,7 @@ impl World {
                 }
             }
             Mood::Ending => self.act_last(client),
+            Mood::Watching => {}
         }
     }
 
@@ -337,7 +345,7 @@ impl World {
     /// Ends a client's connection in one of the many ways in which that happens.
     fn drop_connection(&mut self, client: usize) {
         let index = self.clients[client].link.as_ref().expect("connected").connection;
-        let way = self.random.below(6);
+        let way = self.random.below(7);
         self.trace.note(self.now, "drop", &[client as u64, index as u64, way]);
         let connection = &mut self.connections[index];
         match way {
@@ -362,6 +370,11 @@ impl World {
             }
             // Nothing arrives any more; the client notices at some time.
             4 => connection.is_black_hole = true,
+            // The client has a fault.
+            5 => {
+                self.with_client(client, |client, around| client.misbehave(around));
+                self.connections[index].finish();
+            }
             // A second connection while the first one lives.
             _ => return self.connect(client, false),
         }
@@ -488,7 +501,7 @@ impl World {
             }
         }
         self.audit.settle()?;
-        self.broker.check_rest()?;
+        self.broker.check_rest(self.audit.violations)?;
         let (dropped, mut missing) = (self.broker.dropped(), 0);
         if dropped > 0 && !self.scenario.has_tiny_queues {
             fail!("{dropped} messages were dropped though the queues are large");
@@ -507,6 +520,6 @@ impl World {
     /// All sessions have ended: nothing may be left.
     fn check_end(&mut self) -> Result<(), Failure> {
         self.trace.note(self.now, "end", &[]);
-        self.broker.check_end()
+        self.broker.check_end(self.audit.violations, !self.scenario.ends_by_shutdown)
     }
 }
