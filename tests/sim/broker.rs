@@ -378,9 +378,10 @@ impl World {
             self.broker.seats[to].shard.handle_letter(now, shard_id(from), letter);
         }
         self.broker.seats[from].shard.recycle_letters(batch);
-        self.end_half_closed(to);
         self.schedule_turn(from);
+        // Before the audit hears of connections that have ended: the letters have caused output that it has not seen.
         self.schedule_turn(to);
+        self.end_half_closed(to);
     }
 
     fn begin_sending(&mut self, shard: usize, key: ConnectionKey, transmit: Transmit) -> Result<(), Failure> {
