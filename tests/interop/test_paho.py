@@ -77,11 +77,12 @@ class Paho:
         publisher, subscriber = self.connected("publisher", persistent=True), self.connected("subscriber")
         subscriber.subscribe(self.name)
         sent = payloads("m", 400)
-        for number, payload in enumerate(sent):
+        for payload in sent:
             publisher.publish(self.name, payload)
-            if number % 50 == 49:
-                publisher.sever()
-                self.assertTrue(publisher.reconnect(), "the session was lost")
+        for reached in range(50, len(sent), 50):
+            wait_until(lambda: len(subscriber.messages) >= reached, f"message {reached}")
+            publisher.sever()
+            self.assertTrue(publisher.reconnect(), "the session was lost")
         publisher.wait_until_completed()
         subscriber.wait_for(sent)
 
