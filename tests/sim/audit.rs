@@ -78,6 +78,8 @@ struct Connection {
     has_sent_connack: bool,
     has_sent_new: bool,
     last_packet_at: u64,
+    /// The broker may count the client's silence only from here, for it did not listen before.
+    not_heard_until: u64,
     last_resent: Option<u64>,
     /// Acknowledgements that are due, each kind in its order [MQTT-4.6.0-2..4].
     due_puback: VecDeque<u16>,
@@ -113,6 +115,7 @@ impl Audit {
             has_sent_connack: false,
             has_sent_new: false,
             last_packet_at: 0,
+            not_heard_until: 0,
             last_resent: None,
             due_puback: VecDeque::new(),
             due_pubrec: VecDeque::new(),
@@ -244,17 +247,17 @@ impl Audit {
         }
     }
 
-    /// Deadlines of the keep-alive and of sessions: `of_connection` and `of_client` say who belongs to the shard in question.
+    /// Deadlines of the keep-alive and of sessions, each from the first to the last moment that it may be at: `of_connection` and `of_client` say who belongs to the shard in question.
     pub(crate) fn deadlines(
         &self,
         of_connection: impl Fn(usize) -> bool,
         of_client: impl Fn(usize) -> bool,
-    ) -> impl Iterator<Item = u64> {
+    ) -> impl Iterator<Item = (u64, u64)> {
         let sessions =
             self.sessions.iter().enumerate().filter(move |(client, session)| session.exists && of_client(*client));
         let connections = self.connections.iter().enumerate().filter(move |(connection, _)| of_connection(*connection));
         sessions
-            .filter_map(|(_, session)| session.ends_at)
+            .filter_map(|(_, session)| session.ends_at.map(|ends_at| (ends_at, ends_at)))
             .chain(connections.filter_map(|(_, connection)| connection.keep_alive_deadline()))
     }
 
@@ -266,8 +269,13 @@ impl Audit {
     /// Connections whose keep-alive is over.
     pub(crate) fn overdue(&self, now: u64) -> Vec<usize> {
         let is_overdue =
-            |connection: &Connection| connection.keep_alive_deadline().is_some_and(|deadline| deadline <= now);
+            |connection: &Connection| connection.keep_alive_deadline().is_some_and(|(_, last)| last <= now);
         (0..self.connections.len()).filter(|index| is_overdue(&self.connections[*index])).collect()
+    }
+
+    /// The broker does not listen to a connection, or did not until now.
+    pub(crate) fn does_not_hear(&mut self, now: u64, connection: usize) {
+        self.connections[connection].not_heard_until = now;
     }
 
     /// Ends the session of a client if its time is over.
@@ -447,10 +455,13 @@ impl Audit {
 }
 
 impl Connection {
-    /// When the keep-alive is over: after one and a half intervals [MQTT-3.1.2-22].
-    fn keep_alive_deadline(&self) -> Option<u64> {
+    /// When the keep-alive is over, from the first to the last moment that it may be: after one and a half intervals
+    /// [MQTT-3.1.2-22].
+    fn keep_alive_deadline(&self) -> Option<(u64, u64)> {
         let seconds = self.terms.filter(|_| self.is_open)?.keep_alive_seconds;
-        (seconds > 0).then(|| self.last_packet_at + u64::from(seconds) * SECOND * 3 / 2)
+        let allowed = u64::from(seconds) * SECOND * 3 / 2;
+        (seconds > 0)
+            .then(|| (self.last_packet_at + allowed, self.last_packet_at.max(self.not_heard_until) + allowed))
     }
 }
 

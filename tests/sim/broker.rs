@@ -378,9 +378,10 @@ impl World {
             self.broker.seats[to].shard.handle_letter(now, shard_id(from), letter);
         }
         self.broker.seats[from].shard.recycle_letters(batch);
-        self.end_half_closed(to);
         self.schedule_turn(from);
+        // Before the audit hears of connections that have ended: the letters have caused output that it has not seen.
         self.schedule_turn(to);
+        self.end_half_closed(to);
     }
 
     fn begin_sending(&mut self, shard: usize, key: ConnectionKey, transmit: Transmit) -> Result<(), Failure> {
@@ -465,6 +466,7 @@ impl World {
             Command::PauseReceiving(_) => connection.is_paused = true,
             Command::ResumeReceiving(_) => {
                 connection.is_paused = false;
+                self.audit.does_not_hear(self.now, index);
                 self.schedule_upstream(index);
             }
             Command::FinishSending(_) | Command::Close(_) if is_open => {
@@ -517,7 +519,7 @@ impl World {
             return Ok(());
         };
         // A deadline just reached may fire now or a tick later; the driver comes late enough for it to be certain.
-        let is_uncertain = |deadline: u64| (self.now.saturating_sub(TIMER_SLACK_NS)..=self.now).contains(&deadline);
+        let is_uncertain = |(first, last): (u64, u64)| (first..=last + TIMER_SLACK_NS).contains(&self.now);
         let of_connection = |connection: usize| self.connections[connection].shard == shard;
         let of_client = |client: usize| self.broker.shard_of(&self.clients[client].profile.name) == shard;
         if self.audit.deadlines(of_connection, of_client).any(is_uncertain) {
@@ -526,8 +528,14 @@ impl World {
             self.schedule(at, Event::Timeout(shard));
             return Ok(());
         }
-        self.take_turn_perhaps(shard)?;
+        // So that shard and driver agree on who is paused.
+        self.turn(shard)?;
         self.trace.note(self.now, "timeout", &[shard as u64]);
+        for (index, connection) in self.connections.iter().enumerate() {
+            if connection.shard == shard && connection.is_paused {
+                self.audit.does_not_hear(self.now, index);
+            }
+        }
         for index in self.audit.overdue(self.now) {
             if self.connections[index].shard == shard {
                 let reason = Some(ReasonCode::KeepAliveTimeout);
