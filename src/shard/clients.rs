@@ -431,7 +431,13 @@ impl Clients {
         if connection.phase == Phase::Closing || connection.is_paused() == was_paused {
             return;
         }
-        self.commands.push_back(if was_paused { Command::ResumeReceiving(key) } else { Command::PauseReceiving(key) });
+        if was_paused {
+            // What the client has sent meanwhile is read only now: its silence counts from here.
+            connection.last_packet_at = self.now;
+            self.commands.push_back(Command::ResumeReceiving(key));
+        } else {
+            self.commands.push_back(Command::PauseReceiving(key));
+        }
     }
 }
 

@@ -460,8 +460,7 @@ impl Connection {
     fn keep_alive_deadline(&self) -> Option<(u64, u64)> {
         let seconds = self.terms.filter(|_| self.is_open)?.keep_alive_seconds;
         let allowed = u64::from(seconds) * SECOND * 3 / 2;
-        (seconds > 0)
-            .then(|| (self.last_packet_at + allowed, self.last_packet_at.max(self.not_heard_until) + allowed))
+        (seconds > 0).then(|| (self.last_packet_at + allowed, self.last_packet_at.max(self.not_heard_until) + allowed))
     }
 }
 

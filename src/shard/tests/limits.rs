@@ -314,6 +314,8 @@ fn a_paused_client_is_not_timed_out() {
     assert!(!fleet.is_closed(publisher));
     fleet.flow();
     assert_eq!(fleet.commands(publisher), ["resume"]);
-    fleet.pass(Duration::from_secs(16));
+    fleet.pass(Duration::from_secs(14));
+    assert_eq!(fleet.commands(publisher), [""; 0], "its silence counts from the resumption");
+    fleet.pass(Duration::from_secs(2));
     assert_eq!(fleet.commands(publisher), ["finish"], "read from again, and silent");
 }
