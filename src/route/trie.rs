@@ -42,8 +42,6 @@ pub struct Subscribed {
     pub key: FilterKey,
     /// The subscriber had subscribed to the filter before.
     pub replaced: bool,
-    /// The shard had no subscriber of the filter before: the other shards have to learn of it.
-    pub first_local: bool,
 }
 
 /// What [`SubscriptionTrie::unsubscribe`] did.
@@ -108,7 +106,7 @@ impl<S: Copy + Eq + Hash> SubscriptionTrie<S> {
         let replaced = local.insert(Subscriber { subscriber, subscription }, &self.hashing);
         self.local_filters += usize::from(first_local);
         self.subscriptions += usize::from(!replaced);
-        Subscribed { key: FilterKey(key), replaced, first_local }
+        Subscribed { key: FilterKey(key), replaced }
     }
 
     /// Takes back a local subscription by its filter; `None` if there is none. Only a filter that
@@ -386,14 +384,14 @@ mod tests {
     }
 
     #[test]
-    fn subscribe_tells_first_and_replaced() {
+    fn subscribe_tells_what_it_replaced() {
         let mut trie = SubscriptionTrie::new(1);
         let first = trie.subscribe(&filter("a/+"), 1, subscription(0));
-        assert_eq!((first.replaced, first.first_local), (false, true));
+        assert!(!first.replaced);
         let again = trie.subscribe(&filter("a/+"), 1, subscription(9));
-        assert_eq!(again, Subscribed { key: first.key, replaced: true, first_local: false });
+        assert_eq!(again, Subscribed { key: first.key, replaced: true });
         let second = trie.subscribe(&filter("a/+"), 2, subscription(0));
-        assert_eq!(second, Subscribed { key: first.key, replaced: false, first_local: false });
+        assert_eq!(second, Subscribed { key: first.key, replaced: false });
         assert_eq!(
             trie.subscribers(first.key),
             [
