@@ -288,7 +288,9 @@ where
         // A refusal leaves the thread where the scheduler puts it, which is right, only less steady.
         let _pinned = core_affinity::set_for_current(core_affinity::CoreId { id: cpu });
         let mut ring = tokio_uring::uring_builder();
-        ring.setup_cqsize(COMPLETION_ENTRIES);
+        // Without coop_taskrun every packet that arrives interrupts this thread, and the interrupt is charged to the sender:
+        // the broker that is to be measured.
+        ring.setup_cqsize(COMPLETION_ENTRIES).setup_coop_taskrun();
         let mut builder = tokio_uring::builder();
         builder.entries(SUBMISSION_ENTRIES).uring_builder(&ring);
         let runtime = tokio_uring::Runtime::new(&builder)?;
