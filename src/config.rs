@@ -47,6 +47,10 @@ pub enum Pinning {
 /// When an acknowledgement may leave.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Durability {
+    /// When what it promises is on stable storage.
+    Sync,
+    /// When what it promises is in the kernel's page cache.
+    Write,
     /// At once; nothing is logged.
     None,
 }
@@ -55,6 +59,8 @@ impl Durability {
     /// The value of `--durability` that means this.
     pub const fn name(self) -> &'static str {
         match self {
+            Durability::Sync => "sync",
+            Durability::Write => "write",
             Durability::None => "none",
         }
     }
@@ -62,6 +68,8 @@ impl Durability {
     /// What an acknowledged message outlives.
     pub const fn survives(self) -> &'static str {
         match self {
+            Durability::Sync => "kill -9 of the broker and power loss",
+            Durability::Write => "kill -9 of the broker, not power loss",
             Durability::None => "nothing: what the broker holds ends with it",
         }
     }

@@ -63,7 +63,7 @@ pub fn start(
     placement: &Placement,
     sizes: RingSizes,
     limits: &Limits,
-    durability: Durability,
+    _durability: Durability,
     clock: Clock,
 ) -> Result<Shards, StartError> {
     let shards = placement.len();
@@ -93,7 +93,7 @@ pub fn start(
             shards: shards as u16,
             seed: getrandom::u64().map_err(StartError::Random)?,
             limits: limits.clone(),
-            durability,
+            log: None,
             fault: PlantedFault::default(),
         };
         let (bells, report_drained) = (Arc::clone(&bells), report_drained.clone());

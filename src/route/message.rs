@@ -81,14 +81,18 @@ impl Message {
     /// The same message in an allocation of its own, so that keeping it for long does not keep the receive that it
     /// came in.
     pub fn compacted(&self) -> Self {
-        let topic = std::str::from_utf8(self.topic()).expect("a topic was decoded as UTF-8");
-        Self::new(topic, self.properties(), self.payload(), self.qos, self.retain, self.expires_at)
+        Self::new(self.topic_name(), self.properties(), self.payload(), self.qos, self.retain, self.expires_at)
     }
 
     /// The topic name.
     #[inline]
     pub fn topic(&self) -> &[u8] {
         &self.body[self.topic_start as usize..self.topic_start as usize + usize::from(self.topic_bytes)]
+    }
+
+    /// The topic name as text.
+    pub fn topic_name(&self) -> &str {
+        std::str::from_utf8(self.topic()).expect("a topic was decoded as UTF-8")
     }
 
     /// The forwarded properties: a raw block, in the publisher's order [MQTT-3.3.2-15..20].
@@ -120,11 +124,25 @@ impl Message {
     }
 }
 
+/// Equal in what it says, wherever its bytes lie.
+impl PartialEq for Message {
+    fn eq(&self, other: &Self) -> bool {
+        let said = |message: &Self| (message.qos, message.retain, message.expires_at);
+        let lengths = |message: &Self| (message.topic_bytes, message.properties_bytes);
+        said(self) == said(other)
+            && lengths(self) == lengths(other)
+            && self.topic() == other.topic()
+            && self.properties() == other.properties()
+            && self.payload() == other.payload()
+    }
+}
+
 /// The message that a client leaves for the case that its connection breaks.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub struct WillMessage {
     message: Message,
     expires_after: Option<Duration>,
+    delay: Duration,
 }
 
 impl WillMessage {
@@ -136,7 +154,28 @@ impl WillMessage {
         Self {
             message: Message::new(will.topic, &forwarded, will.payload, will.qos, will.retain, None),
             expires_after: will.properties.message_expiry_interval().map(|seconds| Duration::from_secs(seconds.into())),
+            delay: Duration::from_secs(will.properties.will_delay_interval().unwrap_or(0).into()),
         }
+    }
+
+    /// The will that has these parts.
+    pub fn from_parts(message: Message, expires_after: Option<Duration>, delay: Duration) -> Self {
+        Self { message, expires_after, delay }
+    }
+
+    /// The message; it has no expiry before it is published.
+    pub fn message(&self) -> &Message {
+        &self.message
+    }
+
+    /// How long the message is worth delivering once it is published (5.0 Message Expiry Interval).
+    pub fn expires_after(&self) -> Option<Duration> {
+        self.expires_after
+    }
+
+    /// How long after the end of the connection it is published (5.0 Will Delay Interval).
+    pub fn delay(&self) -> Duration {
+        self.delay
     }
 
     /// The message as published now: its lifetime begins.

@@ -14,6 +14,7 @@ mod level_tree;
 mod message;
 mod retained;
 mod subscribers;
+mod terms;
 mod topic;
 mod trie;
 
@@ -21,6 +22,7 @@ pub use letter::{Letter, Publisher, RouteSequence, RouteStamp, Ticket};
 pub use message::{Message, WillMessage};
 pub use retained::{Retained, RetainedTree};
 pub use subscribers::{Subscriber, Subscription};
+pub use terms::{Identifiers, Terms};
 pub use topic::{MAX_TOPIC_LEVELS, TopicError, TopicFilter, TopicName};
 pub use trie::{FilterKey, Matches, Removed, Subscribed, SubscriptionTrie, Unsubscribed};
 

@@ -7,8 +7,10 @@
 
 mod expiry;
 mod inbound;
+mod numbering;
 mod outbound;
 
 pub use expiry::SessionExpiry;
 pub use inbound::{Inbound, Reception, Release};
+pub use numbering::{PACKET_IDS, packet_id_of};
 pub use outbound::{Acknowledged, Deliverable, Outbound, QueueLimit, Resend};

@@ -8,7 +8,7 @@ use slab::Slab;
 
 use crate::config::Limits;
 use crate::proto::{AcknowledgementKind, Packet, QoS, ReasonCode};
-use crate::route::{Message, RouteStamp, ShardId};
+use crate::route::{Message, RouteStamp, ShardId, Terms};
 use crate::session::{QueueLimit, Resend};
 use crate::store::{Log, Promise};
 use crate::time::Timestamp;
@@ -17,7 +17,7 @@ use super::congestion::Origin;
 use super::connection::{Acknowledgement, Connection, ConnectionKey, Phase};
 use super::counters::Counters;
 use super::encoder::{Encoder, OutgoingPublish};
-use super::messages::{Delivery, Identifiers, MessageKey, Messages};
+use super::messages::{Delivery, MessageKey, Messages};
 use super::outbox::Outbox;
 use super::output::Transmit;
 use super::sessions::{HeldDelivery, SessionKey, Sessions};
@@ -59,24 +59,6 @@ pub(super) struct Post<'m> {
     stamp: RouteStamp,
 }
 
-/// How one session gets a message.
-#[derive(Debug)]
-pub(super) struct Terms {
-    pub(super) qos: QoS,
-    pub(super) retain: bool,
-    pub(super) identifiers: Identifiers,
-}
-
-impl Terms {
-    /// Lets one copy stand for two: with the higher QoS, and the identifiers of both.
-    pub(super) fn absorb(&mut self, other: &Terms) {
-        self.qos = self.qos.max(other.qos);
-        let mut identifiers: Vec<_> = self.identifiers.iter().collect();
-        identifiers.extend(other.identifiers.iter().filter(|other| self.identifiers.iter().all(|own| own != *other)));
-        self.identifiers = Identifiers::from(identifiers);
-    }
-}
-
 impl<'m> Post<'m> {
     /// `origin` is held up if a session falls behind.
     pub(super) fn new(message: &'m Message, origin: Option<Origin>, stamp: RouteStamp) -> Self {
@@ -97,7 +79,7 @@ impl Clients {
             connections: Slab::new(),
             sessions,
             messages: Messages::default(),
-            log: Log::none(),
+            log: Log::off(),
             counters: Counters::default(),
             commands: VecDeque::new(),
             outbox,

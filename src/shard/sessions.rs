@@ -8,11 +8,10 @@ use std::collections::VecDeque;
 use std::hash::BuildHasher;
 
 use crate::fault::PlantedFault;
-use crate::route::{FilterKey, RouteStamp, ShardId, WillMessage};
+use crate::route::{FilterKey, RouteStamp, ShardId, Terms, WillMessage};
 use crate::session::{Inbound, Outbound, SessionExpiry};
 use crate::time::Timestamp;
 
-use super::clients::Terms;
 use super::congestion::Congestion;
 use super::connection::ConnectionKey;
 use super::messages::{Delivery, MessageKey};
@@ -250,8 +249,8 @@ mod tests {
     use std::num::NonZeroU32;
 
     use crate::proto::QoS;
-    use crate::route::{Message, RouteSequence};
-    use crate::shard::messages::{Identifiers, Messages};
+    use crate::route::{Identifiers, Message, RouteSequence};
+    use crate::shard::messages::Messages;
 
     #[test]
     fn retained_messages_are_merged_by_the_order_of_their_shard() {

@@ -10,12 +10,13 @@ use std::num::NonZeroU32;
 use crate::proto::{
     Packet, PacketId, Properties, QoS, ReasonCode, RetainHandling, Suback, Subscribe, Unsubscribe, Version,
 };
-use crate::route::{FilterKey, Letter, Message, RouteSequence, RouteStamp, ShardId, Subscription, Ticket, TopicFilter};
+use crate::route::{
+    FilterKey, Identifiers, Letter, Message, RouteSequence, RouteStamp, ShardId, Subscription, Terms, Ticket,
+    TopicFilter,
+};
 
 use super::Shard;
-use super::clients::Terms;
 use super::connection::ConnectionKey;
-use super::messages::Identifiers;
 use super::placement::shard_of;
 use super::receiving::Violation;
 use super::sessions::{Held, HeldDelivery, SessionKey};

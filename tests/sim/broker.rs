@@ -6,7 +6,6 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use oncemq::config::Durability;
 use oncemq::fault::PlantedFault;
 use oncemq::proto::{ReasonCode, decode_connect, frame_length};
 use oncemq::route::{Letter, ShardId};
@@ -53,7 +52,7 @@ impl Broker {
                 shards: scenario.shards,
                 seed,
                 limits: scenario.limits.clone(),
-                durability: Durability::None,
+                log: None,
                 fault,
             }),
             connections: Vec::new(),

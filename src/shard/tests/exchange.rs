@@ -176,28 +176,6 @@ fn an_acknowledgement_of_another_kind_is_a_protocol_error() {
     assert_eq!(fleet.count(|counters| counters.outbound_inflight), 1, "the exchange is still open for a resume");
 }
 
-/// [MQTT-4.6.0-2..4], trap 11, and the gate: acknowledgements wait for the log and leave in order.
-#[test]
-fn acknowledgements_wait_for_the_log_and_keep_their_order() {
-    let mut fleet = Fleet::new(1);
-    let publisher = fleet.connect(Version::V311, "publisher", true);
-    fleet.got(publisher);
-    fleet.shards[0].clients.log.append_unstable();
-    fleet.publish(publisher, "t", "1", ExactlyOnce, 1);
-    fleet.publish(publisher, "t", "2", AtLeastOnce, 2);
-    fleet.publish(publisher, "t", "3", ExactlyOnce, 3);
-    assert_eq!(fleet.got(publisher), [], "nothing is stable");
-    fleet.shards[0].clients.log.stabilise();
-    let now = fleet.now;
-    fleet.shards[0].handle_stable(now);
-    fleet.run();
-    let success = ReasonCode::Success;
-    assert_eq!(
-        fleet.got(publisher),
-        [Got::Ack(Pubrec, 1, success), Got::Ack(Puback, 2, success), Got::Ack(Pubrec, 3, success)]
-    );
-}
-
 /// Traps 10 and 15: the lower QoS rules, DUP is not passed on, and overlapping subscriptions yield one copy.
 #[test]
 fn each_subscriber_gets_one_copy_at_the_lower_qos() {

@@ -69,7 +69,7 @@ impl Fleet {
                 shards,
                 seed: 7,
                 limits: limits.clone(),
-                durability: Durability::None,
+                log: None,
                 fault: PlantedFault::default(),
             })
         };

@@ -1,0 +1,61 @@
+//! How one session gets a message.
+
+use std::num::NonZeroU32;
+
+use crate::proto::QoS;
+
+/// What the subscriptions of one session make of a message.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Terms {
+    /// The lower of the message's and the subscription's.
+    pub qos: QoS,
+    /// Whether it goes out with RETAIN.
+    pub retain: bool,
+    /// The identifiers of the subscriptions that it matches.
+    pub identifiers: Identifiers,
+}
+
+/// The subscription identifiers that go with a delivery [MQTT-3.3.4-3..5].
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub enum Identifiers {
+    /// None of the subscriptions has one.
+    #[default]
+    None,
+    /// The usual case, without an allocation.
+    One(NonZeroU32),
+    /// At least two.
+    Several(Box<[NonZeroU32]>),
+}
+
+impl Terms {
+    /// Lets one copy stand for two: with the higher QoS, and the identifiers of both.
+    pub fn absorb(&mut self, other: &Terms) {
+        self.qos = self.qos.max(other.qos);
+        let mut identifiers: Vec<_> = self.identifiers.iter().collect();
+        identifiers.extend(other.identifiers.iter().filter(|other| self.identifiers.iter().all(|own| own != *other)));
+        self.identifiers = Identifiers::from(identifiers);
+    }
+}
+
+impl Identifiers {
+    /// All of them.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = NonZeroU32> {
+        match self {
+            Identifiers::None => &[],
+            Identifiers::One(identifier) => std::slice::from_ref(identifier),
+            Identifiers::Several(identifiers) => identifiers,
+        }
+        .iter()
+        .copied()
+    }
+}
+
+impl From<Vec<NonZeroU32>> for Identifiers {
+    fn from(identifiers: Vec<NonZeroU32>) -> Self {
+        match identifiers[..] {
+            [] => Identifiers::None,
+            [identifier] => Identifiers::One(identifier),
+            _ => Identifiers::Several(identifiers.into()),
+        }
+    }
+}
