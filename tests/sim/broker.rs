@@ -3,27 +3,41 @@
 //! A driver here does what the real one does, only slower, later and in less convenient pieces, and it checks that the shards
 //! keep their side of the contract.
 
+mod crash;
+mod storage;
+
+pub(crate) use crash::CrashPlan;
+
 use std::collections::VecDeque;
 
 use bytes::Bytes;
+use oncemq::config::Limits;
 use oncemq::fault::PlantedFault;
 use oncemq::proto::{ReasonCode, decode_connect, frame_length};
 use oncemq::route::{Letter, ShardId};
 use oncemq::shard::{Admission, Command, ConnectionKey, Counters, Shard, ShardConfig, Transmit, shard_of};
 use oncemq::transport::Transport;
 
+use crate::audit::TIMER_SLACK_NS;
 use crate::client::Meaning;
 use crate::ledger::{Failure, fail};
 use crate::network::{End, Sending, Stage};
 use crate::scenario::{MILLISECOND, Scenario};
 use crate::world::{Event, World};
 
-/// A shard's timers fire at most this long after their deadline.
-const TIMER_SLACK_NS: u64 = 100 * MILLISECOND;
+use storage::Storage;
 
 /// All shards with their drivers.
 pub(crate) struct Broker {
+    /// None while the broker is gone.
     seats: Vec<Seat>,
+    shards: u16,
+    seed: u64,
+    fault: PlantedFault,
+    limits: Limits,
+    storage: Storage,
+    /// Counters of those that are gone.
+    past: Vec<Counters>,
 }
 
 /// One shard and what its driver keeps beside it.
@@ -46,39 +60,67 @@ struct Ring {
 
 impl Broker {
     pub(crate) fn new(scenario: &Scenario, seed: u64, fault: PlantedFault) -> Self {
-        let seat = |number: u16| Seat {
-            shard: Shard::new(ShardConfig {
-                id: shard_id(usize::from(number)),
-                shards: scenario.shards,
-                seed,
-                limits: scenario.limits.clone(),
-                log: None,
-                fault,
-            }),
+        let shards = scenario.shards;
+        let mut broker = Self {
+            seats: Vec::new(),
+            shards,
+            seed,
+            fault,
+            limits: scenario.limits.clone(),
+            storage: Storage::new(&scenario.storage, shards),
+            past: Vec::new(),
+        };
+        broker.seats = (0..shards).map(|number| broker.seat(Shard::new(broker.config(number)))).collect();
+        broker
+    }
+
+    fn config(&self, number: u16) -> ShardConfig {
+        ShardConfig {
+            id: shard_id(usize::from(number)),
+            shards: self.shards,
+            seed: self.seed,
+            limits: self.limits.clone(),
+            log: self.storage.log_config(number),
+            fault: self.fault,
+        }
+    }
+
+    fn seat(&self, shard: Shard) -> Seat {
+        Seat {
+            shard,
             connections: Vec::new(),
             turn_is_scheduled: false,
             timeout: None,
-            rings: (0..scenario.shards).map(|_| Ring::default()).collect(),
-        };
-        Self { seats: (0..scenario.shards).map(seat).collect() }
+            rings: (0..self.shards).map(|_| Ring::default()).collect(),
+        }
+    }
+
+    /// Whether it has crashed and is not back.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.seats.is_empty()
     }
 
     pub(crate) fn shard_of(&self, client_id: &str) -> usize {
-        shard_of(client_id, self.seats.len() as u16).index()
+        shard_of(client_id, self.shards).index()
     }
 
     /// QoS 1 and 2 messages that were dropped because a queue was full; retained ones likewise.
     pub(crate) fn dropped(&self) -> u64 {
-        self.counters().map(|counters| counters.dropped_queue_full + counters.dropped_retained_full).sum()
+        self.history().map(|counters| counters.dropped_queue_full + counters.dropped_retained_full).sum()
     }
 
-    pub(crate) fn counters(&self) -> impl Iterator<Item = Counters> {
+    /// What all shards have counted, those that are gone too.
+    pub(crate) fn history(&self) -> impl Iterator<Item = Counters> {
+        self.past.iter().copied().chain(self.counters())
+    }
+
+    fn counters(&self) -> impl Iterator<Item = Counters> {
         self.seats.iter().map(|seat| seat.shard.counters())
     }
 
     /// Every client is there and has everything: nothing may be under way.
     pub(crate) fn check_rest(&self, violations: u64) -> Result<(), Failure> {
-        let counted: u64 = self.counters().map(|counters| counters.protocol_violations).sum();
+        let counted: u64 = self.history().map(|counters| counters.protocol_violations).sum();
         if counted != violations {
             fail!("{counted} violations of {violations} were found");
         }
@@ -322,6 +364,7 @@ impl World {
         while let Some(command) = self.broker.seats[shard].shard.poll_command() {
             self.obey(shard, command)?;
         }
+        self.drive_log(shard);
         self.schedule_timeout(shard);
         Ok(())
     }

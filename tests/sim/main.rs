@@ -13,6 +13,7 @@
 mod audit;
 mod broker;
 mod client;
+mod disk;
 mod ledger;
 mod network;
 mod random;
@@ -21,7 +22,10 @@ mod trace;
 mod world;
 
 use std::collections::BTreeMap;
+use std::num::NonZero;
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use oncemq::fault::{Fault, PlantedFault};
 
@@ -63,11 +67,34 @@ fn seeds_hold() {
         None => 0..number_from_environment("ONCEMQ_SIM_SEEDS").unwrap_or(SEEDS),
     };
     let with_text = number_from_environment("ONCEMQ_SIM_TRACE").is_some();
-    for seed in seeds {
-        if let Err(Failure(reason)) = run(seed, PlantedFault::default(), with_text) {
-            panic!("seed {seed}: {reason}\nto run it again: ONCEMQ_SIM_SEED={seed} ONCEMQ_SIM_TRACE=1");
-        }
+    let failed = in_parallel(seeds, |seed| run(seed, PlantedFault::default(), with_text).err());
+    if let Some((seed, Failure(reason))) = failed {
+        panic!("seed {seed}: {reason}\nto run it again: ONCEMQ_SIM_SEED={seed} ONCEMQ_SIM_TRACE=1");
     }
+}
+
+/// Tries seeds on all cores until one gives a result: the lowest of those that do.
+fn in_parallel<R: Send>(seeds: Range<u64>, attempt: impl Fn(u64) -> Option<R> + Sync) -> Option<(u64, R)> {
+    let next = AtomicU64::new(seeds.start);
+    let work = || {
+        loop {
+            let seed = next.fetch_add(1, Relaxed);
+            if seed >= seeds.end {
+                return None;
+            }
+            if let Some(result) = attempt(seed) {
+                // Lower seeds are under way already.
+                next.store(seeds.end, Relaxed);
+                return Some((seed, result));
+            }
+        }
+    };
+    let workers = std::thread::available_parallelism().map_or(1, NonZero::get);
+    std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..workers).map(|_| scope.spawn(work)).collect();
+        let found = workers.into_iter().filter_map(|worker| worker.join().expect("failures are results"));
+        found.min_by_key(|(seed, _)| *seed)
+    })
 }
 
 #[test]
@@ -83,7 +110,7 @@ fn the_same_seed_leaves_the_same_trace() {
 fn seeds_visit_all_kinds_of_trouble() {
     let mut visits: BTreeMap<&str, u64> = BTreeMap::new();
     for world in (0..1000).map(hold) {
-        for counters in world.broker.counters() {
+        for counters in world.broker.history() {
             let counted = [
                 ("take-over", counters.takeovers),
                 ("repeat by a publisher", counters.duplicates_suppressed),
@@ -112,8 +139,7 @@ fn hold(seed: u64) -> World {
 }
 
 fn assert_found(fault: Fault) {
-    let find = |seed| run(seed, PlantedFault::plant(fault), false).err().map(|failure| (seed, failure));
-    match (0..SEEDS_TO_FIND_A_FAULT).find_map(find) {
+    match in_parallel(0..SEEDS_TO_FIND_A_FAULT, |seed| run(seed, PlantedFault::plant(fault), false).err()) {
         Some((seed, Failure(reason))) => println!("{fault:?} was found with seed {seed}: {reason}"),
         None => panic!("{fault:?} was not found"),
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use oncemq::config::Limits;
+use oncemq::config::{Durability, Limits};
 use oncemq::proto::{QoS, RetainHandling, SubscriptionOptions, Version};
 
 use crate::random::Random;
@@ -41,6 +41,28 @@ pub(crate) struct Scenario {
     pub(crate) ring_letters: usize,
     /// Bytes that a socket takes before its client has to read.
     pub(crate) socket_bytes: usize,
+    pub(crate) storage: Storage,
+}
+
+/// What the broker writes to, and how it crashes.
+#[derive(Debug)]
+pub(crate) struct Storage {
+    pub(crate) durability: Durability,
+    pub(crate) segment_bytes: u64,
+    /// Longest usual time that a write takes, in nanoseconds.
+    pub(crate) write_ns_max: u64,
+    /// Crashes of the broker in the run, at most.
+    pub(crate) crashes: u32,
+    /// Most events between the start of the broker and its crash.
+    pub(crate) crash_steps_max: u64,
+    /// Longest time that the broker is gone, in nanoseconds.
+    pub(crate) absence_ns_max: u64,
+    /// Chance in percent that the crash is the consequence of a write that failed.
+    pub(crate) failed_write_percent: u64,
+    /// Chance in percent that the broker comes back with another number of shards.
+    pub(crate) other_shards_percent: u64,
+    /// Chance in percent that somebody tries to start it with damaged bytes first.
+    pub(crate) damage_percent: u64,
 }
 
 /// What kind of client it is.
@@ -116,6 +138,7 @@ impl Scenario {
             ring_delay_ns_max: random.pick(&[MILLISECOND / 100, MILLISECOND, 50 * MILLISECOND]),
             ring_letters: if is_roomy { 256 } else { random.between(1, 8) as usize },
             socket_bytes: if is_roomy { 1 << 20 } else { random.between(16, 4000) as usize },
+            storage: Storage::new(random, has_time_limits),
         }
     }
 
@@ -146,6 +169,22 @@ impl Scenario {
             levels.push("#");
         }
         levels.join("/")
+    }
+}
+
+impl Storage {
+    fn new(random: &mut Random, has_time_limits: bool) -> Self {
+        Self {
+            durability: Durability::None,
+            segment_bytes: random.pick(&[8, 8, 16, 64, 1024]) * 1024,
+            write_ns_max: random.pick(&[MILLISECOND / 100, MILLISECOND, 20 * MILLISECOND]),
+            crashes: random.pick(&[0, 1, 2, 4, 8]),
+            crash_steps_max: random.pick(&[100, 1_000, 5_000]),
+            absence_ns_max: if has_time_limits { 3_000 * MILLISECOND } else { 20 * MILLISECOND },
+            failed_write_percent: 5,
+            other_shards_percent: random.pick(&[0, 0, 20]),
+            damage_percent: 10,
+        }
     }
 }
 

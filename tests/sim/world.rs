@@ -11,7 +11,7 @@ use oncemq::fault::PlantedFault;
 use oncemq::time::Timestamp;
 
 use crate::audit::Audit;
-use crate::broker::Broker;
+use crate::broker::{Broker, CrashPlan};
 use crate::client::{Client, Outgoing, Surroundings};
 use crate::ledger::{Failure, Ledger, fail};
 use crate::network::{Connection, Stage};
@@ -47,6 +47,12 @@ pub(crate) enum Event {
     Timeout(usize),
     /// Letters arrive: from one shard at another.
     Ring(usize, usize),
+    /// The disk is done with the write of a shard.
+    Written(usize),
+    /// The broker is killed, or the machine is.
+    Crash,
+    /// The broker comes back.
+    Restart,
 }
 
 impl Event {
@@ -62,7 +68,30 @@ impl Event {
             | Event::Admit(_)
             | Event::Close(_)
             | Event::Turn(_)
-            | Event::Ring(..) => false,
+            | Event::Ring(..)
+            | Event::Written(_)
+            | Event::Crash
+            | Event::Restart => false,
+        }
+    }
+
+    /// Whether it happens inside the broker, and so not any more if that is gone.
+    fn is_of_broker(self) -> bool {
+        match self {
+            Event::Write(_)
+            | Event::Admit(_)
+            | Event::Close(_)
+            | Event::Turn(_)
+            | Event::Timeout(_)
+            | Event::Ring(..)
+            | Event::Written(_)
+            | Event::Crash => true,
+            Event::Act(_)
+            | Event::Answer(_)
+            | Event::Ping(_)
+            | Event::Upstream(_)
+            | Event::Downstream(_)
+            | Event::Restart => false,
         }
     }
 }
@@ -94,6 +123,7 @@ pub(crate) struct World {
     has_ended: Vec<bool>,
     pub(crate) connections: Vec<Connection>,
     pub(crate) broker: Broker,
+    pub(crate) crash_plan: CrashPlan,
     pub(crate) ledger: Ledger,
     pub(crate) audit: Audit,
 }
@@ -106,6 +136,7 @@ impl World {
             scenario.clients.iter().cloned().enumerate().map(|(index, profile)| Client::new(index, profile)).collect();
         Self {
             broker: Broker::new(&scenario, random.next(), fault),
+            crash_plan: CrashPlan::new(&scenario, &mut random),
             ledger: Ledger::new(clients.len()),
             audit: Audit::new(clients.len()),
             has_ended: vec![false; clients.len()],
@@ -138,6 +169,7 @@ impl World {
         }
         if self.scenario.ends_by_shutdown {
             self.mood = Mood::Watching;
+            self.crash_plan = CrashPlan::Never;
             self.shut_down();
         } else {
             self.mood = Mood::Ending;
@@ -163,6 +195,8 @@ impl World {
     pub(crate) fn schedule_soon(&mut self, event: Event) {
         let longest = match event {
             Event::Ring(..) => self.scenario.ring_delay_ns_max,
+            Event::Written(_) => self.scenario.storage.write_ns_max,
+            Event::Restart => self.scenario.storage.absence_ns_max,
             Event::Act(_)
             | Event::Answer(_)
             | Event::Ping(_)
@@ -172,7 +206,8 @@ impl World {
             | Event::Admit(_)
             | Event::Close(_)
             | Event::Turn(_)
-            | Event::Timeout(_) => self.scenario.delay_ns_max,
+            | Event::Timeout(_)
+            | Event::Crash => self.scenario.delay_ns_max,
         };
         let delay = 1 + self.random.up_to(if self.is_kind() { longest.min(MILLISECOND) } else { longest });
         let delay = if self.random.percent(3) { delay * 20 } else { delay };
@@ -191,6 +226,7 @@ impl World {
     }
 
     fn step(&mut self) -> Result<(), Failure> {
+        self.crash_perhaps();
         let Some(Reverse((at, _, event))) = self.queue.pop() else {
             fail!("nothing happens any more, and connections are open");
         };
@@ -212,8 +248,22 @@ impl World {
             Event::Turn(shard) => self.turn(shard)?,
             Event::Timeout(shard) => self.timeout(shard)?,
             Event::Ring(from, to) => self.ring(from, to),
+            Event::Written(shard) => self.written(shard),
+            Event::Crash => self.crash(),
+            Event::Restart => {
+                self.restart()?;
+                if self.mood == Mood::Settling || self.mood == Mood::Ending {
+                    self.wake_all();
+                }
+            }
         }
         Ok(())
+    }
+
+    /// Nothing goes on inside the broker any more.
+    pub(crate) fn forget_events_of_broker(&mut self) {
+        self.queue.retain(|Reverse((_, _, event))| !event.is_of_broker());
+        self.busy = self.queue.iter().filter(|Reverse((_, _, event))| !event.is_timer()).count();
     }
 
     fn wake_all(&mut self) {
@@ -311,6 +361,10 @@ impl World {
     }
 
     fn connect(&mut self, client: usize, to_end: bool) {
+        if self.broker.is_gone() {
+            // Refused; the client tries again when it acts again.
+            return;
+        }
         self.turn_away(client);
         // A client that loses its session and then the CONNACK that says so would resume a session which knows nothing of
         // its exchanges. The protocol has no remedy for that, so it is spared to clients here.
@@ -501,6 +555,7 @@ impl World {
             }
         }
         self.audit.settle()?;
+        self.ledger.rest();
         self.broker.check_rest(self.audit.violations)?;
         let (dropped, mut missing) = (self.broker.dropped(), 0);
         if dropped > 0 && !self.scenario.has_tiny_queues {

@@ -1,0 +1,127 @@
+//! The logs of the shards: their disks, and the broker's return from them.
+
+use std::time::Duration;
+
+use oncemq::config::Durability;
+use oncemq::store::{LogConfig, LogFailure};
+
+use crate::disk::{Crash, Disk};
+use crate::ledger::Failure;
+use crate::random::Random;
+use crate::scenario;
+use crate::world::{Event, World};
+
+use super::crash::Moment;
+use super::{CrashPlan, Shard};
+
+/// What outlives the broker.
+pub(crate) struct Storage {
+    durability: Durability,
+    segment_bytes: u64,
+    generation: u64,
+    /// By shard; none without a log.
+    disks: Vec<Disk>,
+}
+
+impl Storage {
+    pub(super) fn new(scenario: &scenario::Storage, shards: u16) -> Self {
+        Self {
+            durability: scenario.durability,
+            segment_bytes: scenario.segment_bytes,
+            generation: 1,
+            disks: match scenario.durability {
+                Durability::Sync | Durability::Write => vec![Disk::default(); usize::from(shards)],
+                Durability::None => Vec::new(),
+            },
+        }
+    }
+
+    pub(super) fn log_config(&self, shard: u16) -> Option<LogConfig> {
+        let is_synced = match self.durability {
+            Durability::Sync => true,
+            Durability::Write => false,
+            Durability::None => return None,
+        };
+        Some(LogConfig {
+            generation: self.generation,
+            shard,
+            segment_bytes: self.segment_bytes,
+            commit_delay: Duration::ZERO,
+            is_synced,
+        })
+    }
+
+    pub(super) fn is_writing(&self) -> bool {
+        self.disks.iter().any(Disk::has_write_in_flight)
+    }
+
+    pub(super) fn crash(&mut self, random: &mut Random, crash: Crash) {
+        for disk in &mut self.disks {
+            disk.crash(random, crash);
+        }
+    }
+}
+
+impl World {
+    /// Gives the disk of a shard what there is to do for it.
+    pub(super) fn drive_log(&mut self, shard: usize) {
+        let now = self.now();
+        let seat = &mut self.broker.seats[shard].shard;
+        let Some(disk) = self.broker.storage.disks.get_mut(shard) else { return };
+        if !disk.has_write_in_flight()
+            && let Some(write) = seat.poll_log_write(now)
+        {
+            let values = [shard as u64, write.segment.0, write.offset, write.bytes.len() as u64];
+            self.trace.note(self.now, "log write", &values);
+            self.trace.note_bytes(&write.bytes, String::new);
+            disk.begin(&mut self.random, self.broker.storage.segment_bytes, write);
+            self.schedule_soon(Event::Written(shard));
+        }
+        let seat = &mut self.broker.seats[shard].shard;
+        while let Some(segment) = seat.poll_obsolete_segment() {
+            self.trace.note(self.now, "segment removed", &[shard as u64, segment.0]);
+            self.broker.storage.disks[shard].remove(segment);
+        }
+    }
+
+    /// The disk of a shard is done with a write.
+    pub(crate) fn written(&mut self, shard: usize) {
+        let now = self.now();
+        let disk = &mut self.broker.storage.disks[shard];
+        let (write, result) = match self.crash_plan {
+            CrashPlan::At(Moment::WhenWritten) => {
+                disk.complete();
+                return self.crash();
+            }
+            CrashPlan::At(Moment::AfterFailedWrite) => {
+                self.crash_plan = CrashPlan::Never;
+                let failure = self.random.pick(&[LogFailure::NoSpace, LogFailure::Io]);
+                self.schedule_soon(Event::Crash);
+                (self.broker.storage.disks[shard].fail(&mut self.random), Err(failure))
+            }
+            CrashPlan::At(Moment::Any | Moment::WhileWriting) | CrashPlan::After(..) | CrashPlan::Never => {
+                (disk.complete(), Ok(()))
+            }
+        };
+        self.trace.note(self.now, "written", &[shard as u64, u64::from(result.is_ok())]);
+        self.broker.seats[shard].shard.handle_log_written(now, write, result);
+        self.schedule_turn(shard);
+        self.end_half_closed(shard);
+    }
+
+    /// The broker comes back.
+    pub(crate) fn restart(&mut self) -> Result<(), Failure> {
+        let storage = &self.scenario.storage;
+        if self.random.percent(storage.other_shards_percent) {
+            self.broker.shards = self.random.between(1, 4) as u16;
+        }
+        self.trace.note(self.now, "restart", &[u64::from(self.broker.shards)]);
+        let broker = &mut self.broker;
+        broker.seats = (0..broker.shards).map(|number| broker.seat(Shard::new(broker.config(number)))).collect();
+        for shard in 0..self.broker.seats.len() {
+            self.schedule_turn(shard);
+        }
+        self.crash_plan = CrashPlan::new(&self.scenario, &mut self.random);
+        Ok(())
+    }
+}
