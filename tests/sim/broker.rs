@@ -35,7 +35,7 @@ pub(crate) struct Broker {
     seed: u64,
     fault: PlantedFault,
     limits: Limits,
-    storage: Storage,
+    pub(crate) storage: Storage,
     /// Counters of those that are gone.
     past: Vec<Counters>,
 }
@@ -504,6 +504,9 @@ impl World {
             fail!("{command:?} of shard {shard} does not fit connection {index}: {connection:?}");
         }
         self.trace.note(self.now, "command", &[index as u64]);
+        if is_open && matches!(command, Command::FinishSending(_) | Command::Close(_)) && self.audit.log_has_failed {
+            self.audit.end(&mut self.ledger, self.now, index, None, true);
+        }
         match command {
             Command::PauseReceiving(_) => connection.is_paused = true,
             Command::ResumeReceiving(_) => {
@@ -511,7 +514,7 @@ impl World {
                 self.audit.does_not_hear(self.now, index);
                 self.schedule_upstream(index);
             }
-            Command::FinishSending(_) | Command::Close(_) if is_open => {
+            Command::FinishSending(_) | Command::Close(_) if is_open && !self.audit.log_has_failed => {
                 fail!("{command:?} ends connection {index} of an honest client");
             }
             Command::FinishSending(_) => {

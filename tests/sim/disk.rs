@@ -216,3 +216,63 @@ fn overwrite_blocks(random: &mut Random, file: &mut Vec<u8>, write: &LogWrite) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn write(segment: u64, offset: u64, opens_segment: bool) -> LogWrite {
+        LogWrite { segment: SegmentNumber(segment), offset, bytes: vec![7; 8192], opens_segment }
+    }
+
+    fn disk_with_a_batch(random: &mut Random) -> Disk {
+        let mut disk = Disk::default();
+        disk.begin(random, 65_536, write(1, 0, true));
+        disk.complete();
+        disk
+    }
+
+    #[test]
+    fn a_crash_leaves_blocks_of_a_write_in_flight_whole_or_as_they_were() {
+        for seed in 0..200 {
+            let mut random = Random::new(seed);
+            let mut disk = disk_with_a_batch(&mut random);
+            disk.begin(&mut random, 65_536, write(1, 8192, false));
+            disk.crash(&mut random, Crash::Machine);
+            let file = disk.read(SegmentNumber(1)).expect("the first write was complete");
+            assert!(file[..8192].iter().all(|byte| *byte == 7), "what was complete stays");
+            for block in file[8192..].chunks(BLOCK_BYTES) {
+                assert!(block.iter().all(|byte| *byte == block[0]), "seed {seed}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_kill_leaves_a_first_part_of_a_write_in_flight() {
+        for seed in 0..200 {
+            let mut random = Random::new(seed);
+            let mut disk = disk_with_a_batch(&mut random);
+            disk.begin(&mut random, 65_536, write(1, 8192, false));
+            disk.crash(&mut random, Crash::Process);
+            let file = disk.read(SegmentNumber(1)).expect("the first write was complete");
+            let written = file[8192..].iter().take_while(|byte| **byte == 7).count();
+            assert!(file[8192 + written..].iter().all(|byte| *byte == 0), "seed {seed}");
+        }
+    }
+
+    #[test]
+    fn a_crash_undoes_the_last_removals_only() {
+        for seed in 0..200 {
+            let mut random = Random::new(seed);
+            let mut disk = disk_with_a_batch(&mut random);
+            for segment in 2..6 {
+                disk.begin(&mut random, 65_536, write(segment, 0, true));
+                disk.complete();
+            }
+            (1..4).for_each(|segment| disk.remove(SegmentNumber(segment)));
+            disk.crash(&mut random, Crash::Machine);
+            let numbers: Vec<u64> = disk.numbers().into_iter().map(|SegmentNumber(number)| number).collect();
+            assert!(numbers.first().is_some_and(|first| numbers == Vec::from_iter(*first..6)), "{numbers:?}");
+        }
+    }
+}

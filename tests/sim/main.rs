@@ -25,6 +25,7 @@ use std::collections::BTreeMap;
 use std::num::NonZero;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use oncemq::fault::{Fault, PlantedFault};
@@ -33,6 +34,9 @@ use ledger::Failure;
 use world::World;
 
 const SEEDS: u64 = 2_000;
+
+/// All kinds of trouble have to happen within so many seeds.
+const SEEDS_TO_SEE_ALL: u64 = 2_000;
 
 /// Every planted fault has to be found within so many seeds.
 const SEEDS_TO_FIND_A_FAULT: u64 = 300;
@@ -108,29 +112,22 @@ fn the_same_seed_leaves_the_same_trace() {
 /// A simulator that never gets into trouble proves nothing: what it is made for has to happen.
 #[test]
 fn seeds_visit_all_kinds_of_trouble() {
-    let mut visits: BTreeMap<&str, u64> = BTreeMap::new();
-    for world in (0..1000).map(hold) {
-        for counters in world.broker.history() {
-            let counted = [
-                ("take-over", counters.takeovers),
-                ("repeat by a publisher", counters.duplicates_suppressed),
-                ("repeat by the broker", counters.publishes_resent),
-                ("held publisher", counters.held_publishers),
-                ("stalled subscriber", counters.stalled_subscribers),
-                ("full queue", counters.dropped_queue_full),
-                ("full ring", counters.dropped_ring_full),
-                ("slow reader", counters.dropped_slow_subscriber),
-                ("message too large", counters.dropped_too_large),
-                ("message expired", counters.dropped_expired),
-                ("illegal packet", counters.protocol_violations),
-                ("silent client", world.audit.silences),
-                ("session expired", world.audit.expiries),
-            ];
-            for (trouble, count) in counted {
-                *visits.entry(trouble).or_default() += count;
-            }
+    let visits: Mutex<BTreeMap<&str, u64>> = Mutex::default();
+    let failed = in_parallel(0..SEEDS_TO_SEE_ALL, |seed| {
+        let world = match run(seed, PlantedFault::default(), false) {
+            Ok(world) => world,
+            Err(failure) => return Some(failure),
+        };
+        let mut visits = visits.lock().expect("nobody panics with it");
+        for (trouble, count) in world.visits() {
+            *visits.entry(trouble).or_default() += count;
         }
+        None
+    });
+    if let Some((seed, Failure(reason))) = failed {
+        panic!("seed {seed}: {reason}");
     }
+    let visits = visits.into_inner().expect("nobody panicked with it");
     assert!(visits.values().all(|count| *count > 0), "{visits:?}");
 }
 

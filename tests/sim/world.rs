@@ -8,6 +8,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use oncemq::fault::PlantedFault;
+use oncemq::shard::Counters;
 use oncemq::time::Timestamp;
 
 use crate::audit::Audit;
@@ -570,6 +571,27 @@ impl World {
             }
         }
         Ok(())
+    }
+
+    /// How often it came to what kind of trouble.
+    pub(crate) fn visits(&self) -> Vec<(&'static str, u64)> {
+        let sum = |count: fn(Counters) -> u64| self.broker.history().map(count).sum();
+        let visits = [
+            ("take-over", sum(|counters| counters.takeovers)),
+            ("repeat by a publisher", sum(|counters| counters.duplicates_suppressed)),
+            ("repeat by the broker", sum(|counters| counters.publishes_resent)),
+            ("held publisher", sum(|counters| counters.held_publishers)),
+            ("stalled subscriber", sum(|counters| counters.stalled_subscribers)),
+            ("full queue", sum(|counters| counters.dropped_queue_full)),
+            ("full ring", sum(|counters| counters.dropped_ring_full)),
+            ("slow reader", sum(|counters| counters.dropped_slow_subscriber)),
+            ("message too large", sum(|counters| counters.dropped_too_large)),
+            ("message expired", sum(|counters| counters.dropped_expired)),
+            ("illegal packet", sum(|counters| counters.protocol_violations)),
+            ("silent client", self.audit.silences),
+            ("session expired", self.audit.expiries),
+        ];
+        visits.into_iter().chain(self.broker.storage.visits()).collect()
     }
 
     /// All sessions have ended: nothing may be left.

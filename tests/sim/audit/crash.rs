@@ -27,6 +27,7 @@ impl Audit {
             }
         }
         ledger.crash(forgets_all);
+        self.log_has_failed = false;
     }
 }
 

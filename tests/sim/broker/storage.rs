@@ -1,5 +1,6 @@
 //! The logs of the shards: their disks, and the broker's return from them.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use oncemq::config::Durability;
@@ -21,7 +22,11 @@ pub(crate) struct Storage {
     generation: u64,
     /// By shard; none without a log.
     disks: Vec<Disk>,
+    visits: BTreeMap<&'static str, u64>,
 }
+
+/// What a run may see of its disks.
+const TROUBLES: [&str; 1] = ["crash of the process"];
 
 impl Storage {
     pub(super) fn new(scenario: &scenario::Storage, shards: u16) -> Self {
@@ -33,6 +38,7 @@ impl Storage {
                 Durability::Sync | Durability::Write => vec![Disk::default(); usize::from(shards)],
                 Durability::None => Vec::new(),
             },
+            visits: BTreeMap::new(),
         }
     }
 
@@ -51,11 +57,25 @@ impl Storage {
         })
     }
 
+    /// How often it came to what kind of trouble.
+    pub(crate) fn visits(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        TROUBLES.into_iter().map(|trouble| (trouble, self.visits.get(trouble).copied().unwrap_or(0)))
+    }
+
+    pub(super) fn visit(&mut self, trouble: &'static str) {
+        assert!(TROUBLES.contains(&trouble), "a trouble that is known to the test");
+        *self.visits.entry(trouble).or_default() += 1;
+    }
+
     pub(super) fn is_writing(&self) -> bool {
         self.disks.iter().any(Disk::has_write_in_flight)
     }
 
     pub(super) fn crash(&mut self, random: &mut Random, crash: Crash) {
+        self.visit(match crash {
+            Crash::Machine => "crash of the machine",
+            Crash::Process => "crash of the process",
+        });
         for disk in &mut self.disks {
             disk.crash(random, crash);
         }
@@ -95,6 +115,7 @@ impl World {
             }
             CrashPlan::At(Moment::AfterFailedWrite) => {
                 self.crash_plan = CrashPlan::Never;
+                self.audit.log_has_failed = true;
                 let failure = self.random.pick(&[LogFailure::NoSpace, LogFailure::Io]);
                 self.schedule_soon(Event::Crash);
                 (self.broker.storage.disks[shard].fail(&mut self.random), Err(failure))

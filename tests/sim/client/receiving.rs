@@ -78,8 +78,15 @@ impl Client {
 
     fn receive_connack(&mut self, around: &mut Surroundings<'_>, connack: &Connack<'_>) -> Result<(), Failure> {
         let client = self.index;
-        if connack.reason != ReasonCode::Success {
-            fail!("client {client} was refused: {connack:?}");
+        match connack.reason {
+            ReasonCode::Success => {}
+            // The audit knows whether the broker has a reason.
+            ReasonCode::ServerUnavailable | ReasonCode::QuotaExceeded | ReasonCode::ImplementationSpecificError => {
+                self.link_mut().is_accepted = true;
+                self.finish();
+                return Ok(());
+            }
+            _ => fail!("client {client} was refused: {connack:?}"),
         }
         let quota = match self.version {
             Version::V311 => u16::MAX,
