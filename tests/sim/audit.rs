@@ -404,6 +404,9 @@ impl Audit {
                 Some(id) => self.sent_publish(index, id.get(), publish, max_inflight),
                 None => Ok(()),
             },
+            Packet::Puback(refusal) | Packet::Pubrec(refusal) if refusal.reason.is_error() && !self.log_has_failed => {
+                fail!("connection {index} was told {refusal:?} without need")
+            }
             Packet::Puback(puback) => acknowledged(index, "PUBACK", puback, &mut record.due_puback),
             Packet::Pubrec(pubrec) => acknowledged(index, "PUBREC", pubrec, &mut record.due_pubrec),
             Packet::Pubcomp(pubcomp) => acknowledged(index, "PUBCOMP", pubcomp, &mut record.due_pubcomp),
