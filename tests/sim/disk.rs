@@ -11,7 +11,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use oncemq::store::{LogWrite, SegmentNumber};
+use oncemq::store::{LogEnd, LogWrite, SegmentNumber};
 
 use crate::random::Random;
 
@@ -156,13 +156,18 @@ impl Disk {
         self.removed.clear();
     }
 
-    /// Bytes are cut off behind the end that recovery has found.
-    pub(crate) fn truncate(&mut self, segment: SegmentNumber, bytes: u64) {
-        if let Some(file) = self.segments.get_mut(&segment) {
-            file.truncate(bytes as usize);
+    /// Cuts off what lies behind the end that recovery has found.
+    pub(crate) fn cut(&mut self, end: &LogEnd) {
+        let lengths: BTreeMap<SegmentNumber, u64> = end.segments.iter().copied().collect();
+        self.segments.retain(|segment, _| lengths.contains_key(segment));
+        for (segment, file) in &mut self.segments {
+            file.truncate(lengths[segment] as usize);
         }
-        let is_whole = |place: &Place| place.segment != segment || (place.offset + place.bytes) as u64 <= bytes;
-        self.batches.retain(is_whole);
+        let is_whole = |place: &Place| {
+            let length = lengths.get(&place.segment).copied().unwrap_or(0);
+            (place.offset + place.bytes) as u64 <= length
+        };
+        assert!(self.batches.iter().all(is_whole), "what was written whole counts");
     }
 
     /// The segments that are there.
