@@ -4,6 +4,7 @@
 //! keep their side of the contract.
 
 mod crash;
+mod recovery;
 mod storage;
 
 pub(crate) use crash::CrashPlan;
@@ -16,6 +17,8 @@ use oncemq::fault::PlantedFault;
 use oncemq::proto::{ReasonCode, decode_connect, frame_length};
 use oncemq::route::{Letter, ShardId};
 use oncemq::shard::{Admission, Command, ConnectionKey, Counters, Shard, ShardConfig, Transmit, shard_of};
+use oncemq::store::{Image, LogEnd};
+use oncemq::time::Timestamp;
 use oncemq::transport::Transport;
 
 use crate::audit::TIMER_SLACK_NS;
@@ -59,7 +62,7 @@ struct Ring {
 }
 
 impl Broker {
-    pub(crate) fn new(scenario: &Scenario, seed: u64, fault: PlantedFault) -> Self {
+    pub(crate) fn new(scenario: &Scenario, now: Timestamp, seed: u64, fault: PlantedFault) -> Self {
         let shards = scenario.shards;
         let mut broker = Self {
             seats: Vec::new(),
@@ -67,10 +70,15 @@ impl Broker {
             seed,
             fault,
             limits: scenario.limits.clone(),
-            storage: Storage::new(&scenario.storage, shards),
+            storage: Storage::new(&scenario.storage, shards, fault),
             past: Vec::new(),
         };
-        broker.seats = (0..shards).map(|number| broker.seat(Shard::new(broker.config(number)))).collect();
+        let nothing = vec![Image::default(); usize::from(shards)];
+        let started = (0..shards).map(|number| match broker.config(number) {
+            config @ ShardConfig { log: Some(_), .. } => Shard::restore(config, now, &nothing, LogEnd::default()),
+            config => Shard::new(config),
+        });
+        broker.seats = started.map(|shard| broker.seat(shard)).collect();
         broker
     }
 
@@ -118,6 +126,16 @@ impl Broker {
         self.seats.iter().map(|seat| seat.shard.counters())
     }
 
+    /// Whether no log has anything to write.
+    pub(crate) fn has_logged_all(&self) -> bool {
+        self.seats.iter().all(|seat| seat.shard.is_log_idle())
+    }
+
+    /// Whether every shard has ended its connections and written its log.
+    pub(crate) fn is_drained(&self) -> bool {
+        self.seats.iter().all(|seat| seat.shard.is_drained())
+    }
+
     /// Every client is there and has everything: nothing may be under way.
     pub(crate) fn check_rest(&self, violations: u64) -> Result<(), Failure> {
         let counted: u64 = self.history().map(|counters| counters.protocol_violations).sum();
@@ -130,7 +148,8 @@ impl Broker {
                 + counters.outbound_inflight
                 + counters.queued
                 + counters.pending_subscribes
-                + counters.waiting_letters;
+                + counters.waiting_letters
+                + counters.unacknowledged_letters;
             if under_way > 0 {
                 fail!("shard {shard} is not at rest: {counters}");
             }
@@ -143,9 +162,9 @@ impl Broker {
         if sessions_have_ended {
             self.check_rest(violations)?;
         }
-        for (seat, counters) in self.seats.iter().zip(self.counters()) {
+        for counters in self.counters() {
             let sessions = if sessions_have_ended { counters.sessions + counters.subscriptions } else { 0 };
-            if counters.connections + sessions > 0 || !seat.shard.is_drained() {
+            if counters.connections + sessions > 0 {
                 fail!("not everything has ended: {counters}");
             }
         }
@@ -343,10 +362,11 @@ impl World {
         Ok(())
     }
 
-    /// Whether the shard may hold output of the connection that its driver has not taken.
+    /// Whether the shard may hold output of the connection that its driver has not taken, or that waits for the log.
     fn has_unseen(&self, index: usize) -> bool {
         let connection = &self.connections[index];
-        connection.sending.is_some() || self.broker.seats[connection.shard].turn_is_scheduled
+        let seat = &self.broker.seats[connection.shard];
+        connection.sending.is_some() || seat.turn_is_scheduled || !seat.shard.is_log_idle()
     }
 
     /// Mostly drains a shard before something decisive, so that the audit sees as much as possible.
@@ -364,7 +384,7 @@ impl World {
         while let Some(command) = self.broker.seats[shard].shard.poll_command() {
             self.obey(shard, command)?;
         }
-        self.drive_log(shard);
+        self.drive_log(shard)?;
         self.schedule_timeout(shard);
         Ok(())
     }

@@ -176,13 +176,13 @@ impl Scenario {
 impl Storage {
     fn new(random: &mut Random, has_time_limits: bool) -> Self {
         Self {
-            durability: Durability::None,
+            durability: random.pick(&[Durability::None, Durability::Write, Durability::Sync, Durability::Sync]),
             segment_bytes: random.pick(&[8, 8, 16, 64, 1024]) * 1024,
             write_ns_max: random.pick(&[MILLISECOND / 100, MILLISECOND, 20 * MILLISECOND]),
             crashes: random.pick(&[0, 0, 1, 2, 8]),
             crash_steps_max: random.pick(&[100, 1_000, 5_000]),
             absence_ns_max: if has_time_limits { 3_000 * MILLISECOND } else { 20 * MILLISECOND },
-            failed_write_percent: 5,
+            failed_write_percent: 0,
             other_shards_percent: random.pick(&[0, 0, 20]),
             damage_percent: 10,
         }

@@ -135,8 +135,9 @@ impl World {
         let scenario = Scenario::new(&mut random);
         let clients: Vec<_> =
             scenario.clients.iter().cloned().enumerate().map(|(index, profile)| Client::new(index, profile)).collect();
+        let now = 1_700_000_000_000 * MILLISECOND;
         Self {
-            broker: Broker::new(&scenario, random.next(), fault),
+            broker: Broker::new(&scenario, Timestamp::from_nanos(now), random.next(), fault),
             crash_plan: CrashPlan::new(&scenario, &mut random),
             ledger: Ledger::new(clients.len()),
             audit: Audit::new(clients.len()),
@@ -144,7 +145,7 @@ impl World {
             random,
             trace: Trace::new(with_text),
             scenario,
-            now: 1_700_000_000_000 * MILLISECOND,
+            now,
             queue: BinaryHeap::new(),
             busy: 0,
             mood: Mood::Settling,
@@ -163,7 +164,7 @@ impl World {
             }
             self.mood = Mood::Settling;
             self.wake_all();
-            while self.busy > 0 {
+            while self.busy > 0 || !self.broker.has_logged_all() {
                 self.step()?;
             }
             self.check_rest()?;
@@ -176,7 +177,8 @@ impl World {
             self.mood = Mood::Ending;
             self.wake_all();
         }
-        while self.busy > 0 || self.connections.iter().any(|connection| connection.stage != Stage::Closed) {
+        let is_open = |connection: &Connection| connection.stage != Stage::Closed;
+        while self.busy > 0 || self.connections.iter().any(is_open) || !self.broker.is_drained() {
             self.step()?;
         }
         self.check_end()
@@ -229,7 +231,7 @@ impl World {
     fn step(&mut self) -> Result<(), Failure> {
         self.crash_perhaps();
         let Some(Reverse((at, _, event))) = self.queue.pop() else {
-            fail!("nothing happens any more, and connections are open");
+            fail!("nothing happens any more, and not everything has ended");
         };
         self.busy -= usize::from(!event.is_timer());
         self.now = self.now.max(at);

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use oncemq::config::Durability;
+use oncemq::fault::PlantedFault;
 use oncemq::store::{LogConfig, LogFailure};
 
 use crate::disk::{Crash, Disk};
@@ -18,19 +19,33 @@ use super::{CrashPlan, Shard};
 /// What outlives the broker.
 pub(crate) struct Storage {
     durability: Durability,
-    segment_bytes: u64,
-    generation: u64,
+    fault: PlantedFault,
+    pub(super) segment_bytes: u64,
+    pub(super) generation: u64,
+    /// Another one at each start.
+    salt: u64,
     /// By shard; none without a log.
-    disks: Vec<Disk>,
+    pub(super) disks: Vec<Disk>,
     visits: BTreeMap<&'static str, u64>,
 }
 
 /// What a run may see of its disks.
-const TROUBLES: [&str; 1] = ["crash of the process"];
+const TROUBLES: [&str; 8] = [
+    "crash of the machine",
+    "crash of the process",
+    "failed write",
+    "torn tail",
+    "damage",
+    "other number of shards",
+    "removed segment",
+    "comparison with the log",
+];
 
 impl Storage {
-    pub(super) fn new(scenario: &scenario::Storage, shards: u16) -> Self {
+    pub(super) fn new(scenario: &scenario::Storage, shards: u16, fault: PlantedFault) -> Self {
         Self {
+            fault,
+            salt: 1,
             durability: scenario.durability,
             segment_bytes: scenario.segment_bytes,
             generation: 1,
@@ -51,9 +66,11 @@ impl Storage {
         Some(LogConfig {
             generation: self.generation,
             shard,
+            salt: self.salt,
             segment_bytes: self.segment_bytes,
             commit_delay: Duration::ZERO,
             is_synced,
+            fault: self.fault,
         })
     }
 
@@ -84,10 +101,10 @@ impl Storage {
 
 impl World {
     /// Gives the disk of a shard what there is to do for it.
-    pub(super) fn drive_log(&mut self, shard: usize) {
+    pub(super) fn drive_log(&mut self, shard: usize) -> Result<(), Failure> {
         let now = self.now();
         let seat = &mut self.broker.seats[shard].shard;
-        let Some(disk) = self.broker.storage.disks.get_mut(shard) else { return };
+        let Some(disk) = self.broker.storage.disks.get_mut(shard) else { return Ok(()) };
         if !disk.has_write_in_flight()
             && let Some(write) = seat.poll_log_write(now)
         {
@@ -100,8 +117,13 @@ impl World {
         let seat = &mut self.broker.seats[shard].shard;
         while let Some(segment) = seat.poll_obsolete_segment() {
             self.trace.note(self.now, "segment removed", &[shard as u64, segment.0]);
+            self.broker.storage.visit("removed segment");
             self.broker.storage.disks[shard].remove(segment);
         }
+        if self.broker.seats[shard].shard.is_log_idle() && self.random.percent(2) {
+            self.compare_with_log(shard)?;
+        }
+        Ok(())
     }
 
     /// The disk of a shard is done with a write.
@@ -116,6 +138,7 @@ impl World {
             CrashPlan::At(Moment::AfterFailedWrite) => {
                 self.crash_plan = CrashPlan::Never;
                 self.audit.log_has_failed = true;
+                self.broker.storage.visit("failed write");
                 let failure = self.random.pick(&[LogFailure::NoSpace, LogFailure::Io]);
                 self.schedule_soon(Event::Crash);
                 (self.broker.storage.disks[shard].fail(&mut self.random), Err(failure))
@@ -137,8 +160,15 @@ impl World {
             self.broker.shards = self.random.between(1, 4) as u16;
         }
         self.trace.note(self.now, "restart", &[u64::from(self.broker.shards)]);
-        let broker = &mut self.broker;
-        broker.seats = (0..broker.shards).map(|number| broker.seat(Shard::new(broker.config(number)))).collect();
+        self.broker.storage.salt += 1;
+        let shards = match self.broker.storage.durability {
+            Durability::Sync | Durability::Write => self.recover()?,
+            Durability::None => {
+                let numbers = 0..self.broker.shards;
+                numbers.map(|number| Shard::new(self.broker.config(number))).collect()
+            }
+        };
+        self.broker.seats = shards.into_iter().map(|shard| self.broker.seat(shard)).collect();
         for shard in 0..self.broker.seats.len() {
             self.schedule_turn(shard);
         }
