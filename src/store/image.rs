@@ -332,6 +332,10 @@ impl SessionImage {
                 None => {}
             }
         }
+        if !self.held_back.is_empty() {
+            // They have no numbers by which one could replace another.
+            emit(&Record::HeldReleased { session });
+        }
         for (message, terms) in &self.held_back {
             let message = named.name(message, emit);
             emit(&Record::HeldBack { session, message, terms: Cow::Borrowed(terms) });
