@@ -45,16 +45,6 @@ impl LogPosition {
     }
 }
 
-/// A value that may be used only once the log is stable up to a position.
-#[derive(Debug)]
-#[must_use]
-pub struct Promise<T> {
-    /// What it waits for.
-    pub waits_for: LogPosition,
-    /// The value.
-    pub value: T,
-}
-
 /// Numbers the segments of one shard's log, from 1.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct SegmentNumber(pub u64);
@@ -111,6 +101,21 @@ pub struct LogConfig {
     pub is_synced: bool,
     /// Normally none.
     pub fault: PlantedFault,
+}
+
+impl LogConfig {
+    /// A log whose writes are thrown away, for shards that live only for a moment.
+    pub fn discarding() -> Self {
+        Self {
+            generation: 0,
+            shard: 0,
+            salt: 0,
+            segment_bytes: u64::MAX,
+            commit_delay: Duration::ZERO,
+            is_synced: false,
+            fault: PlantedFault::default(),
+        }
+    }
 }
 
 /// The shard's view of its log: how far it was appended, and how far that is stable.
@@ -228,19 +233,14 @@ impl Log {
         self.writer.as_ref().map_or(0, |writer| writer.filling.bytes.len())
     }
 
-    /// Promises `value` for the moment when all that has been appended so far is stable.
-    pub fn promise<T>(&self, value: T) -> Promise<T> {
-        Promise { waits_for: self.appended(), value }
-    }
-
-    /// The promised value if the log is stable far enough, the promise again if it is not.
-    pub fn redeem<T>(&self, promise: Promise<T>) -> Result<T, Promise<T>> {
-        if promise.waits_for <= self.stable() { Ok(promise.value) } else { Err(promise) }
-    }
-
     /// The next write, if there is something to write, none is out, and the commit delay is over.
     pub fn poll_write(&mut self, now: Timestamp) -> Option<LogWrite> {
         self.writer.as_mut()?.poll_write(now)
+    }
+
+    /// Whether [`poll_write`](Self::poll_write) would give a write now. Records appended between the two lie in it.
+    pub fn is_due(&self, now: Timestamp) -> bool {
+        self.writer.as_ref().is_some_and(|writer| writer.is_due(now))
     }
 
     /// A write is done: in place as the durability mode asks for, or failed.
@@ -254,12 +254,17 @@ impl Log {
     /// When [`poll_write`](Self::poll_write) has something that the commit delay keeps back now.
     pub fn next_timeout(&self) -> Option<Timestamp> {
         let writer = self.writer.as_ref()?;
-        if writer.is_writing { None } else { writer.due() }
+        if writer.is_writing { None } else { Some(writer.filling.seen_at? + writer.delay()) }
     }
 
     /// Why nothing becomes stable any more.
     pub fn failure(&self) -> Option<LogFailure> {
         self.writer.as_ref()?.failure
+    }
+
+    /// Whether a write is out.
+    pub fn is_writing(&self) -> bool {
+        self.writer.as_ref().is_some_and(|writer| writer.is_writing)
     }
 
     /// Whether nothing is out or waits to go.
@@ -270,6 +275,16 @@ impl Log {
     /// Length of all segments together, in bytes.
     pub fn bytes(&self) -> u64 {
         self.writer.as_ref().map_or(0, |writer| writer.segments.bytes)
+    }
+
+    /// Length of this segment and all behind it, in bytes.
+    pub fn bytes_from(&self, segment: SegmentNumber) -> u64 {
+        self.writer.as_ref().map_or(0, |writer| writer.segments.bytes_from(segment))
+    }
+
+    /// How long a segment gets, in bytes.
+    pub fn segment_bytes(&self) -> u64 {
+        self.writer.as_ref().map_or(0, |writer| writer.config.segment_bytes)
     }
 
     /// Begins a new segment with the next batch, and says which: what is appended from now on lies there or behind.
@@ -314,26 +329,26 @@ impl Writer {
     }
 
     fn poll_write(&mut self, now: Timestamp) -> Option<LogWrite> {
-        if self.filling.bytes.is_empty() {
-            return None;
+        if !self.filling.bytes.is_empty() {
+            self.filling.seen_at.get_or_insert(now);
         }
-        self.filling.seen_at.get_or_insert(now);
-        if self.is_writing || self.due().is_some_and(|due| now < due) {
-            return None;
-        }
-        Some(self.seal(now))
+        if self.is_due(now) { Some(self.seal(now)) } else { None }
     }
 
-    /// From when on the batch is written, once it was seen.
-    fn due(&self) -> Option<Timestamp> {
-        let delay = if self.filling.bytes.len() >= FULL_BATCH_BYTES {
+    fn is_due(&self, now: Timestamp) -> bool {
+        let seen_at = self.filling.seen_at.unwrap_or(now);
+        !self.filling.bytes.is_empty() && !self.is_writing && seen_at + self.delay() <= now
+    }
+
+    /// How long the batch waits for company, once it was seen.
+    fn delay(&self) -> Duration {
+        if self.filling.bytes.len() >= FULL_BATCH_BYTES {
             Duration::ZERO
         } else if self.filling.is_awaited {
             self.config.commit_delay
         } else {
             self.config.commit_delay.max(UNAWAITED_DELAY)
-        };
-        self.filling.seen_at.map(|seen_at| seen_at + delay)
+        }
     }
 
     fn seal(&mut self, now: Timestamp) -> LogWrite {
@@ -456,6 +471,10 @@ impl Segments {
     fn release(&mut self, before: SegmentNumber, after: LogPosition) {
         assert!(before.0 <= self.newest.0 + u64::from(self.is_begun), "the segment that is written is not given up");
         self.releases.push_back((before, after));
+    }
+
+    fn bytes_from(&self, segment: SegmentNumber) -> u64 {
+        self.present.iter().rev().take_while(|(number, _)| *number >= segment).map(|(_, bytes)| bytes).sum()
     }
 
     /// The log is stable so far.

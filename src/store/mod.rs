@@ -27,7 +27,7 @@ mod recovery;
 
 pub use format::Flaw;
 pub use image::{DeliveryImage, Image, OutgoingImage, SessionImage};
-pub use log::{Log, LogConfig, LogEnd, LogFailure, LogPosition, LogWrite, Promise, SegmentNumber};
+pub use log::{Log, LogConfig, LogEnd, LogFailure, LogPosition, LogWrite, SegmentNumber};
 pub use record::{
     DeliveryNumber, LetterNumber, LetterPurpose, MessageId, MessageRecord, Record, SessionId, SessionRecord, WillRecord,
 };
