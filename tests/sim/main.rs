@@ -161,3 +161,28 @@ fn finds_a_dropped_letter() {
 fn finds_an_id_reused_before_its_pubcomp() {
     assert_found(Fault::IdReusedBeforePubcomp);
 }
+
+#[test]
+fn finds_an_acknowledgement_before_its_sync() {
+    assert_found(Fault::LogAcknowledgedBeforeSync);
+}
+
+#[test]
+fn finds_a_high_water_mark_logged_behind_its_effects() {
+    assert_found(Fault::LettersAppliedLoggedLate);
+}
+
+#[test]
+fn finds_a_tail_believed_against_its_checksum() {
+    assert_found(Fault::LogTailChecksumIgnored);
+}
+
+#[test]
+fn finds_received_ids_lost_at_a_restart() {
+    assert_found(Fault::ReceivedIdsLostAtRestart);
+}
+
+#[test]
+fn finds_a_segment_removed_too_early() {
+    assert_found(Fault::SegmentRemovedTooEarly);
+}
