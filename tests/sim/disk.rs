@@ -192,8 +192,9 @@ impl Disk {
             return None;
         }
         let place = random.pick(before_last);
-        // Mostly near the beginning, where the headers are.
-        let offset = random.up_to(place.bytes as u64 - 1) as usize;
+        // Half of them near the beginning, where the headers are.
+        let last = place.bytes as u64 - 1;
+        let offset = if random.percent(50) { random.up_to(last) } else { random.below(last) } as usize;
         Some(Bit { segment: place.segment, offset: place.offset + offset, mask: 1 << random.below(8) })
     }
 

@@ -184,7 +184,7 @@ impl Storage {
             absence_ns_max: if has_time_limits { 3_000 * MILLISECOND } else { 20 * MILLISECOND },
             failed_write_percent: 0,
             other_shards_percent: random.pick(&[0, 0, 20]),
-            damage_percent: 10,
+            damage_percent: 30,
         }
     }
 }
