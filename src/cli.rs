@@ -11,7 +11,10 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::config::{self, Durability, GateLimits, Limits, Pinning, RingSizes, SHARDS_MAX, ServeConfig};
+use crate::config::{
+    self, Durability, GateLimits, Limits, LogSettings, Pinning, RingSizes, SHARDS_MAX, ServeConfig,
+};
+use crate::store::RecoveryMode;
 
 use values::{Bytes, Span, bytes, loopback, number, pinning, power_of_two, span};
 
@@ -30,6 +33,33 @@ pub struct Cli {
 enum Command {
     /// Serve clients (what is done without a command).
     Serve(Box<ServeArguments>),
+    /// Look into the logs of a broker that does not run.
+    #[command(subcommand)]
+    Log(LogCommand),
+}
+
+/// What can be learned about the logs in a data directory that no broker holds.
+#[derive(Debug, Subcommand)]
+enum LogCommand {
+    /// Check that every batch is whole; ends with code 1 if a broker would refuse to start.
+    Verify(LogArguments),
+    /// Print the records, one per line, oldest first.
+    Dump {
+        #[command(flatten)]
+        log: LogArguments,
+        /// One JSON object per line.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print how many records of which kind there are, and what they take.
+    Stats(LogArguments),
+}
+
+#[derive(Debug, Args)]
+struct LogArguments {
+    /// The data directory.
+    #[arg(value_name = "DIR")]
+    directory: PathBuf,
 }
 
 /// The flags of `serve`.
@@ -139,13 +169,34 @@ struct ServeArguments {
           default_value_t = Span(config::LINGER_DEFAULT), value_parser = span(config::LINGER))]
     linger: Span,
 
-    /// When an acknowledgement may leave. Only `none` (at once) until the log exists.
-    #[arg(long, value_name = "none", env = "ONCEMQ_DURABILITY", default_value = "none", value_parser = durability)]
+    /// When an acknowledgement may leave: when what it promises is on stable storage (`sync`), in the page cache
+    /// (`write`), or at once, with nothing logged (`none`).
+    #[arg(long, value_name = "sync|write|none", env = "ONCEMQ_DURABILITY", default_value = "sync", value_parser = durability)]
     durability: Durability,
 
-    /// Directory of the log; not used with durability `none`.
-    #[arg(long, value_name = "DIRECTORY", env = "ONCEMQ_DATA_DIR")]
-    data_dir: Option<PathBuf>,
+    /// Directory of the logs, created if it is missing; not used with durability `none`.
+    #[arg(long, value_name = "DIRECTORY", env = "ONCEMQ_DATA_DIR", default_value = config::DATA_DIR_DEFAULT)]
+    data_dir: PathBuf,
+
+    /// Length of a log's segment, rounded up to whole blocks of 4 KiB [1MiB..=1GiB].
+    #[arg(long, value_name = "BYTES", env = "ONCEMQ_SEGMENT_BYTES", default_value_t = Bytes(config::SEGMENT_BYTES_DEFAULT),
+          value_parser = bytes(config::SEGMENT_BYTES))]
+    segment_bytes: Bytes<u64>,
+
+    /// Time that a batch waits for company before it is written to the log [0..=100ms].
+    #[arg(long, value_name = "DURATION", env = "ONCEMQ_COMMIT_DELAY", default_value_t = Span(*config::COMMIT_DELAY.start()),
+          value_parser = span(config::COMMIT_DELAY))]
+    commit_delay: Span,
+
+    /// What to do about damage before the end of a log: refuse to start (`strict`), or go on with what is provably intact
+    /// and list what is lost (`salvage`).
+    #[arg(long, value_name = "strict|salvage", env = "ONCEMQ_RECOVER", default_value = "strict", value_parser = recovery)]
+    recover: RecoveryMode,
+
+    /// Queued payloads held in memory, all shards together; the others are read back from the log [1MiB..=1024GiB].
+    #[arg(long, value_name = "BYTES", env = "ONCEMQ_QUEUE_MEMORY",
+          default_value_t = Bytes(config::QUEUE_MEMORY_BYTES_DEFAULT), value_parser = bytes(config::QUEUE_MEMORY_BYTES))]
+    queue_memory: Bytes<u64>,
 
     /// Least severe events that are logged, on standard error.
     #[arg(long, value_name = "LEVEL", env = "ONCEMQ_LOG_LEVEL", value_enum, default_value_t = LogLevel::Info)]
@@ -167,15 +218,54 @@ pub enum LogLevel {
     Trace,
 }
 
+/// What the process was started for.
+#[derive(Debug)]
+pub enum Action {
+    /// Serve clients.
+    Serve {
+        /// How.
+        config: Box<ServeConfig>,
+        /// How much to tell about it.
+        log_level: LogLevel,
+    },
+    /// Look into a log.
+    InspectLog {
+        /// The data directory.
+        directory: PathBuf,
+        /// What to print.
+        inspection: Inspection,
+    },
+}
+
+/// What to print about the logs in a data directory.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Inspection {
+    /// Whether they are whole.
+    Verify,
+    /// Every record, for people to read.
+    Dump,
+    /// Every record, as JSON.
+    DumpJson,
+    /// Counts and sizes.
+    Statistics,
+}
+
 impl Cli {
-    /// What the broker shall do, and how much it shall tell about it.
-    pub fn into_config(self) -> (ServeConfig, LogLevel) {
-        let arguments = match self.command {
-            Some(Command::Serve(arguments)) => *arguments,
-            None => self.serve,
+    /// What to do.
+    pub fn into_action(self) -> Action {
+        let serve = |arguments: ServeArguments| {
+            let log_level = arguments.log_level;
+            Action::Serve { config: Box::new(arguments.into_config()), log_level }
         };
-        let log_level = arguments.log_level;
-        (arguments.into_config(), log_level)
+        let inspect = |log: LogArguments, inspection| Action::InspectLog { directory: log.directory, inspection };
+        match self.command {
+            Some(Command::Serve(arguments)) => serve(*arguments),
+            Some(Command::Log(LogCommand::Verify(log))) => inspect(log, Inspection::Verify),
+            Some(Command::Log(LogCommand::Dump { log, json: false })) => inspect(log, Inspection::Dump),
+            Some(Command::Log(LogCommand::Dump { log, json: true })) => inspect(log, Inspection::DumpJson),
+            Some(Command::Log(LogCommand::Stats(log))) => inspect(log, Inspection::Statistics),
+            None => serve(self.serve),
+        }
     }
 }
 
@@ -186,7 +276,12 @@ impl ServeArguments {
             shards: self.shards.and_then(NonZeroU16::new),
             pinning: self.pin,
             durability: self.durability,
-            data_dir: self.data_dir,
+            log: LogSettings {
+                directory: self.data_dir,
+                segment_bytes: self.segment_bytes.0.next_multiple_of(config::LOG_BLOCK_BYTES),
+                commit_delay: self.commit_delay.0,
+                recovery: self.recover,
+            },
             limits: Limits {
                 max_packet_bytes: self.max_packet_bytes.0,
                 receive_maximum: self.receive_maximum,
@@ -198,6 +293,7 @@ impl ServeArguments {
                 max_output_bytes: self.max_output_bytes.0,
                 max_waiting_letters: self.max_waiting_letters,
                 max_retained_messages: self.max_retained_messages,
+                queue_memory_bytes: self.queue_memory.0,
                 linger: self.linger.0,
             },
             gate: GateLimits {
@@ -230,11 +326,20 @@ impl LogLevel {
     }
 }
 
-fn durability(text: &str) -> Result<Durability, String> {
+fn durability(text: &str) -> Result<Durability, &'static str> {
     match text {
+        "sync" => Ok(Durability::Sync),
+        "write" => Ok(Durability::Write),
         "none" => Ok(Durability::None),
-        "write" | "sync" => Err("the log does not exist yet; allowed is none".to_owned()),
-        _ => Err("allowed is none".to_owned()),
+        _ => Err("allowed is sync, write or none"),
+    }
+}
+
+fn recovery(text: &str) -> Result<RecoveryMode, &'static str> {
+    match text {
+        "strict" => Ok(RecoveryMode::Strict),
+        "salvage" => Ok(RecoveryMode::Salvage),
+        _ => Err("allowed is strict or salvage"),
     }
 }
 
@@ -248,7 +353,11 @@ mod tests {
 
     fn parse(arguments: &[&str]) -> Result<ServeConfig, String> {
         let arguments = [&["oncemq"], arguments].concat();
-        Cli::try_parse_from(arguments).map(|cli| cli.into_config().0).map_err(|error| error.to_string())
+        let cli = Cli::try_parse_from(arguments).map_err(|error| error.to_string())?;
+        match cli.into_action() {
+            Action::Serve { config, .. } => Ok(*config),
+            Action::InspectLog { .. } => Err("another command".to_owned()),
+        }
     }
 
     #[test]
@@ -262,6 +371,34 @@ mod tests {
         let spelled = parse(&["serve", "--shards", "2"]).expect("the command spelled out");
         assert_eq!(plain.shards.map(NonZeroU16::get), Some(2));
         assert_eq!(spelled.shards, plain.shards);
+    }
+
+    #[test]
+    fn a_log_is_looked_into_on_request() {
+        for (words, expected) in [
+            (&["verify"][..], Inspection::Verify),
+            (&["dump"], Inspection::Dump),
+            (&["dump", "--json"], Inspection::DumpJson),
+            (&["stats"], Inspection::Statistics),
+        ] {
+            let arguments = [&["oncemq", "log"], words, &["data"]].concat();
+            match Cli::try_parse_from(arguments).expect("a command").into_action() {
+                Action::InspectLog { directory, inspection } => {
+                    assert_eq!((directory, inspection), (PathBuf::from("data"), expected));
+                }
+                Action::Serve { .. } => panic!("{words:?} does not serve"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_log_is_kept_unless_told_otherwise() {
+        let config = parse(&[]).expect("no flags");
+        assert_eq!(config.durability, Durability::Sync);
+        assert_eq!(config.log.directory, PathBuf::from("oncemq-data"));
+        assert_eq!(config.log.recovery, RecoveryMode::Strict);
+        let odd = parse(&["--segment-bytes", "1048577"]).expect("a size");
+        assert_eq!(odd.log.segment_bytes, (1 << 20) + 4096, "whole blocks");
     }
 
     #[test]
@@ -307,8 +444,11 @@ mod tests {
             ("--listen", "0.0.0.0:1883", "access rules do not exist yet"),
             ("--listen", "[::]:1883", "[::1]"),
             ("--listen", "localhost", "127.0.0.1:1883"),
-            ("--durability", "sync", "the log does not exist yet"),
-            ("--durability", "some", "allowed is none"),
+            ("--durability", "some", "allowed is sync, write or none"),
+            ("--segment-bytes", "4KiB", "from 1MiB to 1GiB"),
+            ("--commit-delay", "1s", "from 0ms to 100ms"),
+            ("--recover", "all", "allowed is strict or salvage"),
+            ("--queue-memory", "1KiB", "from 1MiB to 1024GiB"),
             ("--pin", "3-1", "a list of CPUs"),
             ("--pin", "all", "a list of CPUs"),
             ("--log-level", "loud", "debug"),

@@ -1,0 +1,395 @@
+//! The files of one shard's log: their names, and how each is opened, made and removed.
+//!
+//! | name | what |
+//! |---|---|
+//! | `NNNNNNNNNN.segment` | a segment, or one made ahead whose first block is zero until it is begun |
+//! | `NNNNNNNNNN.spare` | what was this segment, or is to become it; its bytes mean nothing |
+//!
+//! A segment is made as a spare and renamed when it is ready, so that a segment is never half made. How a log is written
+//! depends on what the durability mode asks for and what the file system can do ([`WriteMode`]); the numbers behind the
+//! choice stand in tuning.md, "The log".
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use crate::config::{Durability, LOG_BLOCK_BYTES};
+use crate::error::DataError;
+use crate::store::SegmentNumber;
+
+use super::data_dir::sync_directory;
+use super::pages::Pages;
+use super::system;
+
+const SEGMENT: &str = "segment";
+const SPARE: &str = "spare";
+
+/// Zeroes are written in pieces of this size: large enough for the disk, small enough to let the logs' writes in between.
+const FILL_BYTES: usize = 256 * 1024;
+
+/// The directory of one shard's log.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct LogFiles {
+    directory: PathBuf,
+}
+
+/// How a log is written.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum WriteMode {
+    /// `O_DIRECT | O_DSYNC` into space that has been written before: one write to the disk and no metadata with it.
+    Direct,
+    /// `O_DSYNC`, where the file system takes no direct writes.
+    Synchronous,
+    /// Into the page cache.
+    Cached,
+}
+
+/// A segment that a log may be written to.
+#[derive(Debug)]
+pub(super) struct OpenSegment {
+    pub(super) number: SegmentNumber,
+    pub(super) file: File,
+    pub(super) path: PathBuf,
+}
+
+impl WriteMode {
+    /// The best mode for logs in `directory`, found out by a try. `None` logs nothing and is not asked about.
+    pub(super) fn for_durability(durability: Durability, directory: &Path) -> Result<Self, DataError> {
+        match durability {
+            Durability::Sync => {
+                let path = directory.join("direct-io-test");
+                let result = try_direct(&path);
+                let removed = fs::remove_file(&path);
+                match result {
+                    Ok(()) => removed.map(|()| WriteMode::Direct).map_err(DataError::io("removing", &path)),
+                    // A file system that takes no direct writes says so when the file is opened, or at the write.
+                    Err(error) if error.raw_os_error() == Some(libc::EINVAL) => Ok(WriteMode::Synchronous),
+                    Err(source) => Err(DataError::Io { doing: "writing", path, source }),
+                }
+            }
+            Durability::Write | Durability::None => Ok(WriteMode::Cached),
+        }
+    }
+
+    /// What the log says at the start.
+    pub(super) fn describe(self) -> &'static str {
+        match self {
+            WriteMode::Direct => "direct synchronous writes into prepared segments",
+            WriteMode::Synchronous => "synchronous writes through the page cache: this file system takes no direct ones",
+            WriteMode::Cached => "writes to the page cache",
+        }
+    }
+
+    /// Whether what was written is on stable storage.
+    pub(super) fn is_synced(self) -> bool {
+        match self {
+            WriteMode::Direct | WriteMode::Synchronous => true,
+            WriteMode::Cached => false,
+        }
+    }
+
+    /// Whether segments are written through before they are begun.
+    fn is_prepared(self) -> bool {
+        match self {
+            WriteMode::Direct => true,
+            WriteMode::Synchronous | WriteMode::Cached => false,
+        }
+    }
+
+    fn flags(self) -> i32 {
+        match self {
+            WriteMode::Direct => libc::O_DIRECT | libc::O_DSYNC,
+            WriteMode::Synchronous => libc::O_DSYNC,
+            WriteMode::Cached => 0,
+        }
+    }
+}
+
+impl LogFiles {
+    /// The log that lies in `directory`.
+    pub(super) fn new(directory: PathBuf) -> Self {
+        Self { directory }
+    }
+
+    /// The file of a segment.
+    pub(super) fn segment(&self, number: SegmentNumber) -> PathBuf {
+        self.directory.join(format!("{:010}.{SEGMENT}", number.0))
+    }
+
+    /// The segments that are there, oldest first, those made ahead among them.
+    pub(super) fn list(&self) -> Result<Vec<SegmentNumber>, DataError> {
+        self.numbers(SEGMENT).map_err(DataError::io("reading", &self.directory))
+    }
+
+    /// As [`list`](Self::list), and nothing if there is no such directory.
+    pub(super) fn list_if_there(&self) -> Result<Vec<SegmentNumber>, DataError> {
+        if self.directory.exists() { self.list() } else { Ok(Vec::new()) }
+    }
+
+    /// Makes a segment that can be begun: out of a spare if there is one, and with all its space written in direct mode.
+    pub(super) fn prepare(
+        &self,
+        number: SegmentNumber,
+        spare: Option<SegmentNumber>,
+        mode: WriteMode,
+        segment_bytes: u64,
+    ) -> Result<OpenSegment, (PathBuf, io::Error)> {
+        let made = self.spare(spare.unwrap_or(number));
+        let path = self.segment(number);
+        let make = || {
+            if spare.is_none() {
+                File::create(&made)?;
+            }
+            let file = OpenOptions::new().write(true).custom_flags(mode.flags()).open(&made)?;
+            if mode.is_prepared() {
+                // Without the synchronous flag the zeroes need one flush in all, and not one each.
+                let filling = OpenOptions::new().write(true).custom_flags(libc::O_DIRECT).open(&made)?;
+                fill(&filling, spare.is_some(), segment_bytes)?;
+            }
+            if mode.is_synced() {
+                file.sync_all()?;
+            }
+            fs::rename(&made, &path)?;
+            if mode.is_synced() {
+                sync_directory(&self.directory)?;
+            }
+            Ok(file)
+        };
+        match make() {
+            Ok(file) => Ok(OpenSegment { number, file, path }),
+            Err(error) => {
+                if spare.is_none() {
+                    // It may hold the space that is short; that it stays is no reason for another message.
+                    let _ = fs::remove_file(&made);
+                }
+                Err((path, error))
+            }
+        }
+    }
+
+    /// Removes an obsolete segment, or keeps its file as a spare if it is wanted and can be one; says whether it was kept.
+    pub(super) fn retire(
+        &self,
+        number: SegmentNumber,
+        wanted: bool,
+        mode: WriteMode,
+        segment_bytes: u64,
+    ) -> io::Result<bool> {
+        let path = self.segment(number);
+        let keep = wanted && mode.is_prepared() && fs::metadata(&path)?.len() == segment_bytes;
+        if keep {
+            fs::rename(&path, self.spare(number))?;
+        } else {
+            fs::remove_file(&path)?;
+        }
+        if mode.is_synced() {
+            // One at a time: should the power fail, no segment is gone that has an older one before it.
+            sync_directory(&self.directory)?;
+        }
+        Ok(keep)
+    }
+
+    /// Cuts off what does not count; a segment of which nothing counts is removed.
+    pub(super) fn cut(&self, number: SegmentNumber, bytes: u64) -> Result<(), DataError> {
+        let path = self.segment(number);
+        let cut = || {
+            if bytes == 0 {
+                fs::remove_file(&path)?;
+                return sync_directory(&self.directory);
+            }
+            let file = OpenOptions::new().write(true).open(&path)?;
+            if file.metadata()?.len() > bytes {
+                file.set_len(bytes)?;
+            }
+            file.sync_all()
+        };
+        cut().map_err(DataError::io("cutting", &path))
+    }
+
+    /// Removes the spares, of which nobody keeps account across a start.
+    pub(super) fn remove_spares(&self) -> Result<(), DataError> {
+        let remove = || {
+            for number in self.numbers(SPARE)? {
+                fs::remove_file(self.spare(number))?;
+            }
+            Ok(())
+        };
+        remove().map_err(DataError::io("removing spares in", &self.directory))
+    }
+
+    /// Removes the segments and spares, oldest first, and the directory if nothing else is in it. Without a directory
+    /// there is nothing to do.
+    pub(super) fn remove_all(&self) -> io::Result<()> {
+        if !self.directory.exists() {
+            return Ok(());
+        }
+        for number in self.numbers(SPARE)? {
+            fs::remove_file(self.spare(number))?;
+        }
+        for number in self.numbers(SEGMENT)? {
+            fs::remove_file(self.segment(number))?;
+        }
+        match fs::remove_dir(&self.directory) {
+            Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => Ok(()),
+            removed => removed,
+        }
+    }
+
+    /// Writes a segment at once, without a shard that it belongs to.
+    pub(super) fn create(&self, number: SegmentNumber) -> Result<File, DataError> {
+        let path = self.segment(number);
+        File::create(&path).map_err(DataError::io("creating", &path))
+    }
+
+    /// Makes it stable which files there are.
+    pub(super) fn sync(&self) -> Result<(), DataError> {
+        sync_directory(&self.directory).map_err(DataError::io("syncing", &self.directory))
+    }
+
+    fn spare(&self, number: SegmentNumber) -> PathBuf {
+        self.directory.join(format!("{:010}.{SPARE}", number.0))
+    }
+
+    fn numbers(&self, extension: &str) -> io::Result<Vec<SegmentNumber>> {
+        let mut numbers = Vec::new();
+        for entry in fs::read_dir(&self.directory)? {
+            let name = entry?.file_name();
+            numbers.extend(name.to_str().and_then(|name| file_number(name, extension)));
+        }
+        numbers.sort_unstable();
+        Ok(numbers)
+    }
+}
+
+/// The number in `NNNNNNNNNN.extension`, if that is what the name is.
+fn file_number(name: &str, extension: &str) -> Option<SegmentNumber> {
+    let (digits, found) = name.split_once('.')?;
+    let number = digits.parse().ok()?;
+    (found == extension && format!("{number:010}") == digits).then_some(SegmentNumber(number))
+}
+
+/// Whether the file system takes a direct write.
+fn try_direct(path: &Path) -> io::Result<()> {
+    let flags = WriteMode::Direct.flags();
+    let file = OpenOptions::new().write(true).create(true).truncate(true).custom_flags(flags).open(path)?;
+    let mut block = Pages::new(LOG_BLOCK_BYTES as usize)?;
+    file.write_all_at(block.bytes_mut(), 0)
+}
+
+/// Writes zeroes: over the first block of a file that was written before, or over all of a new one, whose blocks are then
+/// written and not merely set aside, so that a write to them later needs no change of the file's metadata.
+fn fill(file: &File, was_written: bool, bytes: u64) -> io::Result<()> {
+    let mut zeroes = Pages::new(FILL_BYTES)?;
+    let zeroes = zeroes.bytes_mut();
+    if was_written {
+        return file.write_all_at(&zeroes[..LOG_BLOCK_BYTES as usize], 0);
+    }
+    system::allocate(file, bytes)?;
+    let mut offset = 0;
+    while offset < bytes {
+        let piece = (bytes - offset).min(FILL_BYTES as u64);
+        file.write_all_at(&zeroes[..piece as usize], offset)?;
+        offset += piece;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+
+    use super::super::scratch::Scratch;
+    use super::*;
+
+    const SEGMENT_BYTES: u64 = 1024 * 1024;
+
+    fn prepared(files: &LogFiles, number: u64, spare: Option<u64>, mode: WriteMode) -> OpenSegment {
+        files.prepare(SegmentNumber(number), spare.map(SegmentNumber), mode, SEGMENT_BYTES).expect("a new segment")
+    }
+
+    fn content(path: &Path) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        File::open(path).and_then(|mut file| file.read_to_end(&mut bytes)).expect("readable");
+        bytes
+    }
+
+    /// The mode of `sync` here, whatever file system the tests run on.
+    fn synced(scratch: &Scratch) -> WriteMode {
+        let mode = WriteMode::for_durability(Durability::Sync, scratch.path()).expect("a writable directory");
+        assert!(mode.is_synced() && fs::read_dir(scratch.path()).expect("a directory").next().is_none());
+        mode
+    }
+
+    #[test]
+    fn names_are_told_from_others() {
+        let number = |name| file_number(name, SEGMENT).map(|number| number.0);
+        assert_eq!(number("0000000012.segment"), Some(12));
+        assert_eq!(number("12345678901.segment"), Some(12_345_678_901), "sorted by number, not by name");
+        for name in ["12.segment", "0000000012.spare", "0000000012.segment.old", "+000000012.segment", ".segment"] {
+            assert_eq!(number(name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_prepared_segment_is_zero_and_a_recycled_one_begins_with_zeroes() {
+        let scratch = Scratch::new("prepared");
+        let files = LogFiles::new(scratch.path().to_owned());
+        let mode = WriteMode::Direct;
+        if synced(&scratch) != mode {
+            return; // nothing is prepared where nothing is written directly
+        }
+        let first = prepared(&files, 1, None, mode);
+        assert!(content(&first.path) == vec![0; SEGMENT_BYTES as usize]);
+        let mut old = Pages::new(8192).expect("pages");
+        old.bytes_mut().fill(7);
+        first.file.write_all_at(old.bytes_mut(), 0).expect("aligned");
+        assert!(files.retire(SegmentNumber(1), true, mode, SEGMENT_BYTES).expect("renamed"));
+        assert_eq!(files.list().expect("a directory"), []);
+        let second = prepared(&files, 2, Some(1), mode);
+        let bytes = content(&second.path);
+        assert_eq!(bytes.len() as u64, SEGMENT_BYTES);
+        assert!(bytes[..4096].iter().all(|&byte| byte == 0) && bytes[4096..8192].iter().all(|&byte| byte == 7));
+        assert_eq!(files.list().expect("a directory"), [SegmentNumber(2)]);
+    }
+
+    #[test]
+    fn only_whole_segments_that_are_wanted_are_kept() {
+        let scratch = Scratch::new("retired");
+        let files = LogFiles::new(scratch.path().to_owned());
+        let mode = synced(&scratch);
+        for (number, wanted, bytes) in [(1, false, SEGMENT_BYTES), (2, true, SEGMENT_BYTES + 4096)] {
+            prepared(&files, number, None, mode).file.set_len(bytes).expect("a file");
+            assert!(!files.retire(SegmentNumber(number), wanted, mode, SEGMENT_BYTES).expect("removed"));
+        }
+        prepared(&files, 3, None, WriteMode::Cached);
+        assert!(!files.retire(SegmentNumber(3), true, WriteMode::Cached, SEGMENT_BYTES).expect("removed"));
+        files.remove_all().expect("empty");
+        assert!(!scratch.path().exists());
+        files.remove_all().expect("nothing to do");
+        fs::create_dir(scratch.path()).expect("for the scratch to remove");
+    }
+
+    #[test]
+    fn a_cut_segment_keeps_what_counts() {
+        let scratch = Scratch::new("cut");
+        let files = LogFiles::new(scratch.path().to_owned());
+        fs::write(files.segment(SegmentNumber(1)), [1; 9000]).expect("a new file");
+        for (bytes, left) in [(8192, Some(8192)), (9000, Some(8192)), (0, None)] {
+            files.cut(SegmentNumber(1), bytes).expect("cut");
+            let length = fs::metadata(files.segment(SegmentNumber(1))).ok().map(|found| found.len());
+            assert_eq!(length, left);
+        }
+    }
+
+    #[test]
+    fn a_segment_that_finds_no_space_leaves_nothing_behind() {
+        let scratch = Scratch::new("no-space");
+        let files = LogFiles::new(scratch.path().join("missing"));
+        let (path, error) = files
+            .prepare(SegmentNumber(1), None, WriteMode::Cached, SEGMENT_BYTES)
+            .expect_err("there is no directory");
+        assert!(path.ends_with("missing/0000000001.segment"));
+        assert_eq!(error.kind(), io::ErrorKind::NotFound);
+    }
+}
