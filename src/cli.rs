@@ -11,9 +11,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::config::{
-    self, Durability, GateLimits, Limits, LogSettings, Pinning, RingSizes, SHARDS_MAX, ServeConfig,
-};
+use crate::config::{self, Durability, GateLimits, Limits, LogSettings, Pinning, RingSizes, SHARDS_MAX, ServeConfig};
 use crate::store::RecoveryMode;
 
 use values::{Bytes, Span, bytes, loopback, number, pinning, power_of_two, span};

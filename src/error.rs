@@ -181,12 +181,12 @@ pub enum DataError {
     },
 
     /// A log was written by a newer broker.
-    #[error("{}: {reason}; start the newer version of oncemq that wrote it", .file.display())]
+    #[error("{} has format {version}, which only a newer version of oncemq understands; start that version", .file.display())]
     NewerFormat {
         /// The segment.
         file: PathBuf,
-        /// Which format it has, and which ones are understood.
-        reason: String,
+        /// The version of its format.
+        version: u16,
     },
 
     /// The operating system refused.

@@ -97,7 +97,12 @@ enum Next {
 
 impl LogDisk {
     /// The log of a shard that begins with the segment `first`.
-    pub(super) fn new(shard: ShardId, shape: SegmentShape, segments: Segments, first: SegmentNumber) -> io::Result<Self> {
+    pub(super) fn new(
+        shard: ShardId,
+        shape: SegmentShape,
+        segments: Segments,
+        first: SegmentNumber,
+    ) -> io::Result<Self> {
         segments.prepare(first);
         Ok(Self {
             shard,
@@ -207,7 +212,10 @@ impl LogDisk {
             }
             self.segments.prepare(after);
         }
-        assert!(self.current.as_ref().is_some_and(|segment| segment.number == write.segment), "segments in their order");
+        assert!(
+            self.current.as_ref().is_some_and(|segment| segment.number == write.segment),
+            "segments in their order"
+        );
         self.submit(ring, InFlight { write, written_bytes: 0, submitted_bytes: 0, began: Instant::now() })
     }
 

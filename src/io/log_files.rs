@@ -2,7 +2,7 @@
 //!
 //! | name | what |
 //! |---|---|
-//! | `NNNNNNNNNN.segment` | a segment, or one made ahead whose first block is zero until it is begun |
+//! | `NNNNNNNNNN.segment` | a segment, or one made ahead: it is blank, or its header names an older one, until it is begun |
 //! | `NNNNNNNNNN.spare` | what was this segment, or is to become it; its bytes mean nothing |
 //!
 //! A segment is made as a spare and renamed when it is ready, so that a segment is never half made. How a log is written
@@ -76,7 +76,9 @@ impl WriteMode {
     pub(super) fn describe(self) -> &'static str {
         match self {
             WriteMode::Direct => "direct synchronous writes into prepared segments",
-            WriteMode::Synchronous => "synchronous writes through the page cache: this file system takes no direct ones",
+            WriteMode::Synchronous => {
+                "synchronous writes through the page cache: this file system takes no direct ones"
+            }
             WriteMode::Cached => "writes to the page cache",
         }
     }
@@ -142,10 +144,10 @@ impl LogFiles {
                 File::create(&made)?;
             }
             let file = OpenOptions::new().write(true).custom_flags(mode.flags()).open(&made)?;
-            if mode.is_prepared() {
+            if spare.is_none() && mode.is_prepared() {
                 // Without the synchronous flag the zeroes need one flush in all, and not one each.
                 let filling = OpenOptions::new().write(true).custom_flags(libc::O_DIRECT).open(&made)?;
-                fill(&filling, spare.is_some(), segment_bytes)?;
+                fill(&filling, segment_bytes)?;
             }
             if mode.is_synced() {
                 file.sync_all()?;
@@ -190,21 +192,33 @@ impl LogFiles {
         Ok(keep)
     }
 
-    /// Cuts off what does not count; a segment of which nothing counts is removed.
-    pub(super) fn cut(&self, number: SegmentNumber, bytes: u64) -> Result<(), DataError> {
+    /// Cuts off what does not count; a segment of which nothing counts is removed. What is left is made stable if it has to
+    /// be: the broker that wrote it may not have asked for that.
+    pub(super) fn cut(&self, number: SegmentNumber, bytes: u64, mode: WriteMode) -> Result<(), DataError> {
         let path = self.segment(number);
         let cut = || {
             if bytes == 0 {
-                fs::remove_file(&path)?;
-                return sync_directory(&self.directory);
+                return fs::remove_file(&path);
             }
             let file = OpenOptions::new().write(true).open(&path)?;
             if file.metadata()?.len() > bytes {
                 file.set_len(bytes)?;
             }
-            file.sync_all()
+            if mode.is_synced() { file.sync_all() } else { Ok(()) }
         };
         cut().map_err(DataError::io("cutting", &path))
+    }
+
+    /// All bytes of a segment.
+    pub(super) fn read(&self, number: SegmentNumber) -> io::Result<Vec<u8>> {
+        fs::read(self.segment(number))
+    }
+
+    /// Length of all segments together, in bytes.
+    pub(super) fn bytes(&self) -> Result<u64, DataError> {
+        self.list()?.into_iter().map(|number| self.segment(number)).try_fold(0, |bytes, path| {
+            fs::metadata(&path).map(|found| bytes + found.len()).map_err(DataError::io("reading", &path))
+        })
     }
 
     /// Removes the spares, of which nobody keeps account across a start.
@@ -277,19 +291,15 @@ fn try_direct(path: &Path) -> io::Result<()> {
     file.write_all_at(block.bytes_mut(), 0)
 }
 
-/// Writes zeroes: over the first block of a file that was written before, or over all of a new one, whose blocks are then
-/// written and not merely set aside, so that a write to them later needs no change of the file's metadata.
-fn fill(file: &File, was_written: bool, bytes: u64) -> io::Result<()> {
-    let mut zeroes = Pages::new(FILL_BYTES)?;
-    let zeroes = zeroes.bytes_mut();
-    if was_written {
-        return file.write_all_at(&zeroes[..LOG_BLOCK_BYTES as usize], 0);
-    }
+/// Writes zeroes into a new file, whose blocks are then written and not merely set aside: a write to them later needs no
+/// change of the file's metadata.
+fn fill(file: &File, bytes: u64) -> io::Result<()> {
     system::allocate(file, bytes)?;
+    let mut zeroes = Pages::new(FILL_BYTES)?;
     let mut offset = 0;
     while offset < bytes {
         let piece = (bytes - offset).min(FILL_BYTES as u64);
-        file.write_all_at(&zeroes[..piece as usize], offset)?;
+        file.write_all_at(&zeroes.bytes_mut()[..piece as usize], offset)?;
         offset += piece;
     }
     Ok(())
@@ -332,7 +342,7 @@ mod tests {
     }
 
     #[test]
-    fn a_prepared_segment_is_zero_and_a_recycled_one_begins_with_zeroes() {
+    fn a_new_segment_is_zero_and_a_recycled_one_is_as_it_was() {
         let scratch = Scratch::new("prepared");
         let files = LogFiles::new(scratch.path().to_owned());
         let mode = WriteMode::Direct;
@@ -349,7 +359,7 @@ mod tests {
         let second = prepared(&files, 2, Some(1), mode);
         let bytes = content(&second.path);
         assert_eq!(bytes.len() as u64, SEGMENT_BYTES);
-        assert!(bytes[..4096].iter().all(|&byte| byte == 0) && bytes[4096..8192].iter().all(|&byte| byte == 7));
+        assert!(bytes[..8192].iter().all(|&byte| byte == 7));
         assert_eq!(files.list().expect("a directory"), [SegmentNumber(2)]);
     }
 
@@ -376,7 +386,7 @@ mod tests {
         let files = LogFiles::new(scratch.path().to_owned());
         fs::write(files.segment(SegmentNumber(1)), [1; 9000]).expect("a new file");
         for (bytes, left) in [(8192, Some(8192)), (9000, Some(8192)), (0, None)] {
-            files.cut(SegmentNumber(1), bytes).expect("cut");
+            files.cut(SegmentNumber(1), bytes, WriteMode::Synchronous).expect("cut");
             let length = fs::metadata(files.segment(SegmentNumber(1))).ok().map(|found| found.len());
             assert_eq!(length, left);
         }
@@ -386,9 +396,8 @@ mod tests {
     fn a_segment_that_finds_no_space_leaves_nothing_behind() {
         let scratch = Scratch::new("no-space");
         let files = LogFiles::new(scratch.path().join("missing"));
-        let (path, error) = files
-            .prepare(SegmentNumber(1), None, WriteMode::Cached, SEGMENT_BYTES)
-            .expect_err("there is no directory");
+        let (path, error) =
+            files.prepare(SegmentNumber(1), None, WriteMode::Cached, SEGMENT_BYTES).expect_err("there is no directory");
         assert!(path.ends_with("missing/0000000001.segment"));
         assert_eq!(error.kind(), io::ErrorKind::NotFound);
     }

@@ -26,11 +26,14 @@ mod door;
 mod doorbell;
 mod driver;
 mod housekeeper;
+mod inspecting;
 mod log_files;
 mod operation;
 mod pages;
 mod permit;
 mod planted;
+mod restoring;
+mod rewriting;
 mod ring;
 mod routes;
 #[cfg(test)]
@@ -42,6 +45,10 @@ mod threads;
 pub use clock::Clock;
 pub use data_dir::DataDirectory;
 pub use door::{Arrival, Doors};
+pub use inspecting::inspect_log;
 pub use permit::{ConnectionPermit, ConnectionPermits};
-pub use system::{allowed_cpus, check_kernel, listen, outlive_file_size_limit, raise_open_file_limit, stop_listening, take_descriptor};
+pub use restoring::{RestoredLogs, restore};
+pub use system::{
+    allowed_cpus, check_kernel, listen, outlive_file_size_limit, raise_open_file_limit, stop_listening, take_descriptor,
+};
 pub use threads::{Placement, Shards, place, start};

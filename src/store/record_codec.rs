@@ -198,11 +198,9 @@ pub(super) fn decode(kind: u8, body: &[u8]) -> Result<Record<'_>, Malformed> {
         Kind::SentBelow => Record::SentBelow { session: from.session()?, number: from.number()? },
         Kind::Confirmed => Record::Confirmed { session: from.session()?, number: from.number()? },
         Kind::Completed => Record::Completed { session: from.session()?, number: from.number()? },
-        Kind::HeldBack => Record::HeldBack {
-            session: from.session()?,
-            message: from.message()?,
-            terms: Cow::Owned(from.terms()?),
-        },
+        Kind::HeldBack => {
+            Record::HeldBack { session: from.session()?, message: from.message()?, terms: Cow::Owned(from.terms()?) }
+        }
         Kind::HeldReleased => Record::HeldReleased { session: from.session()? },
         Kind::Retained => Record::Retained { body: from.message_record()? },
         Kind::RetainedRemoved => Record::RetainedRemoved { topic: from.text()? },

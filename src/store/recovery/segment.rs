@@ -5,8 +5,8 @@ use crate::store::format::{BLOCK_BYTES, BatchHeader, Flaw, SegmentHeader, is_zer
 use crate::store::log::SegmentNumber;
 use crate::store::record_codec;
 
-use super::verdict::{Follows, Place};
 use super::Expected;
+use super::verdict::{Follows, Place};
 
 /// What the next batch has to say to be the next.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -65,8 +65,7 @@ struct Row {
 
 /// Every place that may be the trace of an interrupted write.
 const INTERRUPTED: &[Place] = &[Place::SegmentHeader, Place::SegmentStart, Place::BatchHeader, Place::Records];
-const ORDINARY: &[Place] =
-    &[Place::End, Place::SegmentHeader, Place::SegmentStart, Place::BatchHeader, Place::Records];
+const ORDINARY: &[Place] = &[Place::End, Place::SegmentHeader, Place::SegmentStart, Place::BatchHeader, Place::Records];
 const ANYTHING: &[Follows] = &[Follows::Nothing, Follows::Segment, Follows::Unsynced, Follows::Synced];
 const BOTH: &[RecoveryMode] = &[RecoveryMode::Strict, RecoveryMode::Salvage];
 const STRICT: &[RecoveryMode] = &[RecoveryMode::Strict];
