@@ -30,8 +30,8 @@ use crate::config::LOG_BLOCK_BYTES;
 use crate::route::ShardId;
 use crate::store::{LogFailure, LogWrite, SegmentNumber};
 
-use super::housekeeper::{Prepared, SegmentShape, Segments};
-use super::log_files::{OpenSegment, WriteMode};
+use super::housekeeper::{Prepared, Segments};
+use super::log_files::{OpenSegment, Preparation, SegmentShape, WriteMode};
 use super::operation::Operation;
 use super::pages::Pages;
 use super::planted::PlantedDiskFault;
@@ -103,7 +103,7 @@ impl LogDisk {
         segments: Segments,
         first: SegmentNumber,
     ) -> io::Result<Self> {
-        segments.prepare(first);
+        segments.prepare(first, Preparation::Allocated);
         Ok(Self {
             shard,
             mode: shape.mode,
@@ -210,7 +210,7 @@ impl LogDisk {
                 Next::Ready(segment) => self.current = Some(segment),
                 Next::Asked(_) | Next::AskedAgain(_) | Next::Failed(..) => panic!("a write begins with its segment"),
             }
-            self.segments.prepare(after);
+            self.segments.prepare(after, Preparation::Filled);
         }
         assert!(
             self.current.as_ref().is_some_and(|segment| segment.number == write.segment),
@@ -261,7 +261,7 @@ impl LogDisk {
 
     fn ask_again(&mut self) {
         if let Next::Failed(number, ..) = self.next {
-            self.segments.prepare(number);
+            self.segments.prepare(number, Preparation::Allocated);
             self.next = Next::AskedAgain(number);
         }
     }

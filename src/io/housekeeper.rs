@@ -20,17 +20,10 @@ use crate::error::StartError;
 use crate::store::SegmentNumber;
 
 use super::bell::Bell;
-use super::log_files::{LogFiles, OpenSegment, WriteMode};
+use super::log_files::{LogFiles, OpenSegment, Preparation, SegmentShape};
 
 /// A segment that can be begun, or why there is none, with the file that could not be made.
 pub(super) type Prepared = Result<OpenSegment, (PathBuf, io::Error)>;
-
-/// What all logs have in common.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct SegmentShape {
-    pub(super) mode: WriteMode,
-    pub(super) segment_bytes: u64,
-}
 
 /// A shard's way to the thread, and its answers.
 #[derive(Debug)]
@@ -42,7 +35,7 @@ pub(super) struct Segments {
 
 #[derive(Clone, Copy, Debug)]
 enum Task {
-    Prepare { shard: usize, segment: SegmentNumber },
+    Prepare { shard: usize, segment: SegmentNumber, preparation: Preparation },
     Retire { shard: usize, segment: SegmentNumber },
 }
 
@@ -55,17 +48,17 @@ struct Customer {
     bell: Arc<Bell>,
 }
 
-/// Starts the thread for the logs of all shards: their files, and the bells of their shards.
+/// Starts the thread for the logs of all shards: their files, the spares among them, and the bells of their shards.
 pub(super) fn start(
-    logs: impl IntoIterator<Item = (LogFiles, Arc<Bell>)>,
+    logs: impl IntoIterator<Item = (LogFiles, Vec<SegmentNumber>, Arc<Bell>)>,
     shape: SegmentShape,
 ) -> Result<Vec<Segments>, StartError> {
     let (tasks, receiver) = unbounded();
     let mut customers = Vec::new();
     let mut segments = Vec::new();
-    for (shard, (files, bell)) in logs.into_iter().enumerate() {
+    for (shard, (files, spares, bell)) in logs.into_iter().enumerate() {
         let (sender, prepared) = unbounded();
-        customers.push(Customer { files, spares: Vec::new(), prepared: sender, bell });
+        customers.push(Customer { files, spares, prepared: sender, bell });
         segments.push(Segments { shard, tasks: tasks.clone(), prepared });
     }
     let name = "log-files";
@@ -78,8 +71,8 @@ pub(super) fn start(
 
 impl Segments {
     /// Asks for a segment.
-    pub(super) fn prepare(&self, segment: SegmentNumber) {
-        self.give(Task::Prepare { shard: self.shard, segment });
+    pub(super) fn prepare(&self, segment: SegmentNumber, preparation: Preparation) {
+        self.give(Task::Prepare { shard: self.shard, segment, preparation });
     }
 
     /// Gives a segment up that is obsolete.
@@ -104,21 +97,21 @@ impl Segments {
 }
 
 fn keep_house(tasks: &Receiver<Task>, customers: &mut [Customer], shape: SegmentShape) {
-    let SegmentShape { mode, segment_bytes } = shape;
     for task in tasks {
         match task {
-            Task::Prepare { shard, segment } => {
+            Task::Prepare { shard, segment, preparation } => {
                 let customer = &mut customers[shard];
                 let spare = customer.spares.pop();
-                let prepared = customer.files.prepare(segment, spare, mode, segment_bytes);
+                let prepared = customer.files.prepare(segment, spare, preparation, shape);
                 if customer.prepared.send(prepared).is_ok() {
                     customer.bell.ring_if_sleeping();
                 }
             }
             Task::Retire { shard, segment } => {
                 let customer = &mut customers[shard];
-                let wanted = customer.spares.len() < SPARE_SEGMENTS_MAX;
-                match customer.files.retire(segment, wanted, mode, segment_bytes) {
+                // A spare keeps its number, and an earlier broker may have left one with this number.
+                let wanted = customer.spares.len() < SPARE_SEGMENTS_MAX && !customer.spares.contains(&segment);
+                match customer.files.retire(segment, wanted, shape) {
                     Ok(true) => customer.spares.push(segment),
                     Ok(false) => {}
                     Err(error) => {
@@ -136,6 +129,9 @@ mod tests {
     use std::fs::{self, File};
     use std::io::Read;
 
+    use crate::config::Durability;
+
+    use super::super::log_files::WriteMode;
     use super::super::scratch::Scratch;
     use super::*;
 
@@ -145,13 +141,13 @@ mod tests {
         let files = LogFiles::new(scratch.path().to_owned());
         let bell = Arc::new(Bell::new(-1).expect("an eventfd"));
         let shape = SegmentShape { mode: WriteMode::Direct, segment_bytes: 1024 * 1024 };
-        if WriteMode::for_durability(crate::config::Durability::Sync, scratch.path()).expect("writable") != shape.mode {
+        if WriteMode::for_durability(Durability::Sync, scratch.path()).expect("writable") != shape.mode {
             return; // nothing is prepared, or kept, where nothing is written directly
         }
-        let segments = start([(files.clone(), Arc::clone(&bell))], shape).expect("a thread").remove(0);
+        let segments = start([(files.clone(), Vec::new(), Arc::clone(&bell))], shape).expect("a thread").remove(0);
         let next = |number| {
             bell.announce_sleep();
-            segments.prepare(SegmentNumber(number));
+            segments.prepare(SegmentNumber(number), Preparation::Filled);
             let mut eventfd = File::from(bell.eventfd().try_clone_to_owned().expect("a copy"));
             eventfd.read_exact(&mut [0; 8]).expect("a ring");
             segments.poll_prepared().expect("ready when the bell rings").expect("a segment")

@@ -3,9 +3,10 @@
 //! | name | what |
 //! |---|---|
 //! | `NNNNNNNNNN.segment` | a segment, or one made ahead: it is blank, or its header names an older one, until it is begun |
-//! | `NNNNNNNNNN.spare` | what was this segment, or is to become it; its bytes mean nothing |
+//! | `NNNNNNNNNN.spare` | what was this segment, kept to become another one; its bytes mean nothing |
+//! | `NNNNNNNNNN.making` | what is to become this segment, half made |
 //!
-//! A segment is made as a spare and renamed when it is ready, so that a segment is never half made. How a log is written
+//! How a log is written
 //! depends on what the durability mode asks for and what the file system can do ([`WriteMode`]); the numbers behind the
 //! choice stand in tuning.md, "The log".
 
@@ -13,8 +14,10 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Instant;
 
-use crate::config::{Durability, LOG_BLOCK_BYTES};
+use crate::config::{Durability, LOG_BLOCK_BYTES, SPARE_SEGMENTS_MAX};
 use crate::error::DataError;
 use crate::store::SegmentNumber;
 
@@ -24,6 +27,7 @@ use super::system;
 
 const SEGMENT: &str = "segment";
 const SPARE: &str = "spare";
+const MAKING: &str = "making";
 
 /// Zeroes are written in pieces of this size: large enough for the disk, small enough to let the logs' writes in between.
 const FILL_BYTES: usize = 256 * 1024;
@@ -43,6 +47,22 @@ pub(super) enum WriteMode {
     Synchronous,
     /// Into the page cache.
     Cached,
+}
+
+/// What all logs have in common.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct SegmentShape {
+    pub(super) mode: WriteMode,
+    pub(super) segment_bytes: u64,
+}
+
+/// How much of a new segment is done before it is begun.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Preparation {
+    /// Its space is set aside. Writes to it cost a little more; but somebody waits for it.
+    Allocated,
+    /// All its space has been written.
+    Filled,
 }
 
 /// A segment that a log may be written to.
@@ -116,7 +136,7 @@ impl LogFiles {
 
     /// The file of a segment.
     pub(super) fn segment(&self, number: SegmentNumber) -> PathBuf {
-        self.directory.join(format!("{:010}.{SEGMENT}", number.0))
+        self.file(number, SEGMENT)
     }
 
     /// The segments that are there, oldest first, those made ahead among them.
@@ -129,26 +149,26 @@ impl LogFiles {
         if self.directory.exists() { self.list() } else { Ok(Vec::new()) }
     }
 
-    /// Makes a segment that can be begun: out of a spare if there is one, and with all its space written in direct mode.
+    /// Makes a segment that can be begun, out of a spare if there is one.
     pub(super) fn prepare(
         &self,
         number: SegmentNumber,
         spare: Option<SegmentNumber>,
-        mode: WriteMode,
-        segment_bytes: u64,
+        preparation: Preparation,
+        shape: SegmentShape,
     ) -> Result<OpenSegment, (PathBuf, io::Error)> {
-        let made = self.spare(spare.unwrap_or(number));
+        let mode = shape.mode;
         let path = self.segment(number);
+        let making = self.file(number, MAKING);
         let make = || {
-            if spare.is_none() {
-                File::create(&made)?;
-            }
+            let made = match spare {
+                Some(spare) => self.file(spare, SPARE),
+                None => {
+                    make_new(&making, preparation, shape)?;
+                    making.clone()
+                }
+            };
             let file = OpenOptions::new().write(true).custom_flags(mode.flags()).open(&made)?;
-            if spare.is_none() && mode.is_prepared() {
-                // Without the synchronous flag the zeroes need one flush in all, and not one each.
-                let filling = OpenOptions::new().write(true).custom_flags(libc::O_DIRECT).open(&made)?;
-                fill(&filling, segment_bytes)?;
-            }
             if mode.is_synced() {
                 file.sync_all()?;
             }
@@ -161,52 +181,64 @@ impl LogFiles {
         match make() {
             Ok(file) => Ok(OpenSegment { number, file, path }),
             Err(error) => {
-                if spare.is_none() {
-                    // It may hold the space that is short; that it stays is no reason for another message.
-                    let _ = fs::remove_file(&made);
-                }
+                // It may hold the space that is short. If it cannot be removed, or was not made, there is no more to say.
+                let _ = fs::remove_file(&making);
                 Err((path, error))
             }
         }
     }
 
     /// Removes an obsolete segment, or keeps its file as a spare if it is wanted and can be one; says whether it was kept.
-    pub(super) fn retire(
-        &self,
-        number: SegmentNumber,
-        wanted: bool,
-        mode: WriteMode,
-        segment_bytes: u64,
-    ) -> io::Result<bool> {
+    pub(super) fn retire(&self, number: SegmentNumber, wanted: bool, shape: SegmentShape) -> io::Result<bool> {
         let path = self.segment(number);
-        let keep = wanted && mode.is_prepared() && fs::metadata(&path)?.len() == segment_bytes;
+        let keep = wanted && can_be_spare(&path, shape)?;
         if keep {
-            fs::rename(&path, self.spare(number))?;
+            fs::rename(&path, self.file(number, SPARE))?;
         } else {
             fs::remove_file(&path)?;
         }
-        if mode.is_synced() {
+        if shape.mode.is_synced() {
             // One at a time: should the power fail, no segment is gone that has an older one before it.
             sync_directory(&self.directory)?;
         }
         Ok(keep)
     }
 
-    /// Cuts off what does not count; a segment of which nothing counts is removed. What is left is made stable if it has to
+    /// Cuts off what does not count; a segment of which nothing counts is retired. What is left is made stable if it has to
     /// be: the broker that wrote it may not have asked for that.
-    pub(super) fn cut(&self, number: SegmentNumber, bytes: u64, mode: WriteMode) -> Result<(), DataError> {
+    pub(super) fn cut(&self, number: SegmentNumber, bytes: u64, shape: SegmentShape) -> Result<(), DataError> {
         let path = self.segment(number);
         let cut = || {
             if bytes == 0 {
-                return fs::remove_file(&path);
+                return self.retire(number, true, shape).map(drop);
             }
             let file = OpenOptions::new().write(true).open(&path)?;
             if file.metadata()?.len() > bytes {
                 file.set_len(bytes)?;
             }
-            if mode.is_synced() { file.sync_all() } else { Ok(()) }
+            if shape.mode.is_synced() { file.sync_all() } else { Ok(()) }
         };
         cut().map_err(DataError::io("cutting", &path))
+    }
+
+    /// The spares that an earlier broker has left; those that are too many or cannot be used are removed.
+    pub(super) fn adopt_spares(&self, shape: SegmentShape) -> Result<Vec<SegmentNumber>, DataError> {
+        let adopt = || {
+            let mut spares = Vec::new();
+            for number in self.numbers(MAKING)? {
+                fs::remove_file(self.file(number, MAKING))?;
+            }
+            for number in self.numbers(SPARE)? {
+                let path = self.file(number, SPARE);
+                if spares.len() < SPARE_SEGMENTS_MAX && can_be_spare(&path, shape)? {
+                    spares.push(number);
+                } else {
+                    fs::remove_file(path)?;
+                }
+            }
+            Ok(spares)
+        };
+        adopt().map_err(DataError::io("looking for spares in", &self.directory))
     }
 
     /// All bytes of a segment.
@@ -221,28 +253,16 @@ impl LogFiles {
         })
     }
 
-    /// Removes the spares, of which nobody keeps account across a start.
-    pub(super) fn remove_spares(&self) -> Result<(), DataError> {
-        let remove = || {
-            for number in self.numbers(SPARE)? {
-                fs::remove_file(self.spare(number))?;
-            }
-            Ok(())
-        };
-        remove().map_err(DataError::io("removing spares in", &self.directory))
-    }
-
     /// Removes the segments and spares, oldest first, and the directory if nothing else is in it. Without a directory
     /// there is nothing to do.
     pub(super) fn remove_all(&self) -> io::Result<()> {
         if !self.directory.exists() {
             return Ok(());
         }
-        for number in self.numbers(SPARE)? {
-            fs::remove_file(self.spare(number))?;
-        }
-        for number in self.numbers(SEGMENT)? {
-            fs::remove_file(self.segment(number))?;
+        for extension in [MAKING, SPARE, SEGMENT] {
+            for number in self.numbers(extension)? {
+                fs::remove_file(self.file(number, extension))?;
+            }
         }
         match fs::remove_dir(&self.directory) {
             Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => Ok(()),
@@ -261,8 +281,8 @@ impl LogFiles {
         sync_directory(&self.directory).map_err(DataError::io("syncing", &self.directory))
     }
 
-    fn spare(&self, number: SegmentNumber) -> PathBuf {
-        self.directory.join(format!("{:010}.{SPARE}", number.0))
+    fn file(&self, number: SegmentNumber, extension: &str) -> PathBuf {
+        self.directory.join(format!("{:010}.{extension}", number.0))
     }
 
     fn numbers(&self, extension: &str) -> io::Result<Vec<SegmentNumber>> {
@@ -291,16 +311,37 @@ fn try_direct(path: &Path) -> io::Result<()> {
     file.write_all_at(block.bytes_mut(), 0)
 }
 
-/// Writes zeroes into a new file, whose blocks are then written and not merely set aside: a write to them later needs no
-/// change of the file's metadata.
+/// Whether a file can be written again as it is.
+fn can_be_spare(path: &Path, shape: SegmentShape) -> io::Result<bool> {
+    Ok(shape.mode.is_prepared() && fs::metadata(path)?.len() == shape.segment_bytes)
+}
+
+fn make_new(path: &Path, preparation: Preparation, shape: SegmentShape) -> io::Result<()> {
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true);
+    if !shape.mode.is_prepared() {
+        return options.open(path).map(drop);
+    }
+    // Without the synchronous flag the zeroes need one flush in all, and not one each.
+    let file = options.custom_flags(libc::O_DIRECT).open(path)?;
+    system::allocate(&file, shape.segment_bytes)?;
+    match preparation {
+        Preparation::Allocated => Ok(()),
+        Preparation::Filled => fill(&file, shape.segment_bytes),
+    }
+}
+
+/// Writes zeroes, so that the blocks are written and not merely set aside: a write to them later needs no change of the
+/// file's metadata. Rests as long as it works, so that the logs' own writes do not queue behind it.
 fn fill(file: &File, bytes: u64) -> io::Result<()> {
-    system::allocate(file, bytes)?;
     let mut zeroes = Pages::new(FILL_BYTES)?;
     let mut offset = 0;
     while offset < bytes {
+        let began = Instant::now();
         let piece = (bytes - offset).min(FILL_BYTES as u64);
         file.write_all_at(&zeroes.bytes_mut()[..piece as usize], offset)?;
         offset += piece;
+        thread::sleep(began.elapsed());
     }
     Ok(())
 }
@@ -314,8 +355,13 @@ mod tests {
 
     const SEGMENT_BYTES: u64 = 1024 * 1024;
 
+    fn shape(mode: WriteMode) -> SegmentShape {
+        SegmentShape { mode, segment_bytes: SEGMENT_BYTES }
+    }
+
     fn prepared(files: &LogFiles, number: u64, spare: Option<u64>, mode: WriteMode) -> OpenSegment {
-        files.prepare(SegmentNumber(number), spare.map(SegmentNumber), mode, SEGMENT_BYTES).expect("a new segment")
+        let spare = spare.map(SegmentNumber);
+        files.prepare(SegmentNumber(number), spare, Preparation::Filled, shape(mode)).expect("a new segment")
     }
 
     fn content(path: &Path) -> Vec<u8> {
@@ -354,7 +400,7 @@ mod tests {
         let mut old = Pages::new(8192).expect("pages");
         old.bytes_mut().fill(7);
         first.file.write_all_at(old.bytes_mut(), 0).expect("aligned");
-        assert!(files.retire(SegmentNumber(1), true, mode, SEGMENT_BYTES).expect("renamed"));
+        assert!(files.retire(SegmentNumber(1), true, shape(mode)).expect("renamed"));
         assert_eq!(files.list().expect("a directory"), []);
         let second = prepared(&files, 2, Some(1), mode);
         let bytes = content(&second.path);
@@ -370,14 +416,29 @@ mod tests {
         let mode = synced(&scratch);
         for (number, wanted, bytes) in [(1, false, SEGMENT_BYTES), (2, true, SEGMENT_BYTES + 4096)] {
             prepared(&files, number, None, mode).file.set_len(bytes).expect("a file");
-            assert!(!files.retire(SegmentNumber(number), wanted, mode, SEGMENT_BYTES).expect("removed"));
+            assert!(!files.retire(SegmentNumber(number), wanted, shape(mode)).expect("removed"));
         }
         prepared(&files, 3, None, WriteMode::Cached);
-        assert!(!files.retire(SegmentNumber(3), true, WriteMode::Cached, SEGMENT_BYTES).expect("removed"));
+        assert!(!files.retire(SegmentNumber(3), true, shape(WriteMode::Cached)).expect("removed"));
         files.remove_all().expect("empty");
         assert!(!scratch.path().exists());
         files.remove_all().expect("nothing to do");
         fs::create_dir(scratch.path()).expect("for the scratch to remove");
+    }
+
+    #[test]
+    fn what_an_earlier_broker_left_is_used_if_it_can_be() {
+        let scratch = Scratch::new("adopted");
+        let files = LogFiles::new(scratch.path().to_owned());
+        for (number, bytes) in [(1, SEGMENT_BYTES), (2, SEGMENT_BYTES - 1), (3, SEGMENT_BYTES), (4, SEGMENT_BYTES)] {
+            let file = File::create(files.file(SegmentNumber(number), SPARE)).expect("a new file");
+            file.set_len(bytes).expect("a file");
+        }
+        fs::write(files.file(SegmentNumber(9), MAKING), "half").expect("a new file");
+        assert_eq!(files.adopt_spares(shape(WriteMode::Direct)).expect("adopted"), [1, 3].map(SegmentNumber));
+        assert_eq!(fs::read_dir(scratch.path()).expect("a directory").count(), 2, "the others are gone");
+        assert_eq!(files.adopt_spares(shape(WriteMode::Cached)).expect("removed"), []);
+        assert_eq!(fs::read_dir(scratch.path()).expect("a directory").count(), 0);
     }
 
     #[test]
@@ -386,7 +447,7 @@ mod tests {
         let files = LogFiles::new(scratch.path().to_owned());
         fs::write(files.segment(SegmentNumber(1)), [1; 9000]).expect("a new file");
         for (bytes, left) in [(8192, Some(8192)), (9000, Some(8192)), (0, None)] {
-            files.cut(SegmentNumber(1), bytes, WriteMode::Synchronous).expect("cut");
+            files.cut(SegmentNumber(1), bytes, shape(WriteMode::Synchronous)).expect("cut");
             let length = fs::metadata(files.segment(SegmentNumber(1))).ok().map(|found| found.len());
             assert_eq!(length, left);
         }
@@ -396,8 +457,9 @@ mod tests {
     fn a_segment_that_finds_no_space_leaves_nothing_behind() {
         let scratch = Scratch::new("no-space");
         let files = LogFiles::new(scratch.path().join("missing"));
-        let (path, error) =
-            files.prepare(SegmentNumber(1), None, WriteMode::Cached, SEGMENT_BYTES).expect_err("there is no directory");
+        let (path, error) = files
+            .prepare(SegmentNumber(1), None, Preparation::Filled, shape(WriteMode::Cached))
+            .expect_err("there is no directory");
         assert!(path.ends_with("missing/0000000001.segment"));
         assert_eq!(error.kind(), io::ErrorKind::NotFound);
     }

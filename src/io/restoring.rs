@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use tracing::{info, warn};
 
-use crate::config::{LogSettings, ServeConfig};
+use crate::config::ServeConfig;
 use crate::error::{DataError, StartError};
 use crate::fault::PlantedFault;
 use crate::shard::redeal;
@@ -28,7 +28,7 @@ use crate::store::{
 
 use super::clock::Clock;
 use super::data_dir::{DataDirectory, Generation};
-use super::log_files::{LogFiles, WriteMode};
+use super::log_files::{LogFiles, SegmentShape, WriteMode};
 use super::rewriting::rewrite;
 
 /// How often the progress of a long recovery is shown.
@@ -38,9 +38,11 @@ const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct RestoredLogs {
     pub(super) generation: Generation,
-    pub(super) mode: WriteMode,
+    pub(super) shape: SegmentShape,
     pub(super) images: Vec<Image>,
     pub(super) ends: Vec<LogEnd>,
+    /// Files of each log that can be written again.
+    pub(super) spares: Vec<Vec<SegmentNumber>>,
 }
 
 /// What one log holds.
@@ -55,14 +57,16 @@ pub fn restore(
 ) -> Result<RestoredLogs, StartError> {
     let began = Instant::now();
     let mode = WriteMode::for_durability(config.durability, data.path())?;
+    let shape = SegmentShape { mode, segment_bytes: config.log.segment_bytes };
     info!("log: {}", mode.describe());
     let Some(generation) = data.generation()? else {
         let generation = data.begin_generation(1, shards)?;
         generation.complete()?;
         data.remove_others(&generation)?;
         info!("the data directory {} is new", data.path().display());
-        let images = vec![Image::default(); usize::from(shards)];
-        return Ok(RestoredLogs { generation, mode, images, ends: vec![LogEnd::default(); usize::from(shards)] });
+        let shards = usize::from(shards);
+        let (images, ends) = (vec![Image::default(); shards], vec![LogEnd::default(); shards]);
+        return Ok(RestoredLogs { generation, shape, images, ends, spares: vec![Vec::new(); shards] });
     };
     let logs = read_logs(&generation, config.log.recovery)?;
     for (shard, (_, recovered)) in (0..).zip(&logs) {
@@ -71,11 +75,11 @@ pub fn restore(
     data.remove_others(&generation)?;
     let is_whole = logs.iter().all(|(_, recovered)| recovered.lost.is_empty());
     let restored = if is_whole && generation.shards == shards {
-        go_on(generation, mode, logs)?
+        go_on(generation, shape, logs)?
     } else {
         let images: Vec<Image> = logs.into_iter().map(|(image, _)| image).collect();
         let images = if generation.shards == shards { images } else { redeal(&images, shards, clock.now()) };
-        let restored = begin_anew(data, &generation, mode, images, &config.log, clock)?;
+        let restored = begin_anew(data, &generation, shape, images, clock)?;
         if is_whole {
             info!("the state of {} shards was dealt out to {shards}", generation.shards);
             data.remove_others(&restored.generation)?;
@@ -203,18 +207,19 @@ fn tell_what_is_missing(files: &LogFiles, shard: u16, recovered: &Recovered) {
 }
 
 /// The same number of shards goes on with the generation that is there.
-fn go_on(generation: Generation, mode: WriteMode, logs: Vec<ReadLog>) -> Result<RestoredLogs, DataError> {
-    let mut restored = RestoredLogs { generation, mode, images: Vec::new(), ends: Vec::new() };
+fn go_on(generation: Generation, shape: SegmentShape, logs: Vec<ReadLog>) -> Result<RestoredLogs, DataError> {
+    let mut restored = RestoredLogs { generation, shape, images: Vec::new(), ends: Vec::new(), spares: Vec::new() };
     for (shard, (image, Recovered { mut end, .. })) in (0..).zip(logs) {
         let files = restored.generation.files(shard);
-        files.remove_spares()?;
         for &(segment, bytes) in &end.segments {
-            files.cut(segment, bytes, mode)?;
+            files.cut(segment, bytes, shape)?;
         }
+        let spares = files.adopt_spares(shape)?;
         files.sync()?;
         end.segments.retain(|&(_, bytes)| bytes > 0);
         restored.images.push(image);
         restored.ends.push(end);
+        restored.spares.push(spares);
     }
     Ok(restored)
 }
@@ -223,9 +228,8 @@ fn go_on(generation: Generation, mode: WriteMode, logs: Vec<ReadLog>) -> Result<
 fn begin_anew(
     data: &DataDirectory,
     old: &Generation,
-    mode: WriteMode,
+    shape: SegmentShape,
     images: Vec<Image>,
-    settings: &LogSettings,
     clock: &Clock,
 ) -> Result<RestoredLogs, StartError> {
     let generation = data.begin_generation(old.number + 1, images.len() as u16)?;
@@ -235,7 +239,7 @@ fn begin_anew(
             generation: generation.number,
             shard,
             salt: getrandom::u64().map_err(StartError::Random)?,
-            segment_bytes: settings.segment_bytes,
+            segment_bytes: shape.segment_bytes,
             commit_delay: Duration::ZERO,
             // The generation counts only once all of it is synced, so no batch says too much about those before it.
             is_synced: true,
@@ -244,7 +248,8 @@ fn begin_anew(
         ends.push(rewrite(&generation.files(shard), config, image, clock.now())?);
     }
     generation.complete()?;
-    Ok(RestoredLogs { generation, mode, images, ends })
+    let spares = vec![Vec::new(); images.len()];
+    Ok(RestoredLogs { generation, shape, images, ends, spares })
 }
 
 fn show_progress(read: u64, bytes: u64) {

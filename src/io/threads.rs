@@ -26,7 +26,7 @@ use super::disk::LogDisk;
 use super::door::{Door, Doors};
 use super::doorbell::Doorbell;
 use super::driver::{Driver, State};
-use super::housekeeper::{self, SegmentShape};
+use super::housekeeper;
 use super::restoring::RestoredLogs;
 use super::ring::Ring;
 use super::routes;
@@ -161,10 +161,10 @@ fn begin_logs(
     config: &ServeConfig,
     bells: &[Arc<Bell>],
 ) -> Result<Vec<Option<ShardLog>>, StartError> {
-    let RestoredLogs { generation, mode, images, ends } = logs;
-    let shape = SegmentShape { mode, segment_bytes: config.log.segment_bytes };
+    let RestoredLogs { generation, shape, images, ends, spares } = logs;
     let files = (0..generation.shards).map(|shard| generation.files(shard));
-    let segments = housekeeper::start(files.zip(bells.iter().cloned()), shape)?;
+    let customers = files.zip(spares).zip(bells).map(|((files, spares), bell)| (files, spares, Arc::clone(bell)));
+    let segments = housekeeper::start(customers, shape)?;
     let images: Arc<[Image]> = images.into();
     let begin = |(index, (end, segments)): (usize, (LogEnd, _))| {
         let config = LogConfig {
@@ -173,7 +173,7 @@ fn begin_logs(
             salt: getrandom::u64().map_err(StartError::Random)?,
             segment_bytes: shape.segment_bytes,
             commit_delay: config.log.commit_delay,
-            is_synced: mode.is_synced(),
+            is_synced: shape.mode.is_synced(),
             fault: PlantedFault::default(),
         };
         let first = SegmentNumber(end.segments.last().map_or(0, |(segment, _)| segment.0) + 1);
