@@ -190,9 +190,9 @@ pub enum Flaw {
         /// The number that is due.
         expected: u64,
     },
-    /// Batches are missing before this segment.
+    /// Batches are missing between two segments.
     MissingBatches {
-        /// The number that the segment begins with.
+        /// The number that the later one begins with.
         found: u64,
         /// The number that is due.
         expected: u64,
@@ -252,7 +252,7 @@ impl fmt::Display for Flaw {
             Self::OtherLog => formatter.write_str("header of another shard or generation"),
             Self::BatchNumber { found, expected } => write!(formatter, "batch {found} in place of batch {expected}"),
             Self::MissingBatches { found, expected } => {
-                write!(formatter, "the segment begins with batch {found} in place of batch {expected}")
+                write!(formatter, "batch {expected} is missing, the next segment begins with batch {found}")
             }
             Self::RecordNumber => formatter.write_str("records do not follow those of the batch before"),
             Self::BatchLength => formatter.write_str("impossible length of a batch"),
@@ -556,14 +556,14 @@ mod tests {
         assert_eq!(
             hex(&segment[..SEGMENT_HEADER_BYTES]),
             "4f6e63654d514c67010010090000000008070605040302011817161514131211\
-             2800000000000000201f1e1d1c1b1a190000000000000000000000009efbdd33"
+             2800000000000000201f1e1d1c1b1a19270000000000000000000000880df2b2"
         );
         assert!(is_zero(&segment[SEGMENT_HEADER_BYTES..]));
         assert_eq!(
             hex(&batch_header().encode()),
             "4f6e4d4210090000080706050403020118171615141312112900000000000000\
-             2800000000000000e8030000000000000000a10d20209817201f1e1d1c1b1a19\
-             88130000110000000000000033e9ed87"
+             2800000000000000e80300000000000000002a36fe9c9717201f1e1d1c1b1a19\
+             8813000011000000000000000910967e"
         );
     }
 

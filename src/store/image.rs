@@ -332,6 +332,10 @@ impl SessionImage {
                 None => {}
             }
         }
+        if !self.held_back.is_empty() {
+            // They have no numbers by which one could replace another.
+            emit(&Record::HeldReleased { session });
+        }
         for (message, terms) in &self.held_back {
             let message = named.name(message, emit);
             emit(&Record::HeldBack { session, message, terms: Cow::Borrowed(terms) });
@@ -352,7 +356,7 @@ impl OutgoingImage {
 /// The messages that records have been given for, by where their bytes lie: clones of a message lie in the same place.
 #[derive(Default)]
 struct NamedMessages<'a> {
-    names: HashMap<usize, (MessageId, &'a Message), foldhash::fast::FixedState>,
+    names: HashMap<*const u8, (MessageId, &'a Message), foldhash::fast::FixedState>,
     next: u32,
 }
 
@@ -360,7 +364,7 @@ impl<'a> NamedMessages<'a> {
     /// The message's name, after a record that gives it one.
     fn name(&mut self, message: &'a Message, emit: &mut dyn FnMut(&Record<'_>)) -> MessageId {
         let name = MessageId(self.next);
-        match self.names.entry(message.topic().as_ptr().addr()) {
+        match self.names.entry(message.body_address()) {
             // The same bytes may stand for another message, with another expiry.
             Entry::Occupied(known) if known.get().1 == message => return known.get().0,
             Entry::Occupied(mut other) => {

@@ -239,8 +239,8 @@ impl Log {
     }
 
     /// Whether [`poll_write`](Self::poll_write) would give a write now. Records appended between the two lie in it.
-    pub fn is_due(&mut self, now: Timestamp) -> bool {
-        self.writer.as_mut().is_some_and(|writer| writer.is_due(now))
+    pub fn is_due(&self, now: Timestamp) -> bool {
+        self.writer.as_ref().is_some_and(|writer| writer.is_due(now))
     }
 
     /// A write is done: in place as the durability mode asks for, or failed.
@@ -254,7 +254,7 @@ impl Log {
     /// When [`poll_write`](Self::poll_write) has something that the commit delay keeps back now.
     pub fn next_timeout(&self) -> Option<Timestamp> {
         let writer = self.writer.as_ref()?;
-        if writer.is_writing { None } else { writer.due() }
+        if writer.is_writing { None } else { Some(writer.filling.seen_at? + writer.delay()) }
     }
 
     /// Why nothing becomes stable any more.
@@ -279,8 +279,7 @@ impl Log {
 
     /// Length of this segment and all behind it, in bytes.
     pub fn bytes_from(&self, segment: SegmentNumber) -> u64 {
-        let present = self.writer.iter().flat_map(|writer| &writer.segments.present);
-        present.filter(|(number, _)| *number >= segment).map(|(_, bytes)| bytes).sum()
+        self.writer.as_ref().map_or(0, |writer| writer.segments.bytes_from(segment))
     }
 
     /// How long a segment gets, in bytes.
@@ -330,27 +329,26 @@ impl Writer {
     }
 
     fn poll_write(&mut self, now: Timestamp) -> Option<LogWrite> {
-        self.is_due(now).then(|| self.seal(now))
-    }
-
-    fn is_due(&mut self, now: Timestamp) -> bool {
-        if self.filling.bytes.is_empty() {
-            return false;
+        if !self.filling.bytes.is_empty() {
+            self.filling.seen_at.get_or_insert(now);
         }
-        self.filling.seen_at.get_or_insert(now);
-        !self.is_writing && self.due().is_none_or(|due| due <= now)
+        if self.is_due(now) { Some(self.seal(now)) } else { None }
     }
 
-    /// From when on the batch is written, once it was seen.
-    fn due(&self) -> Option<Timestamp> {
-        let delay = if self.filling.bytes.len() >= FULL_BATCH_BYTES {
+    fn is_due(&self, now: Timestamp) -> bool {
+        let seen_at = self.filling.seen_at.unwrap_or(now);
+        !self.filling.bytes.is_empty() && !self.is_writing && seen_at + self.delay() <= now
+    }
+
+    /// How long the batch waits for company, once it was seen.
+    fn delay(&self) -> Duration {
+        if self.filling.bytes.len() >= FULL_BATCH_BYTES {
             Duration::ZERO
         } else if self.filling.is_awaited {
             self.config.commit_delay
         } else {
             self.config.commit_delay.max(UNAWAITED_DELAY)
-        };
-        self.filling.seen_at.map(|seen_at| seen_at + delay)
+        }
     }
 
     fn seal(&mut self, now: Timestamp) -> LogWrite {
@@ -473,6 +471,10 @@ impl Segments {
     fn release(&mut self, before: SegmentNumber, after: LogPosition) {
         assert!(before.0 <= self.newest.0 + u64::from(self.is_begun), "the segment that is written is not given up");
         self.releases.push_back((before, after));
+    }
+
+    fn bytes_from(&self, segment: SegmentNumber) -> u64 {
+        self.present.iter().rev().take_while(|(number, _)| *number >= segment).map(|(_, bytes)| bytes).sum()
     }
 
     /// The log is stable so far.

@@ -175,7 +175,7 @@ pub fn recover(
     let lengths = numbers.iter().map(|number| (*number, 0)).collect();
     let recovered = Recovered { end: LogEnd { segments: lengths, ..LogEnd::default() }, ..Recovered::default() };
     let due = Due::first(numbers.first().copied());
-    let mut recovery = Recovery { source, expected, mode, numbers, due, recovered, progress, apply };
+    let mut recovery = Recovery { source, expected, mode, numbers, due, passed: None, recovered, progress, apply };
     recovery.run()?;
     Ok(recovery.recovered)
 }
@@ -187,6 +187,8 @@ struct Recovery<'a> {
     numbers: Vec<SegmentNumber>,
     /// What the next batch has to say.
     due: Due,
+    /// The end of the segment before.
+    passed: Option<(SegmentNumber, Stop)>,
     recovered: Recovered,
     progress: &'a mut dyn FnMut(u64),
     apply: &'a mut dyn FnMut(&Record<'_>, RecordLocation),
@@ -215,16 +217,16 @@ impl Recovery<'_> {
             let stop = self.read(&segment, cursor);
             let follows = self.follows(&segment, cursor.index, stop)?;
             match verdict(stop.place, follows, self.mode) {
-                Verdict::NextSegment => cursor = Cursor { index: cursor.index + 1, offset: 0 },
+                Verdict::NextSegment => {
+                    self.passed = Some((segment.number, stop));
+                    cursor = Cursor { index: cursor.index + 1, offset: 0 };
+                }
                 Verdict::EndOfLog => break,
                 Verdict::Torn => {
                     self.recovered.torn = Some(self.torn_tail(&segment, cursor.index, stop)?);
                     break;
                 }
-                Verdict::Damage => {
-                    let offset = stop.offset as u64;
-                    return Err(RecoveryError::Damage { segment: segment.number, offset, reason: stop.reason });
-                }
+                Verdict::Damage => return Err(self.damage(segment.number, stop)),
                 Verdict::Skip => match self.skip(&segment, cursor.index, stop)? {
                     Some(next) => cursor = next,
                     None => break,
@@ -330,6 +332,18 @@ impl Recovery<'_> {
             }
         }
         Ok(evidence)
+    }
+
+    /// Says where the damage is. Batches that are missing before a segment should lie at the end of the one before, unless
+    /// a segment is missing between the two.
+    fn damage(&self, segment: SegmentNumber, stop: Stop) -> RecoveryError {
+        let (segment, offset) = match self.passed {
+            Some((before, end)) if stop.place == Place::SegmentStart && before.0 + 1 == segment.0 => {
+                (before, end.offset)
+            }
+            Some(_) | None => (segment, stop.offset),
+        };
+        RecoveryError::Damage { segment, offset: offset as u64, reason: stop.reason }
     }
 
     fn torn_tail(&mut self, segment: &Segment, index: usize, stop: Stop) -> Result<TornTail, RecoveryError> {
