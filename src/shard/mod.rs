@@ -318,8 +318,7 @@ impl Shard {
 
     /// When [`handle_timeout`](Self::handle_timeout) has something to do; `None` is never.
     pub fn next_timeout(&self) -> Option<Timestamp> {
-        let log = self.clients.log.next_timeout();
-        self.clients.timers.next().into_iter().chain(log).min()
+[self.clients.timers.next(), self.clients.log.next_timeout()].into_iter().flatten().min()
     }
 
     /// Whether nothing is being written to the log or waits for that.

@@ -239,8 +239,8 @@ impl Log {
     }
 
     /// Whether [`poll_write`](Self::poll_write) would give a write now. Records appended between the two lie in it.
-    pub fn is_due(&self, now: Timestamp) -> bool {
-        self.writer.as_ref().is_some_and(|writer| writer.is_due(now))
+    pub fn is_due(&mut self, now: Timestamp) -> bool {
+        self.writer.as_mut().is_some_and(|writer| writer.is_due(now))
     }
 
     /// A write is done: in place as the durability mode asks for, or failed.
@@ -329,15 +329,16 @@ impl Writer {
     }
 
     fn poll_write(&mut self, now: Timestamp) -> Option<LogWrite> {
-        if !self.filling.bytes.is_empty() {
-            self.filling.seen_at.get_or_insert(now);
-        }
         if self.is_due(now) { Some(self.seal(now)) } else { None }
     }
 
-    fn is_due(&self, now: Timestamp) -> bool {
-        let seen_at = self.filling.seen_at.unwrap_or(now);
-        !self.filling.bytes.is_empty() && !self.is_writing && seen_at + self.delay() <= now
+    /// The batch is seen by the first who asks: its delay begins now.
+    fn is_due(&mut self, now: Timestamp) -> bool {
+        if self.filling.bytes.is_empty() {
+            return false;
+        }
+        let seen_at = *self.filling.seen_at.get_or_insert(now);
+        !self.is_writing && seen_at + self.delay() <= now
     }
 
     /// How long the batch waits for company, once it was seen.
