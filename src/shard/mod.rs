@@ -318,7 +318,7 @@ impl Shard {
 
     /// When [`handle_timeout`](Self::handle_timeout) has something to do; `None` is never.
     pub fn next_timeout(&self) -> Option<Timestamp> {
-[self.clients.timers.next(), self.clients.log.next_timeout()].into_iter().flatten().min()
+        [self.clients.timers.next(), self.clients.log.next_timeout()].into_iter().flatten().min()
     }
 
     /// Whether nothing is being written to the log or waits for that.

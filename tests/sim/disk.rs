@@ -41,8 +41,6 @@ pub(crate) struct Disk {
     removed: VecDeque<(SegmentNumber, Vec<u8>)>,
     /// Where the batches are that were written whole, in their order.
     batches: Vec<Place>,
-    /// Segments removed so far.
-    pub(crate) removals: u64,
 }
 
 /// A write that the disk has been given, and what the shard wants to have back.
@@ -125,7 +123,6 @@ impl Disk {
         assert_eq!(oldest, segment, "segments are removed oldest first");
         self.batches.retain(|place| place.segment != segment);
         self.removed.push_back((segment, file));
-        self.removals += 1;
         if self.removed.len() > REMOVALS_UNDONE_MAX {
             self.removed.pop_front();
         }
@@ -178,11 +175,6 @@ impl Disk {
     /// All of a segment.
     pub(crate) fn read(&self, segment: SegmentNumber) -> Option<&[u8]> {
         self.segments.get(&segment).map(Vec::as_slice)
-    }
-
-    /// Bytes in all segments.
-    pub(crate) fn bytes(&self) -> usize {
-        self.segments.values().map(Vec::len).sum()
     }
 
     /// A bit of a batch that is certainly not the last one, if there are so many.

@@ -198,9 +198,11 @@ fn differing(text: &mut String, left: &str, right: &str) {
     let (mut left, mut right): (Vec<&str>, Vec<&str>) = (left.lines().collect(), right.lines().collect());
     let same = left.iter().zip(&right).take_while(|(left, right)| left == right).count();
     let same = same.saturating_sub(LINES_BEFORE);
-    (left.drain(..same), right.drain(..same));
+    left.drain(..same);
+    right.drain(..same);
     while left.last().is_some_and(|last| right.last() == Some(last)) {
-        (left.pop(), right.pop());
+        left.pop();
+        right.pop();
     }
     for (place, lines) in [("here", left), ("in the log", right)] {
         let lines: Vec<&str> = lines.into_iter().map(str::trim).collect();
