@@ -184,10 +184,16 @@ impl Disk {
             return None;
         }
         let place = random.pick(before_last);
-        // Half of them near the beginning, where the headers are.
-        let last = place.bytes as u64 - 1;
-        let offset = if random.percent(50) { random.up_to(last) } else { random.below(last) } as usize;
-        Some(Bit { segment: place.segment, offset: place.offset + offset, mask: 1 << random.below(8) })
+        let file = self.segments.get(&place.segment)?;
+        // Most bytes are padding; what is not is chosen more often.
+        let is_padding = |offset: &usize| file[*offset] == 0;
+        let offsets = place.offset..place.offset + place.bytes;
+        let says_something: Vec<usize> = offsets.clone().filter(|offset| !is_padding(offset)).collect();
+        let offset = match random.percent(80) {
+            true => random.pick(&says_something),
+            false => random.between(offsets.start as u64, offsets.end as u64 - 1) as usize,
+        };
+        Some(Bit { segment: place.segment, offset, mask: 1 << random.below(8) })
     }
 
     /// Turns a bit over, or back again.
