@@ -16,7 +16,7 @@ use crate::payload::STAMP_BYTES;
 use crate::shape::ShapeKind;
 
 pub(crate) use values::BrokerUrl;
-use values::{duration, duration_above_zero, qos, rate, version};
+use values::{duration, duration_above_zero, qos, rate, rate_or_zero, version};
 
 /// Largest payload that a publisher sends.
 pub(crate) const PAYLOAD_BYTES_MAX: usize = 1 << 20;
@@ -47,7 +47,8 @@ pub(crate) enum Command {
     Run(RunArguments),
     /// Opens and holds clients that stay idle; measures connects per second and broker memory per client.
     Connect(ConnectArguments),
-    /// Drops connections at every point of the handshakes, resumes the sessions, and balances the ledger.
+    /// Drops connections at every point of the handshakes, kills the broker too, resumes the sessions, and balances the
+    /// ledger.
     Chaos(ChaosArguments),
 }
 
@@ -247,11 +248,28 @@ pub(crate) struct ChaosArguments {
     #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = duration_above_zero)]
     pub(crate) duration: Duration,
 
-    /// Connections dropped or taken over per second, over all clients, as far as the broker keeps up.
-    #[arg(long, value_name = "PER_SECOND", default_value = "300", value_parser = rate, allow_negative_numbers = true)]
+    /// Connections dropped or taken over per second, over all clients, as far as the broker keeps up; 0 for none.
+    #[arg(long, value_name = "PER_SECOND", default_value = "300", value_parser = rate_or_zero, allow_negative_numbers = true)]
     pub(crate) drop_rate: f64,
 
-    /// Seed of the choice of drops; the timing stays the machine's [default: from the clock, and printed].
+    /// Start the broker with this shell command, and kill it in the end; --port says where it accepts clients.
+    #[arg(long = "broker", value_name = "COMMAND", requires = "kill_every", conflicts_with = "broker_pid")]
+    pub(crate) broker_command: Option<String>,
+
+    /// Kill the broker with SIGKILL after a random time of this mean since it began to answer, and start it again; one start in
+    /// eight is killed before it answers. Needs --broker.
+    #[arg(long, value_name = "DURATION", requires = "broker_command", value_parser = duration_above_zero)]
+    pub(crate) kill_every: Option<Duration>,
+
+    /// Append what the broker prints to this file [default: its standard error is that of this command].
+    #[arg(long, value_name = "FILE", requires = "broker_command")]
+    pub(crate) broker_log: Option<PathBuf>,
+
+    /// How long a broker may take from its start until it accepts a CONNECT.
+    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = duration_above_zero)]
+    pub(crate) restart_timeout: Duration,
+
+    /// Seed of the choice of drops and kills; the timing stays the machine's [default: from the clock, and printed].
     #[arg(long)]
     pub(crate) seed: Option<u64>,
 
@@ -322,6 +340,7 @@ mod tests {
             ("loadgen run --pin 1-0", "--pin", "1-0"),
             ("loadgen run --topic-prefix a/#", "--topic-prefix", "a/#"),
             ("loadgen chaos --qos 0", "--qos", "0"),
+            ("loadgen chaos --drop-rate -1", "--drop-rate", "-1"),
         ] {
             let error = parse(line).expect_err(line);
             let text = error.to_string();
@@ -340,7 +359,14 @@ mod tests {
             let kind = parse(line).map(|_| ()).expect_err(line).kind();
             assert_eq!(kind, ErrorKind::ArgumentConflict, "{line}");
         }
-        let kind = parse("loadgen connect --measure-at 10,20").map(|_| ()).expect_err("no pid").kind();
-        assert_eq!(kind, ErrorKind::MissingRequiredArgument);
+        for line in [
+            "loadgen connect --measure-at 10,20",
+            "loadgen chaos --kill-every 2s",
+            "loadgen chaos --broker oncemq",
+            "loadgen chaos --broker-log log",
+        ] {
+            let kind = parse(line).map(|_| ()).expect_err(line).kind();
+            assert_eq!(kind, ErrorKind::MissingRequiredArgument, "{line}");
+        }
     }
 }

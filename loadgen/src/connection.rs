@@ -88,6 +88,8 @@ pub(crate) enum Fault {
     Disconnected(ReasonCode),
     #[error("the broker refused the connection: {0}")]
     Refused(ReasonCode),
+    #[error("the broker lost the session: it says session present 0")]
+    SessionLost,
     #[error("the broker refused the subscription to {filter}: {reason}")]
     SubscriptionRefused { filter: String, reason: String },
     #[error("the broker limits {limit}; {remedy}")]

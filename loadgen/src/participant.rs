@@ -50,6 +50,9 @@ impl Participant {
             other if self.opening.is_open() => Err(unexpected(other)),
             other => {
                 let limits = self.opening.handle_packet(other, out)?;
+                if self.opening.take_session_lost() {
+                    return Err(Fault::SessionLost);
+                }
                 if limits.is_some() {
                     self.permit = None;
                     self.seat.counters.ready.add(1);

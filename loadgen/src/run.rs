@@ -208,7 +208,7 @@ async fn work(seat: Rc<Seat>, plan: Arc<Plan>, share: Share, ship: mpsc::Sender<
         publishers.push((index, tokio_uring::spawn(attending)));
     }
     if let Err(error) = Pacer::new(paced).run(&seat).await {
-        seat.control.report("pacer", &error.into());
+        seat.control.report("pacer", &error);
     }
 
     let mut homecoming = Homecoming::default();
