@@ -1,4 +1,4 @@
-//! The command line: three commands, their flags with units, defaults and bounds.
+//! The command line: the commands, their flags with units, defaults and bounds.
 //!
 //! Values are parsed into types that can't be wrong ([`values`]); what only two flags together can get wrong is checked
 //! by the command that uses them.
@@ -50,6 +50,16 @@ pub(crate) enum Command {
     /// Drops connections at every point of the handshakes, kills the broker too, resumes the sessions, and balances the
     /// ledger.
     Chaos(ChaosArguments),
+    /// Leaves messages at the broker for subscribers that are away; `collect` fetches them.
+    ///
+    /// Both commands need the same prefixes, shape, counts, quality and protocol; the prefixes default to
+    /// oncemq-loadgen-backlog here.
+    Fill(BacklogArguments),
+    /// Returns for all that `fill` left at the broker, balances the ledger, and ends the sessions.
+    ///
+    /// Both commands need the same prefixes, shape, counts, quality and protocol; the prefixes default to
+    /// oncemq-loadgen-backlog here.
+    Collect(BacklogArguments),
 }
 
 /// Where the broker is and how to speak to it.
@@ -146,6 +156,11 @@ pub(crate) struct RunArguments {
     /// Subscribing clients [1-1000000].
     #[arg(long, default_value_t = 10, value_parser = client_count())]
     pub(crate) subscribers: u32,
+
+    /// Give all clients sessions that outlive their connections, such as only a log can keep safe (3.1.1: no clean session;
+    /// 5.0: no expiry). They are ended after the run.
+    #[arg(long)]
+    pub(crate) persistent: bool,
 
     /// Quality of service of messages and subscriptions: 0, 1 or 2. At 0 losses are reported but do not void the run.
     #[arg(long, default_value = "2", value_parser = qos)]
@@ -274,6 +289,49 @@ pub(crate) struct ChaosArguments {
     pub(crate) seed: Option<u64>,
 
     /// After the last message was sent, how long nothing may arrive before what is missing counts as lost.
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration_above_zero)]
+    pub(crate) drain_timeout: Duration,
+}
+
+/// Flags of `fill` and of `collect`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct BacklogArguments {
+    #[command(flatten)]
+    pub(crate) broker: BrokerArguments,
+    #[command(flatten)]
+    pub(crate) machine: MachineArguments,
+    #[command(flatten)]
+    pub(crate) output: OutputArguments,
+
+    /// Who hears whom.
+    #[arg(long, value_enum, default_value_t = ShapeKind::FanIn)]
+    pub(crate) shape: ShapeKind,
+
+    /// Publishing clients [1-1000000].
+    #[arg(long, default_value_t = 10, value_parser = client_count())]
+    pub(crate) publishers: u32,
+
+    /// Subscribing clients with a persistent session [1-1000000].
+    #[arg(long, default_value_t = 1, value_parser = client_count())]
+    pub(crate) subscribers: u32,
+
+    /// Quality of service: 1 or 2.
+    #[arg(long, default_value = "2", value_parser = values::qos_with_handshake)]
+    pub(crate) qos: QoS,
+
+    /// Messages of each publisher.
+    #[arg(long, value_name = "MESSAGES", default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) count: u64,
+
+    /// Payload size in bytes [20-1048576].
+    #[arg(long, value_name = "BYTES", default_value_t = 64, value_parser = payload_bytes())]
+    pub(crate) payload_bytes: u32,
+
+    /// Unfinished exchanges of each publisher at a time [1-65535].
+    #[arg(long, value_name = "MESSAGES", default_value_t = 100, value_parser = window())]
+    pub(crate) window: u16,
+
+    /// How long nothing may arrive before what is missing counts as lost.
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration_above_zero)]
     pub(crate) drain_timeout: Duration,
 }

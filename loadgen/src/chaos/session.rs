@@ -22,6 +22,7 @@ use crate::fleet::{Phase, Seat};
 use crate::opening::{KeepAlive, Login, Opening, Presence, Session, encode_disconnect};
 use crate::participant::joined;
 use crate::random::Random;
+use crate::visit::end_session;
 
 /// One connection in so many ends by a take-over rather than a drop.
 const TAKEOVER_ONE_IN: usize = 10;
@@ -115,10 +116,11 @@ pub(super) async fn live<P: Party>(
 ) -> P {
     let kick = seat.new_kick();
     let mut client = Chaotic::new(Rc::clone(&seat), terms, party, random, mishaps);
+    let (own, number) = (login(&client.terms, Session::Transient), client.terms.number);
     let lived = async {
-        wipe(&seat, &client.terms).await?;
+        end_session(&seat, &own, number).await?;
         live_through_connections(&seat, &mut client, &kick, &life).await?;
-        wipe(&seat, &client.terms).await
+        end_session(&seat, &own, number).await
     };
     if let Err(fault) = lived.await {
         seat.control.report(&client.terms.client_id, &fault);
@@ -205,15 +207,6 @@ async fn closed_by_broker(taken_over: TcpStream) -> Result<(), Fault> {
             "the broker left a connection open for {TAKEOVER_LIMIT:?} after its client id was taken over"
         ))),
     }
-}
-
-/// Ends the session at the broker, if there is one: connects with a clean start and leaves.
-async fn wipe(seat: &Seat, terms: &Terms) -> Result<(), Fault> {
-    let login = login(terms, Session::Transient);
-    let mut visitor = Visitor { version: terms.version, opening: Opening::new(login, Vec::new(), QoS::AtMostOnce) };
-    let stream = open(seat.address, terms.number).await?;
-    drive(&stream, &mut visitor, &Kick::new(), seat.clock).await?;
-    Ok(())
 }
 
 fn login(terms: &Terms, session: Session) -> Login {
@@ -365,30 +358,5 @@ impl<P: Party> Client for Chaotic<P> {
 
     fn read_bytes_max(&self) -> usize {
         self.cutter.read_bytes_max().unwrap_or(usize::MAX)
-    }
-}
-
-/// Connects with a clean start and leaves.
-struct Visitor {
-    version: Version,
-    opening: Opening,
-}
-
-impl Client for Visitor {
-    fn version(&self) -> Version {
-        self.version
-    }
-
-    fn handle_packet(&mut self, packet: &Packet<'_>, _now_ns: u64, out: &mut Vec<u8>) -> Result<Flow, Fault> {
-        if self.opening.handle_packet(packet, out)?.is_none() {
-            return Ok(Flow::Continue);
-        }
-        encode_disconnect(self.version, out);
-        Ok(Flow::Close)
-    }
-
-    fn poll(&mut self, _now_ns: u64, out: &mut Vec<u8>) -> Result<Flow, Fault> {
-        self.opening.poll(out);
-        Ok(Flow::Continue)
     }
 }
