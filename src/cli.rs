@@ -189,6 +189,7 @@ impl ServeArguments {
             durability: self.durability,
             data_dir: self.data_dir,
             limits: Limits {
+                max_log_backlog_bytes: config::MAX_LOG_BACKLOG_BYTES,
                 max_packet_bytes: self.max_packet_bytes.0,
                 receive_maximum: self.receive_maximum,
                 max_inflight: self.max_inflight,

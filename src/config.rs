@@ -96,6 +96,8 @@ pub struct Limits {
     pub max_output_bytes: u32,
     /// Letters waiting for one shard before their sources are paused.
     pub max_waiting_letters: u32,
+    /// Bytes waiting for one log before who causes more is paused.
+    pub max_log_backlog_bytes: u32,
     /// Retained messages of one shard, at most.
     pub max_retained_messages: u32,
     /// How long a connection that the broker ends may linger.
@@ -114,6 +116,7 @@ impl Default for Limits {
             stall_timeout: STALL_TIMEOUT_DEFAULT,
             max_output_bytes: MAX_OUTPUT_BYTES_DEFAULT,
             max_waiting_letters: MAX_WAITING_LETTERS_DEFAULT,
+            max_log_backlog_bytes: MAX_LOG_BACKLOG_BYTES,
             max_retained_messages: MAX_RETAINED_MESSAGES_DEFAULT,
             linger: LINGER_DEFAULT,
         }
@@ -232,6 +235,9 @@ pub const MAX_OUTPUT_BYTES: RangeInclusive<u32> = 4096..=256 * 1024 * 1024;
 pub const MAX_WAITING_LETTERS_DEFAULT: u32 = 8192;
 /// Bounds of [`Limits::max_waiting_letters`].
 pub const MAX_WAITING_LETTERS: RangeInclusive<u32> = 128..=16 * 1024 * 1024;
+
+/// Bytes that wait for one log before its sources are paused: several batches of a fast disk, and little beside the rest.
+pub const MAX_LOG_BACKLOG_BYTES: u32 = 16 * 1024 * 1024;
 
 /// Retained messages of one shard when nothing is said.
 pub const MAX_RETAINED_MESSAGES_DEFAULT: u32 = 1_000_000;

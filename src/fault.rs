@@ -14,6 +14,10 @@ pub enum Fault {
     IdReusedBeforePubcomp,
     /// Every 64th letter to another shard is dropped.
     LetterDropped,
+    /// Which letters were applied is logged in the batch behind the one with their effects.
+    LettersAppliedLoggedLate,
+    /// The ids that await PUBREL are forgotten when the broker restarts.
+    ReceivedIdsLostAtRestart,
 }
 
 /// The fault that a shard was built with, normally none.

@@ -53,6 +53,7 @@ pub mod error;
 pub mod fault;
 pub mod gate;
 pub mod io;
+pub mod link;
 pub mod proto;
 pub mod route;
 pub mod session;

@@ -12,6 +12,7 @@
 //!   shard was interested already: it is there before its publisher's shard has answered, and recognised by its stamp.
 
 use crate::route::{Message, ShardId};
+use crate::store::{LetterNumber, LogFailure};
 
 /// Identifies one filter of one SUBSCRIBE at the shard that sent it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -55,6 +56,8 @@ pub enum Letter {
         sequence: RouteSequence,
         /// Whom to hold up if a subscriber falls behind; nobody for a will.
         publisher: Option<Publisher>,
+        /// Its number on the link if it must not be lost; none if nobody would notice after a crash.
+        number: Option<LetterNumber>,
     },
     /// A subscriber of the sending shard has fallen behind this publisher of the receiving one.
     HoldPublisher(Publisher),
@@ -66,7 +69,21 @@ pub enum Letter {
         message: Message,
         /// Its number at the sending shard.
         sequence: RouteSequence,
+        /// As for [`Letter::Deliver`].
+        number: Option<LetterNumber>,
     },
+    /// The numbered letters of the receiving shard up to this one have had their effect, for good.
+    Acknowledged {
+        /// The last of them.
+        through: LetterNumber,
+    },
+    /// The numbered letters of the receiving shard behind this one are missing: it is to send them again.
+    Missing {
+        /// The last that has come.
+        behind: LetterNumber,
+    },
+    /// The sending shard's log has failed: it takes no more numbered letters.
+    LogFailed(LogFailure),
     /// The sending shard has a subscriber for the filter.
     InterestGained {
         /// The filter, without `$share`.
@@ -75,6 +92,8 @@ pub enum Letter {
         ticket: Ticket,
         /// Whether to mark the moment also at the homes of the filter's retained messages.
         wants_retained: bool,
+        /// Whether the subscriber outlives the broker, so that messages for it have to as well.
+        is_durable: bool,
     },
     /// Answer to [`Letter::InterestGained`]: it is applied, and what was routed before has been sent.
     InterestApplied {
@@ -85,6 +104,8 @@ pub enum Letter {
     InterestLost {
         /// The filter.
         filter: Box<str>,
+        /// Only the last one that outlives the broker is gone; others remain.
+        durable_only: bool,
     },
     /// The sending shard has applied the interest behind `ticket` and routed so many messages before.
     RetainedMark {

@@ -118,6 +118,11 @@ impl Message {
         usize::from(self.topic_bytes) + self.properties_bytes as usize + self.payload().len()
     }
 
+    /// Where its bytes lie: equal for clones of one message while one of them lives.
+    pub fn body_address(&self) -> *const u8 {
+        self.body.as_ptr()
+    }
+
     /// Whether its time is over.
     pub fn is_expired(&self, now: Timestamp) -> bool {
         self.expires_at.is_some_and(|deadline| deadline <= now)

@@ -64,6 +64,9 @@ impl ShardSet {
     /// No shard.
     pub const EMPTY: Self = Self(0);
 
+    /// All shards that there can be.
+    pub const ALL: Self = Self(u64::MAX);
+
     /// Adds a shard; false if it was there already.
     pub const fn insert(&mut self, shard: ShardId) -> bool {
         let added = !self.contains(shard);

@@ -48,6 +48,12 @@ impl<V> RetainedTree<V> {
         replaced
     }
 
+    /// Whether the topic has a value.
+    pub fn contains(&self, topic: TopicName<'_>) -> bool {
+        let key = topic.levels().try_fold(NodeKey::ROOT, |key, level| self.tree.child(key, level));
+        key.is_some_and(|key| self.tree.value(key).value.is_some())
+    }
+
     /// Takes the value of a topic out [MQTT-3.3.1-6].
     pub fn remove(&mut self, topic: TopicName<'_>) -> Option<V> {
         let key = topic.levels().try_fold(NodeKey::ROOT, |key, level| self.tree.child(key, level))?;

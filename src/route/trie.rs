@@ -73,6 +73,8 @@ pub struct Matches {
     pub filters: Vec<FilterKey>,
     /// The other shards that have a subscriber of a matching filter.
     pub remote: ShardSet,
+    /// Those of them that have one which outlives the broker.
+    pub remote_durable: ShardSet,
     /// The nodes that match the levels walked so far.
     reached: Vec<NodeKey>,
     /// Those that match one level more.
@@ -82,11 +84,20 @@ pub struct Matches {
 #[derive(Debug)]
 struct Interest<S> {
     local: Subscribers<S>,
-    remote: ShardSet,
+    /// Other shards with subscribers; boxed to keep the node within its cache line.
+    remote: Option<Box<RemoteInterest>>,
     /// The child by `+`.
     single_level: Option<NodeKey>,
     /// The child by `#`.
     multi_level: Option<NodeKey>,
+}
+
+/// Which other shards have subscribers of a filter.
+#[derive(Debug, Default)]
+struct RemoteInterest {
+    any: ShardSet,
+    /// A part of `any`.
+    durable: ShardSet,
 }
 
 impl<S: Copy + Eq + Hash> SubscriptionTrie<S> {
@@ -139,17 +150,35 @@ impl<S: Copy + Eq + Hash> SubscriptionTrie<S> {
         Removed::LastLocal { filter }
     }
 
-    /// Notes whether another shard has subscribers of a filter. Saying the same again changes
-    /// nothing.
+    /// Notes that another shard has a subscriber of a filter, which may be one that outlives the
+    /// broker. Saying the same again changes nothing.
     ///
     /// # Panics
     /// If the filter is shared.
-    pub fn set_remote(&mut self, filter: &TopicFilter<'_>, shard: ShardId, interested: bool) {
-        if interested {
-            let key = self.node_or_insert(filter);
-            self.tree.value_mut(key).remote.insert(shard);
-        } else if let Some(key) = self.node(filter) {
-            self.tree.value_mut(key).remote.remove(shard);
+    pub fn add_remote(&mut self, filter: &TopicFilter<'_>, shard: ShardId, is_durable: bool) {
+        let key = self.node_or_insert(filter);
+        let remote = self.tree.value_mut(key).remote.get_or_insert_default();
+        remote.any.insert(shard);
+        if is_durable {
+            remote.durable.insert(shard);
+        }
+    }
+
+    /// Notes that another shard has no subscriber of a filter any more; with `durable_only`, none
+    /// that outlives the broker.
+    ///
+    /// # Panics
+    /// If the filter is shared.
+    pub fn remove_remote(&mut self, filter: &TopicFilter<'_>, shard: ShardId, durable_only: bool) {
+        let Some(key) = self.node(filter) else { return };
+        let remote = &mut self.tree.value_mut(key).remote;
+        let Some(interest) = remote else { return };
+        interest.durable.remove(shard);
+        if !durable_only {
+            interest.any.remove(shard);
+            if interest.any.is_empty() {
+                *remote = None;
+            }
             self.prune(key);
         }
     }
@@ -170,12 +199,12 @@ impl<S: Copy + Eq + Hash> SubscriptionTrie<S> {
             }
             wildcards_match = true;
         }
-        let Matches { filters, remote, reached, reached_next: _ } = found;
-        for &key in reached.iter() {
-            self.collect(key, filters, remote);
+        for index in 0..found.reached.len() {
+            let key = found.reached[index];
+            self.collect(key, found);
             // `a/#` matches the parent level `a` too.
             if let Some(multi_level) = self.tree.value(key).multi_level {
-                self.collect(multi_level, filters, remote);
+                self.collect(multi_level, found);
             }
         }
     }
@@ -208,27 +237,30 @@ impl<S: Copy + Eq + Hash> SubscriptionTrie<S> {
     /// Replaces the reached nodes by those one level further down, and collects the filters that
     /// end with `#` here.
     fn step(&self, level: &str, wildcards_match: bool, found: &mut Matches) {
-        let Matches { filters, remote, reached, reached_next } = found;
-        reached_next.clear();
-        for &key in reached.iter() {
+        found.reached_next.clear();
+        for index in 0..found.reached.len() {
+            let key = found.reached[index];
             if wildcards_match {
                 let interest = self.tree.value(key);
                 if let Some(multi_level) = interest.multi_level {
-                    self.collect(multi_level, filters, remote);
+                    self.collect(multi_level, found);
                 }
-                reached_next.extend(interest.single_level);
+                found.reached_next.extend(interest.single_level);
             }
-            reached_next.extend(self.tree.child(key, level));
+            found.reached_next.extend(self.tree.child(key, level));
         }
-        std::mem::swap(reached, reached_next);
+        std::mem::swap(&mut found.reached, &mut found.reached_next);
     }
 
-    fn collect(&self, key: NodeKey, filters: &mut Vec<FilterKey>, remote: &mut ShardSet) {
+    fn collect(&self, key: NodeKey, found: &mut Matches) {
         let interest = self.tree.value(key);
         if !interest.local.is_empty() {
-            filters.push(FilterKey(key));
+            found.filters.push(FilterKey(key));
         }
-        *remote = remote.union(interest.remote);
+        if let Some(remote) = &interest.remote {
+            found.remote = found.remote.union(remote.any);
+            found.remote_durable = found.remote_durable.union(remote.durable);
+        }
     }
 
     fn node(&self, filter: &TopicFilter<'_>) -> Option<NodeKey> {
@@ -285,6 +317,7 @@ impl Matches {
     fn clear(&mut self) {
         self.filters.clear();
         self.remote = ShardSet::EMPTY;
+        self.remote_durable = ShardSet::EMPTY;
         self.reached.clear();
         self.reached_next.clear();
     }
@@ -292,7 +325,7 @@ impl Matches {
 
 impl<S> Interest<S> {
     const fn is_unwanted(&self) -> bool {
-        matches!(self.local, Subscribers::None) && self.remote.is_empty()
+        matches!(self.local, Subscribers::None) && self.remote.is_none()
     }
 
     fn unlink(&mut self, child: NodeKey) {
@@ -306,7 +339,7 @@ impl<S> Interest<S> {
 
 impl<S> Default for Interest<S> {
     fn default() -> Self {
-        Self { local: Subscribers::None, remote: ShardSet::EMPTY, single_level: None, multi_level: None }
+        Self { local: Subscribers::None, remote: None, single_level: None, multi_level: None }
     }
 }
 
@@ -432,9 +465,9 @@ mod tests {
     fn remote_interest_alone_keeps_a_filter_but_lists_no_subscribers() {
         let mut trie = SubscriptionTrie::new(1);
         let mut found = Matches::new();
-        trie.set_remote(&filter("a/#"), shard(3), true);
-        trie.set_remote(&filter("a/#"), shard(3), true);
-        trie.set_remote(&filter("+"), shard(5), true);
+        trie.add_remote(&filter("a/#"), shard(3), true);
+        trie.add_remote(&filter("a/#"), shard(3), false);
+        trie.add_remote(&filter("+"), shard(5), false);
         trie.matches(name("a"), &mut found);
         assert_eq!((found.filters.len(), found.remote.iter().count()), (0, 2));
         trie.matches(name("a/b"), &mut found);
@@ -442,14 +475,20 @@ mod tests {
         trie.matches(name("b/c"), &mut found);
         assert!(found.remote.is_empty());
 
+        trie.matches(name("a/b"), &mut found);
+        assert_eq!(found.remote_durable.iter().collect::<Vec<_>>(), [shard(3)]);
+        trie.remove_remote(&filter("a/#"), shard(3), true);
+        trie.matches(name("a/b"), &mut found);
+        assert!(found.remote.contains(shard(3)) && found.remote_durable.is_empty());
+
         // The key outlives the last local subscriber only because of the remote shard.
         let key = trie.subscribe(&filter("a/#"), 1, subscription(0)).key;
         assert_eq!(trie.remove(key, 1), Removed::LastLocal { filter: "a/#".to_owned() });
         assert!(trie.subscribers(key).is_empty());
-        trie.set_remote(&filter("a/#"), shard(4), false);
-        trie.set_remote(&filter("never/seen"), shard(4), false);
-        trie.set_remote(&filter("a/#"), shard(3), false);
-        trie.set_remote(&filter("+"), shard(5), false);
+        trie.remove_remote(&filter("a/#"), shard(4), false);
+        trie.remove_remote(&filter("never/seen"), shard(4), false);
+        trie.remove_remote(&filter("a/#"), shard(3), false);
+        trie.remove_remote(&filter("+"), shard(5), false);
         assert!(trie.is_empty());
     }
 

@@ -57,6 +57,18 @@ impl Inbound {
         if self.awaiting_release.remove(id) { Release::Completed } else { Release::Unknown }
     }
 
+    /// Puts an exchange back that was open when the state was saved.
+    pub fn reopen(&mut self, id: PacketId) {
+        if !self.awaiting_release.contains(id) {
+            self.awaiting_release.insert(id);
+        }
+    }
+
+    /// The ids that await PUBREL, in no particular order.
+    pub fn ids(&self) -> impl Iterator<Item = PacketId> {
+        self.awaiting_release.iter()
+    }
+
     /// Number of exchanges that await PUBREL.
     pub fn len(&self) -> usize {
         self.awaiting_release.len()
@@ -105,6 +117,15 @@ impl PacketIdSet {
         page.bits[word] |= bit;
         page.count += 1;
         self.count += 1;
+    }
+
+    fn iter(&self) -> impl Iterator<Item = PacketId> {
+        self.pages.iter().flat_map(|page| {
+            let number = u16::from(page.number) << 9;
+            (0..512u16)
+                .filter(|bit| page.bits[usize::from(bit >> 6)] & 1 << (bit & 63) != 0)
+                .filter_map(move |bit| PacketId::new(number | bit))
+        })
     }
 
     /// Whether the id was in the set.
@@ -200,6 +221,9 @@ mod tests {
                 }
                 prop_assert_eq!(inbound.len(), model.len());
             }
+            let mut reopened = Inbound::default();
+            inbound.ids().for_each(|id| reopened.reopen(id));
+            prop_assert_eq!(reopened.ids().map(PacketId::get).collect::<BTreeSet<_>>(), model);
         }
     }
 }

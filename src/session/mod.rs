@@ -13,4 +13,4 @@ mod outbound;
 pub use expiry::SessionExpiry;
 pub use inbound::{Inbound, Reception, Release};
 pub use numbering::{PACKET_IDS, packet_id_of};
-pub use outbound::{Acknowledged, Deliverable, Outbound, QueueLimit, Resend};
+pub use outbound::{Acknowledged, Deliverable, NextPublish, Outbound, QueueLimit, Reopened, Resend};

@@ -18,9 +18,10 @@
 //! | unknown           | PUBREC                 | unknown           | PUBREL (5.0: 0x92), or it would hang | MQTT-4.3.3-4 |
 //! | unknown           | PUBACK, PUBCOMP        | unknown           | ignored: the end of an old exchange | –             |
 //!
-//! Ids are given out in sequence, so the entries in flight form a queue in which an id is an index: no hashing, and
-//! the original order of resends [MQTT-4.6.0-1] is the order of the queue. An entry that is done in the middle stays as
-//! a place holder until all before it are done; an id is used again only after 65,535 others.
+//! Every message has a number, given in the order of arrival, and its packet id follows from it ([`packet_id_of`]). So the
+//! entries in flight form a queue in which an id is an index: no hashing, the original order of resends [MQTT-4.6.0-1] is
+//! the order of the queue, and a log that knows the number knows the id. An entry that is done in the middle stays as a
+//! place holder until all before it are done; an id is used again only after 65,535 others.
 //!
 //! Flow control (5.0 §4.9): a slot is taken by each PUBLISH sent on this connection until its PUBACK, PUBCOMP or error
 //! PUBREC, and by each exchange that a resume finds past its PUBREC. A PUBREL never needs a slot.
@@ -30,8 +31,11 @@ use std::collections::VecDeque;
 use crate::fault::{Fault, PlantedFault};
 use crate::proto::{PacketId, QoS};
 
-/// Packet ids run from 1 to this and start again.
-const PACKET_IDS: u32 = 65_535;
+use super::numbering::{PACKET_IDS, packet_id_of};
+
+/// How many sends the log learns of at once, ahead of them: one record for so many messages, at the price that after a
+/// crash so many may carry DUP although they were never sent.
+const SENDS_RESERVED: u64 = 256;
 
 /// What the sender needs to know of a message; the rest is the shard's.
 pub trait Deliverable {
@@ -44,10 +48,11 @@ pub trait Deliverable {
 /// What an acknowledgement did.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Acknowledged<M> {
-    /// The exchange is over, the id and its slot are free; the message, if it was still held, is handed back.
-    Completed(Option<M>),
-    /// The message arrived and is handed back (the first time); a PUBREL is due.
-    Received(Option<M>),
+    /// The exchange of the message with this number is over, the id and its slot are free; the message, if it was still
+    /// held, is handed back.
+    Completed(u64, Option<M>),
+    /// The message with this number arrived and is handed back (the first time); a PUBREL is due.
+    Received(u64, Option<M>),
     /// No such exchange is open.
     Unknown,
     /// The exchange is of another kind, or not that far.
@@ -57,10 +62,34 @@ pub enum Acknowledged<M> {
 /// A packet to send again after a resume.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Resend<'a, M> {
-    /// PUBLISH with this id and DUP 1.
-    Publish(PacketId, &'a M),
-    /// PUBREL with this id.
-    Pubrel(PacketId),
+    /// PUBLISH of the message with this number, with DUP 1.
+    Publish(u64, &'a M),
+    /// PUBREL of the message with this number.
+    Pubrel(u64),
+}
+
+/// A PUBLISH that may go out.
+#[derive(Debug, PartialEq, Eq)]
+pub struct NextPublish<'a, M> {
+    /// The message's number in the session.
+    pub number: u64,
+    /// The packet id that follows from it.
+    pub id: PacketId,
+    /// Whether it was sent before.
+    pub dup: bool,
+    /// The message.
+    pub message: &'a M,
+}
+
+/// An exchange that was open when the state was saved.
+#[derive(Debug)]
+pub enum Reopened<M> {
+    /// PUBACK or PUBREC is due.
+    Unacknowledged(M),
+    /// PUBREC has come, PUBCOMP is due.
+    AwaitingPubcomp,
+    /// It is over, while one before it is not.
+    Done,
 }
 
 /// How much may wait for one client.
@@ -77,9 +106,12 @@ pub struct QueueLimit {
 pub struct Outbound<M> {
     queue: VecDeque<M>,
     queued_bytes: u64,
-    /// Entries in the order of their first sending; the id of `inflight[i]` is `first + i`.
+    /// Entries in the order of their first sending; the number of `inflight[i]` is `first + i`, and those of the queue
+    /// follow.
     inflight: VecDeque<Entry<M>>,
-    first: PacketId,
+    first: u64,
+    /// Messages with numbers below this may have been sent, as far as the log knows.
+    sent_below: u64,
     /// Entries that are not done.
     open: u32,
     /// Slots taken on this connection, and how many there are; none while the client is away.
@@ -99,13 +131,14 @@ enum Entry<M> {
 }
 
 impl<M: Deliverable> Outbound<M> {
-    /// An empty sender, not connected.
-    pub fn new(fault: PlantedFault) -> Self {
+    /// An empty sender, not connected, whose first message gets the number `next`.
+    pub fn new(next: u64, fault: PlantedFault) -> Self {
         Self {
             queue: VecDeque::new(),
             queued_bytes: 0,
             inflight: VecDeque::new(),
-            first: PacketId::MIN,
+            first: next,
+            sent_below: next,
             open: 0,
             used: 0,
             window: 0,
@@ -114,15 +147,56 @@ impl<M: Deliverable> Outbound<M> {
         }
     }
 
+    /// Puts an exchange back that was in flight when the state was saved; before anything is queued. Its number is the
+    /// [`next_number`](Self::next_number).
+    pub fn reopen(&mut self, exchange: Reopened<M>) {
+        assert!(self.queue.is_empty() && self.window == 0, "exchanges come back before anything else happens");
+        let entry = match exchange {
+            Reopened::Unacknowledged(message) => Entry::sent(message),
+            Reopened::AwaitingPubcomp => Entry::AwaitingPubcomp,
+            Reopened::Done => Entry::Done,
+        };
+        self.open += u32::from(!matches!(entry, Entry::Done));
+        self.inflight.push_back(entry);
+        self.forget_done();
+    }
+
+    /// Messages with numbers below this may have been sent, as far as the log knows.
+    pub fn sent_below(&self) -> u64 {
+        self.sent_below
+    }
+
+    /// Puts back, or corrects, what the log knows of messages that may have been sent.
+    pub fn set_sent_below(&mut self, number: u64) {
+        self.sent_below = number;
+    }
+
+    /// The number of the next message that comes.
+    pub fn next_number(&self) -> u64 {
+        self.next_to_start() + self.queue.len() as u64
+    }
+
+    /// The number of the next message that is sent for the first time.
+    pub fn next_to_start(&self) -> u64 {
+        self.first + self.inflight.len() as u64
+    }
+
     /// Appends a message to the queue, or hands it back if the queue is full.
-    pub fn enqueue(&mut self, message: M, limit: QueueLimit) -> Result<(), M> {
+    pub fn enqueue(&mut self, message: M, limit: QueueLimit) -> Result<(u64, &M), M> {
         let bytes = message.bytes();
         if self.queue.len() >= limit.messages as usize || self.queued_bytes + bytes > limit.bytes {
             return Err(message);
         }
+        let number = self.next_number();
         self.queued_bytes += bytes;
         self.queue.push_back(message);
-        Ok(())
+        Ok((number, self.queue.back().expect("pushed above")))
+    }
+
+    /// Puts a message back into the queue that was there when the state was saved; no limit refuses it.
+    pub fn requeue(&mut self, message: M) {
+        self.queued_bytes += message.bytes();
+        self.queue.push_back(message);
     }
 
     /// Whether a new message could be sent at once, with nothing before it.
@@ -130,14 +204,16 @@ impl<M: Deliverable> Outbound<M> {
         self.queue.is_empty() && self.has_slot() && self.resent == self.inflight.len()
     }
 
-    /// Takes a slot and an id for a message that goes out at once; only when [`is_clear`](Self::is_clear).
-    pub fn send_now(&mut self, message: M) -> (PacketId, &M) {
+    /// Takes a slot and an id for a message that goes out at once; only when [`is_clear`](Self::is_clear). Also says, now
+    /// and then, the new [`sent_below`](Self::sent_below), which a log has to know before the message leaves.
+    pub fn send_now(&mut self, message: M) -> (NextPublish<'_, M>, Option<u64>) {
         assert!(self.is_clear(), "a message may not overtake others");
         self.start(message)
     }
 
-    /// The next PUBLISH that may go out: first what the resume left over, then the queue. `true` is DUP.
-    pub fn next_publish(&mut self) -> Option<(PacketId, bool, &M)> {
+    /// The next PUBLISH that may go out: first what the resume left over, then the queue. Also says the new
+    /// [`sent_below`](Self::sent_below) as [`send_now`](Self::send_now) does.
+    pub fn next_publish(&mut self) -> Option<(NextPublish<'_, M>, Option<u64>)> {
         if !self.has_slot() {
             return None;
         }
@@ -146,16 +222,16 @@ impl<M: Deliverable> Outbound<M> {
             self.resent += 1;
             if matches!(self.inflight[index], Entry::AwaitingPuback(_) | Entry::AwaitingPubrec(_)) {
                 self.used += 1;
-                let id = self.id_of(index);
+                let number = self.first + index as u64;
                 let (Entry::AwaitingPuback(message) | Entry::AwaitingPubrec(message)) = &self.inflight[index] else {
                     unreachable!("matched above")
                 };
-                return Some((id, true, message));
+                return Some((NextPublish { number, id: packet_id_of(number), dup: true, message }, None));
             }
         }
-        let message = self.discard_queued()?;
-        let (id, message) = self.start(message);
-        Some((id, false, message))
+        let message = self.queue.pop_front()?;
+        self.queued_bytes -= message.bytes();
+        Some(self.start(message))
     }
 
     /// The message at the head of the queue.
@@ -163,17 +239,27 @@ impl<M: Deliverable> Outbound<M> {
         self.queue.front()
     }
 
-    /// Takes the message at the head of the queue out, not to be sent.
-    pub fn discard_queued(&mut self) -> Option<M> {
+    /// Takes the message at the head of the queue out, not to be sent; its number is used up. None if there is no such
+    /// message, or the ids behind an open exchange have run out.
+    pub fn discard_queued(&mut self) -> Option<(u64, M)> {
+        if !self.has_id() {
+            return None;
+        }
         let message = self.queue.pop_front()?;
         self.queued_bytes -= message.bytes();
-        Some(message)
+        let number = self.next_to_start();
+        if self.resent == self.inflight.len() {
+            self.resent += 1;
+        }
+        self.inflight.push_back(Entry::Done);
+        self.forget_done();
+        Some((number, message))
     }
 
     /// Ends an exchange that the client was not told of, as if it were complete; hands its message back.
     pub fn abandon(&mut self, id: PacketId) -> Option<M> {
         let index = self.index_of(id)?;
-        self.complete(index)
+        self.complete(index).1
     }
 
     /// A new connection with `window` slots took the session over: calls `resend` for all that must and may be sent
@@ -185,16 +271,16 @@ impl<M: Deliverable> Outbound<M> {
         self.used = self.inflight.iter().filter(|entry| matches!(entry, Entry::AwaitingPubcomp)).count() as u32;
         self.resent = self.inflight.len();
         for (index, entry) in self.inflight.iter().enumerate() {
-            let id = id_after(self.first, index);
+            let number = self.first + index as u64;
             match entry {
                 Entry::Done => {}
-                Entry::AwaitingPubcomp => resend(Resend::Pubrel(id)),
+                Entry::AwaitingPubcomp => resend(Resend::Pubrel(number)),
                 // Behind the first that has to wait, all PUBLISHes wait.
                 Entry::AwaitingPuback(_) | Entry::AwaitingPubrec(_) if self.resent < index => {}
                 Entry::AwaitingPuback(_) | Entry::AwaitingPubrec(_) if self.used >= self.window => self.resent = index,
                 Entry::AwaitingPuback(message) | Entry::AwaitingPubrec(message) => {
                     self.used += 1;
-                    resend(Resend::Publish(id, message));
+                    resend(Resend::Publish(number, message));
                 }
             }
         }
@@ -210,7 +296,7 @@ impl<M: Deliverable> Outbound<M> {
     pub fn handle_puback(&mut self, id: PacketId) -> Acknowledged<M> {
         let Some(index) = self.index_of(id) else { return Acknowledged::Unknown };
         match &self.inflight[index] {
-            Entry::AwaitingPuback(_) => Acknowledged::Completed(self.complete(index)),
+            Entry::AwaitingPuback(_) => self.completed(index),
             Entry::AwaitingPubrec(_) | Entry::AwaitingPubcomp => Acknowledged::ProtocolError,
             Entry::Done => Acknowledged::Unknown,
         }
@@ -219,16 +305,19 @@ impl<M: Deliverable> Outbound<M> {
     /// Takes a PUBREC; `refused` when its reason code is 0x80 or more.
     pub fn handle_pubrec(&mut self, id: PacketId, refused: bool) -> Acknowledged<M> {
         let Some(index) = self.index_of(id) else { return Acknowledged::Unknown };
+        let number = self.first + index as u64;
         match &self.inflight[index] {
             Entry::AwaitingPuback(_) => Acknowledged::ProtocolError,
-            Entry::AwaitingPubrec(_) if refused => Acknowledged::Completed(self.complete(index)),
-            Entry::AwaitingPubrec(_) if self.fault.is(Fault::PublishResentAfterPubrec) => Acknowledged::Received(None),
+            Entry::AwaitingPubrec(_) if refused => self.completed(index),
+            Entry::AwaitingPubrec(_) if self.fault.is(Fault::PublishResentAfterPubrec) => {
+                Acknowledged::Received(number, None)
+            }
             Entry::AwaitingPubrec(_) if self.fault.is(Fault::IdReusedBeforePubcomp) => {
-                let message = self.complete(index);
+                let (_, message) = self.complete(index);
                 if self.inflight.is_empty() {
-                    self.first = id;
+                    self.first = number;
                 }
-                Acknowledged::Received(message)
+                Acknowledged::Received(number, message)
             }
             Entry::AwaitingPubrec(_) => {
                 if index >= self.resent {
@@ -240,9 +329,9 @@ impl<M: Deliverable> Outbound<M> {
                 else {
                     unreachable!("matched above")
                 };
-                Acknowledged::Received(Some(message))
+                Acknowledged::Received(number, Some(message))
             }
-            Entry::AwaitingPubcomp => Acknowledged::Received(None),
+            Entry::AwaitingPubcomp => Acknowledged::Received(number, None),
             Entry::Done => Acknowledged::Unknown,
         }
     }
@@ -251,11 +340,9 @@ impl<M: Deliverable> Outbound<M> {
     pub fn handle_pubcomp(&mut self, id: PacketId) -> Acknowledged<M> {
         let Some(index) = self.index_of(id) else { return Acknowledged::Unknown };
         match &self.inflight[index] {
-            Entry::AwaitingPubrec(_) if self.fault.is(Fault::PublishResentAfterPubrec) => {
-                Acknowledged::Completed(self.complete(index))
-            }
+            Entry::AwaitingPubrec(_) if self.fault.is(Fault::PublishResentAfterPubrec) => self.completed(index),
             Entry::AwaitingPuback(_) | Entry::AwaitingPubrec(_) => Acknowledged::ProtocolError,
-            Entry::AwaitingPubcomp => Acknowledged::Completed(self.complete(index)),
+            Entry::AwaitingPubcomp => self.completed(index),
             Entry::Done => Acknowledged::Unknown,
         }
     }
@@ -275,10 +362,27 @@ impl<M: Deliverable> Outbound<M> {
         self.queue.is_empty() && self.open == 0
     }
 
+    /// All exchanges and messages with their numbers, in order, as [`reopen`](Self::reopen) and
+    /// [`enqueue`](Self::enqueue) take them; those from number `from` on.
+    pub fn held_from(&self, from: u64) -> impl Iterator<Item = (u64, Reopened<&M>)> {
+        let skipped = usize::try_from(from.saturating_sub(self.first)).unwrap_or(usize::MAX);
+        let skipped_inflight = skipped.min(self.inflight.len());
+        let skipped_queued = (skipped - skipped_inflight).min(self.queue.len());
+        let inflight = self.inflight.range(skipped_inflight..).map(|entry| match entry {
+            Entry::AwaitingPuback(message) | Entry::AwaitingPubrec(message) => Reopened::Unacknowledged(message),
+            Entry::AwaitingPubcomp => Reopened::AwaitingPubcomp,
+            Entry::Done => Reopened::Done,
+        });
+        let queue = self.queue.range(skipped_queued..).map(Reopened::Unacknowledged);
+        (self.first + (skipped_inflight + skipped_queued) as u64..).zip(inflight.chain(queue))
+    }
+
     /// Ends everything: all messages still held.
     pub fn drain(&mut self) -> impl Iterator<Item = M> {
+        let next = self.next_number();
         let inflight = std::mem::take(&mut self.inflight);
         let queue = std::mem::take(&mut self.queue);
+        self.first = next;
         self.queued_bytes = 0;
         self.open = 0;
         self.resent = 0;
@@ -290,59 +394,72 @@ impl<M: Deliverable> Outbound<M> {
     }
 
     fn has_slot(&self) -> bool {
-        // The table spans fewer than all ids, so an id in flight is never given out again.
-        self.used < self.window && (self.inflight.len() as u32) < PACKET_IDS - 1
+        self.used < self.window && self.has_id()
     }
 
-    fn start(&mut self, message: M) -> (PacketId, &M) {
-        let index = self.inflight.len();
-        let id = self.id_of(index);
-        self.inflight.push_back(match message.qos() {
-            QoS::AtLeastOnce => Entry::AwaitingPuback(message),
-            QoS::ExactlyOnce => Entry::AwaitingPubrec(message),
-            QoS::AtMostOnce => unreachable!("QoS 0 needs no exchange"),
+    /// The table spans fewer than all ids, so an id in flight is never given out again.
+    fn has_id(&self) -> bool {
+        (self.inflight.len() as u64) < PACKET_IDS - 1
+    }
+
+    fn start(&mut self, message: M) -> (NextPublish<'_, M>, Option<u64>) {
+        let number = self.next_to_start();
+        let reserved = (number >= self.sent_below).then(|| {
+            self.sent_below = number + SENDS_RESERVED;
+            self.sent_below
         });
+        self.inflight.push_back(Entry::sent(message));
         self.open += 1;
         self.used += 1;
-        self.resent = index + 1;
+        self.resent = self.inflight.len();
         let Some(Entry::AwaitingPuback(message) | Entry::AwaitingPubrec(message)) = self.inflight.back() else {
             unreachable!("pushed above")
         };
-        (id, message)
+        (NextPublish { number, id: packet_id_of(number), dup: false, message }, reserved)
     }
 
-    fn complete(&mut self, index: usize) -> Option<M> {
+    fn completed(&mut self, index: usize) -> Acknowledged<M> {
+        let (number, message) = self.complete(index);
+        Acknowledged::Completed(number, message)
+    }
+
+    fn complete(&mut self, index: usize) -> (u64, Option<M>) {
+        let number = self.first + index as u64;
         let entry = std::mem::replace(&mut self.inflight[index], Entry::Done);
         if index < self.resent || matches!(entry, Entry::AwaitingPubcomp) {
             self.used = self.used.saturating_sub(1);
         }
         self.open -= 1;
-        while let Some(Entry::Done) = self.inflight.front() {
-            self.inflight.pop_front();
-            self.first = id_after(self.first, 1);
-            self.resent = self.resent.saturating_sub(1);
-        }
+        self.forget_done();
         match entry {
-            Entry::AwaitingPuback(message) | Entry::AwaitingPubrec(message) => Some(message),
-            Entry::AwaitingPubcomp | Entry::Done => None,
+            Entry::AwaitingPuback(message) | Entry::AwaitingPubrec(message) => (number, Some(message)),
+            Entry::AwaitingPubcomp | Entry::Done => (number, None),
         }
     }
 
-    fn id_of(&self, index: usize) -> PacketId {
-        id_after(self.first, index)
+    fn forget_done(&mut self) {
+        while let Some(Entry::Done) = self.inflight.front() {
+            self.inflight.pop_front();
+            self.first += 1;
+            self.resent = self.resent.saturating_sub(1);
+        }
     }
 
     fn index_of(&self, id: PacketId) -> Option<usize> {
-        let (id, first) = (u32::from(id.get()), u32::from(self.first.get()));
-        let index = if id >= first { id - first } else { id + PACKET_IDS - first } as usize;
+        let (id, first) = (u64::from(id.get()) - 1, self.first % PACKET_IDS);
+        let index = ((id + PACKET_IDS - first) % PACKET_IDS) as usize;
         (index < self.inflight.len()).then_some(index)
     }
 }
 
-/// The id that is `steps` after `first` in the cycle 1..=65,535.
-fn id_after(first: PacketId, steps: usize) -> PacketId {
-    let zero_based = (u32::from(first.get()) - 1 + steps as u32) % PACKET_IDS;
-    PacketId::new(zero_based as u16 + 1).expect("one more than a remainder is not zero")
+impl<M: Deliverable> Entry<M> {
+    fn sent(message: M) -> Self {
+        match message.qos() {
+            QoS::AtLeastOnce => Entry::AwaitingPuback(message),
+            QoS::ExactlyOnce => Entry::AwaitingPubrec(message),
+            QoS::AtMostOnce => unreachable!("QoS 0 needs no exchange"),
+        }
+    }
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use crate::proto::{
 };
 use crate::route::{TopicName, WillMessage};
 use crate::session::SessionExpiry;
+use crate::store::LogPosition;
 use crate::time::Timestamp;
 use crate::transport::Transport;
 
@@ -42,7 +43,7 @@ impl Shard {
         let key = ConnectionKey::from_index(entry.key());
         self.admitted = self.admitted.wrapping_add(1);
         entry.insert(Connection::new(connect.version, std::mem::take(&mut admission.transport), self.admitted, now));
-        match will_of(&connect) {
+        match self.will_if_acceptable(&connect, &admission.client_id) {
             Ok(will) => {
                 self.admit(key, &connect, will, &admission);
                 self.receive(key, &mut Received::new(&admission.early_bytes));
@@ -52,13 +53,27 @@ impl Shard {
         key
     }
 
+    /// The client's will, if the client can be served.
+    fn will_if_acceptable(&self, connect: &Connect<'_>, client_id: &str) -> Result<Option<WillMessage>, Violation> {
+        if let Some(failure) = self.clients.log.failure() {
+            let existing = self.clients.sessions.find(client_id);
+            let was_durable = existing.is_some_and(|session| self.clients.sessions.get(session).is_durable);
+            if was_durable || expiry_of(connect) != SessionExpiry::WithConnection {
+                return Err(failure.into());
+            }
+        }
+        will_of(connect)
+    }
+
     fn admit(&mut self, key: ConnectionKey, connect: &Connect<'_>, will: Option<WillMessage>, admission: &Admission) {
+        let records = self.clients.log.records();
         let (session, session_present) = self.take_over(connect, &admission.client_id);
         let max_inflight = self.clients.limits.max_inflight;
         let window = connect.properties.receive_maximum().unwrap_or(u16::MAX).min(max_inflight);
         let record = self.clients.sessions.get_mut(session);
         record.connection = Some(key);
         record.expiry = expiry_of(connect);
+        record.disconnected_at = None;
         record.ends_at = None;
         record.window = window;
         record.will = will.map(Box::new);
@@ -66,7 +81,9 @@ impl Shard {
         connection.session = Some(session);
         connection.keep_alive_seconds = connect.keep_alive_seconds;
         connection.max_packet_bytes = connect.properties.maximum_packet_size();
-        self.send_connack(key, session_present, admission);
+        self.clients.log_session(session);
+        let after = self.logged_since(session, records);
+        self.send_connack(key, session_present, admission, after);
         self.clients.resume(session);
         self.arm_keep_alive(key);
     }
@@ -85,7 +102,7 @@ impl Shard {
             Some(session) if connect.clean_start => {
                 // [MQTT-3.1.2-4]
                 self.end_session(session);
-                (self.clients.sessions.insert(client_id.into(), expiry_of(connect)), false)
+                (self.start_session(connect, client_id), false)
             }
             Some(session) => {
                 if self.fault.is(Fault::ReceivedIdsForgottenOnResume) {
@@ -93,11 +110,17 @@ impl Shard {
                 }
                 (session, true)
             }
-            None => (self.clients.sessions.insert(client_id.into(), expiry_of(connect)), false),
+            None => (self.start_session(connect, client_id), false),
         }
     }
 
-    fn send_connack(&mut self, key: ConnectionKey, session_present: bool, admission: &Admission) {
+    fn start_session(&mut self, connect: &Connect<'_>, client_id: &str) -> SessionKey {
+        let expiry = expiry_of(connect);
+        let is_durable = self.clients.log.is_on() && expiry != SessionExpiry::WithConnection;
+        self.clients.sessions.insert(client_id.into(), expiry, is_durable)
+    }
+
+    fn send_connack(&mut self, key: ConnectionKey, session_present: bool, admission: &Admission, after: LogPosition) {
         let limits = &self.clients.limits;
         let mut properties = PropertyWriter::new();
         properties.push(Property::ReceiveMaximum(limits.receive_maximum));
@@ -107,17 +130,18 @@ impl Shard {
             properties.push(Property::AssignedClientIdentifier(&admission.client_id));
         }
         let connack = Connack { session_present, reason: ReasonCode::Success, properties: properties.properties() };
-        self.clients.send(key, &Packet::Connack(connack));
+        self.clients.send_after(key, &Packet::Connack(connack), after);
     }
 
     fn refuse(&mut self, key: ConnectionKey, violation: Violation) {
         let version = self.clients.connection(key).version;
-        // 3.1.1 has no return code for it: the connection is closed [3.1.1: MQTT-4.8.0-1].
-        if version == Version::V5 {
+        let is_our_fault = self.clients.log.failure().is_some();
+        // 3.1.1 has no return code for what a client does wrong: the connection is closed [3.1.1: MQTT-4.8.0-1].
+        if version == Version::V5 || is_our_fault {
             let connack = Connack { session_present: false, reason: violation.reason, properties: Properties::EMPTY };
             self.clients.send(key, &Packet::Connack(connack));
         }
-        self.clients.counters.protocol_violations += 1;
+        self.clients.counters.protocol_violations += u64::from(!is_our_fault);
         self.finish(key, false);
     }
 

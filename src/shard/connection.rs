@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use crate::proto::{AcknowledgementKind, Framer, PacketId, ReasonCode, Version};
-use crate::store::Promise;
+use crate::store::LogPosition;
 use crate::time::Timestamp;
 use crate::transport::Transport;
 
@@ -56,7 +56,7 @@ pub(super) enum Phase {
     Closing,
 }
 
-/// An acknowledgement that may have to wait for the log.
+/// An acknowledgement on its way out.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Acknowledgement {
     pub(super) kind: AcknowledgementKind,
@@ -73,11 +73,9 @@ pub(super) struct Connection {
     pub(super) transport: Transport,
     pub(super) framer: Framer,
     pub(super) output: Output,
-    /// PUBACKs and PUBRECs in the order of their PUBLISHes [MQTT-4.6.0-2] [MQTT-4.6.0-3], while the log is not stable that
-    /// far or a subscriber holds the publisher up.
-    pub(super) receipts: VecDeque<Promise<Acknowledgement>>,
-    /// PUBRELs and PUBCOMPs in the order of what they answer [MQTT-4.6.0-4], while the log is not stable that far.
-    pub(super) releases: VecDeque<Promise<Acknowledgement>>,
+    /// PUBACKs and PUBRECs in the order of their PUBLISHes [MQTT-4.6.0-2] [MQTT-4.6.0-3] that a subscriber holds up, with
+    /// the log positions they wait for.
+    pub(super) receipts: VecDeque<(Acknowledgement, LogPosition)>,
     /// How many congested sessions hold this publisher up.
     pub(super) held_by: u32,
     /// Tells this connection from earlier ones with the same key.
@@ -94,10 +92,12 @@ pub(super) struct Connection {
     pub(super) stream_ended: bool,
     /// Listed as having output.
     pub(super) is_dirty: bool,
+    /// Listed as having output that waits for the log.
+    pub(super) is_awaiting_log: bool,
     /// Not read from, because the client does not read what it gets.
     pub(super) paused_by_output: bool,
-    /// Not read from, because a ring to another shard is full.
-    pub(super) paused_by_ring: bool,
+    /// Not read from, because a ring to another shard is full or too much waits for the log.
+    pub(super) paused_by_backlog: bool,
 }
 
 impl Connection {
@@ -110,7 +110,6 @@ impl Connection {
             framer: Framer::default(),
             output: Output::default(),
             receipts: VecDeque::new(),
-            releases: VecDeque::new(),
             held_by: 0,
             serial,
             last_packet_at: now,
@@ -119,8 +118,9 @@ impl Connection {
             keep_alive_seconds: 0,
             stream_ended: false,
             is_dirty: false,
+            is_awaiting_log: false,
             paused_by_output: false,
-            paused_by_ring: false,
+            paused_by_backlog: false,
         }
     }
 
@@ -129,6 +129,6 @@ impl Connection {
     }
 
     pub(super) fn is_paused(&self) -> bool {
-        self.paused_by_output || self.paused_by_ring
+        self.paused_by_output || self.paused_by_backlog
     }
 }

@@ -70,6 +70,10 @@ counters! {
     dropped_expired,
     /// Retained messages not kept because there are too many.
     dropped_retained_full,
+    /// Messages refused because a log has failed that would have to keep them.
+    refused_log_failed,
+    /// Letters to other shards that these have not acknowledged.
+    unacknowledged_letters,
     /// Connections ended because of what the client sent.
     protocol_violations,
     /// Sessions taken over by a second connection.

@@ -1,10 +1,12 @@
-//! Writes packets into the output of connections, within what their clients accept.
+//! Writes packets into the output of connections, within what their clients accept. `after` is always the log position
+//! that the packet waits for.
 
 use crate::proto::{
     Packet, PacketId, Property, PublishHeader, QoS, Version, encode_acknowledgement, encode_property,
     encode_publish_header, publish_size,
 };
 use crate::route::{Identifiers, Message};
+use crate::store::LogPosition;
 use crate::time::Timestamp;
 
 use super::connection::{Acknowledgement, Connection};
@@ -27,14 +29,20 @@ pub(super) struct OutgoingPublish {
 }
 
 impl Encoder {
-    pub(super) fn packet(&mut self, connection: &mut Connection, packet: &Packet<'_>) {
-        packet.encode(connection.version, connection.output.buffer(&mut self.buffers));
+    pub(super) fn packet(&mut self, connection: &mut Connection, packet: &Packet<'_>, after: LogPosition) {
+        packet.encode(connection.version, connection.output.section(after, &mut self.buffers).buffer());
     }
 
     #[inline]
-    pub(super) fn acknowledgement(&mut self, connection: &mut Connection, acknowledgement: Acknowledgement) {
+    pub(super) fn acknowledgement(
+        &mut self,
+        connection: &mut Connection,
+        acknowledgement: Acknowledgement,
+        after: LogPosition,
+    ) {
         let Acknowledgement { kind, id, reason } = acknowledgement;
-        encode_acknowledgement(connection.output.buffer(&mut self.buffers), connection.version, kind, id, reason);
+        let buffer = connection.output.section(after, &mut self.buffers).buffer();
+        encode_acknowledgement(buffer, connection.version, kind, id, reason);
     }
 
     /// Appends a PUBLISH; false, and nothing is appended, if it exceeds the client's Maximum Packet Size.
@@ -46,6 +54,7 @@ impl Encoder {
         message: &Message,
         packet: OutgoingPublish,
         identifiers: &Identifiers,
+        after: LogPosition,
     ) -> bool {
         if connection.version == Version::V5 {
             self.encode_hop_properties(now, message, identifiers);
@@ -63,12 +72,12 @@ impl Encoder {
         if connection.max_packet_bytes.is_some_and(|max| publish_size(connection.version, &header) > max as usize) {
             return false;
         }
-        let buffer = connection.output.buffer(&mut self.buffers);
-        encode_publish_header(buffer, connection.version, &header);
+        let section = connection.output.section(after, &mut self.buffers);
+        encode_publish_header(section.buffer(), connection.version, &header);
         if payload.len() < LARGE_PAYLOAD_BYTES {
-            buffer.extend_from_slice(payload);
+            section.buffer().extend_from_slice(payload);
         } else {
-            connection.output.push_large(message.payload_shared());
+            section.push_large(message.payload_shared());
         }
         true
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::proto::{Disconnect, Packet, Property, PropertyWriter, ReasonCode, Version};
 use crate::route::{Letter, Removed};
 use crate::session::SessionExpiry;
+use crate::store::Record;
 use crate::time::Timestamp;
 
 use super::connection::{Connection, ConnectionKey, Phase};
@@ -49,6 +50,11 @@ impl Shard {
     /// The client did what it may not do.
     pub(super) fn end_by_violation(&mut self, key: ConnectionKey, violation: Violation) {
         self.clients.counters.protocol_violations += 1;
+        self.end_for(key, violation);
+    }
+
+    /// The server ends the connection; a 5.0 client is told the reason, and in words.
+    pub(super) fn end_for(&mut self, key: ConnectionKey, violation: Violation) {
         self.end_with_disconnect(key, violation.reason, Some(violation.text));
     }
 
@@ -77,43 +83,78 @@ impl Shard {
         let now = self.clients.now;
         let connection = self.clients.connection(key);
         connection.receipts.clear();
-        connection.releases.clear();
         let Some(session) = connection.session.take() else { return };
         self.clients.clear_congestion(session);
         let record = self.clients.sessions.get_mut(session);
         record.connection = None;
+        record.disconnected_at = Some(now);
+        if will == Will::Discard {
+            record.will = None;
+        }
         if record.held.is_some() {
             self.subscribing.forget_connection(session);
         }
-        let record = self.clients.sessions.get_mut(session);
-        let expiry = record.expiry;
-        let due = record.will.take().filter(|_| will == Will::Publish);
         if let Some(outbound) = self.clients.sessions.outbound_if_any(session) {
             outbound.detach();
+            outbound.set_sent_below(outbound.next_to_start());
         }
-        match expiry.deadline(now) {
-            Some(_) if expiry == SessionExpiry::WithConnection => self.end_session(session),
-            Some(deadline) => {
-                self.clients.sessions.get_mut(session).ends_at = Some(deadline);
-                self.clients.timers.arm(deadline, TimerKey::Session(session));
-                self.clients.sessions.release_idle_tables(session);
+        if self.clients.sessions.get(session).expiry == SessionExpiry::WithConnection {
+            return self.end_session(session);
+        }
+        self.wait_for_client(session, now);
+    }
+
+    /// The client of a session went away at `since`: its expiry counts, and its will is published or waits for its delay.
+    pub(super) fn wait_for_client(&mut self, session: SessionKey, since: Timestamp) {
+        let record = self.clients.sessions.get_mut(session);
+        record.ends_at = record.expiry.deadline(since);
+        if let Some(deadline) = record.ends_at {
+            self.clients.timers.arm(deadline, TimerKey::Session(session));
+        }
+        let will_at = record.will.as_ref().map(|will| since + will.delay());
+        // [MQTT-3.1.3-9]: a new connection in time takes the will back.
+        let due = match will_at {
+            Some(due) if due <= self.clients.now => record.will.take(),
+            Some(due) => {
+                self.clients.timers.arm(due, TimerKey::Will(session));
+                None
             }
-            None => self.clients.sessions.release_idle_tables(session),
-        }
-        if let Some(message) = due {
-            self.route_will(&message);
+            None => None,
+        };
+        self.clients.sessions.release_idle_tables(session);
+        self.clients.log_session(session);
+        if let Some(will) = due {
+            self.route_will(&will);
         }
     }
 
-    /// Ends a session that has no connection: subscriptions, exchanges and queue go with it.
+    /// The delay of a session's will may be over.
+    pub(super) fn will_timeout(&mut self, key: SessionKey, deadline: Timestamp) {
+        let Some(session) = self.clients.sessions.get_if_alive(key) else { return };
+        let Some(since) = session.disconnected_at else { return };
+        if let Some(will) = session.will.take_if(|will| since + will.delay() == deadline) {
+            self.clients.log_session(key);
+            self.route_will(&will);
+        }
+    }
+
+    /// Ends a session that has no connection: subscriptions, exchanges and queue go with it; its will is due at the latest
+    /// now [MQTT-3.1.2-8].
     pub(super) fn end_session(&mut self, key: SessionKey) {
         let (session, outbound) = self.clients.sessions.remove(key);
         assert!(session.connection.is_none(), "a session ends behind its connection");
-        for filter in session.subscriptions {
-            match self.subscriptions.remove(filter, key) {
+        if session.is_durable {
+            self.clients.log.append(&Record::SessionEnded { session: key.id() });
+        }
+        for key_of_filter in session.subscriptions {
+            match self.subscriptions.remove(key_of_filter, key) {
+                Removed::OthersRemain if session.is_durable && !self.has_durable_subscriber(key_of_filter) => {
+                    let filter = self.subscriptions.filter_of(key_of_filter);
+                    self.tell_others(|| Letter::InterestLost { filter: filter[..].into(), durable_only: true });
+                }
                 Removed::OthersRemain => {}
                 Removed::LastLocal { filter } => {
-                    self.tell_others(|| Letter::InterestLost { filter: filter[..].into() })
+                    self.tell_others(|| Letter::InterestLost { filter: filter[..].into(), durable_only: false });
                 }
             }
         }
@@ -127,6 +168,9 @@ impl Shard {
                 self.clients.messages.release(delivery.message);
             }
             self.subscribing.forget(key);
+        }
+        if let Some(will) = session.will {
+            self.route_will(&will);
         }
     }
 
@@ -144,7 +188,7 @@ impl Shard {
             // The end of the stream has to be seen.
             self.clients.set_pause(key, |connection| {
                 connection.paused_by_output = false;
-                connection.paused_by_ring = false;
+                connection.paused_by_backlog = false;
             });
         }
         if self.clients.connection(key).output.is_flushed() {

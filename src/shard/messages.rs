@@ -3,8 +3,9 @@
 use slab::Slab;
 
 use crate::proto::QoS;
-use crate::route::{Identifiers, Message};
+use crate::route::{Message, Terms};
 use crate::session::Deliverable;
+use crate::store::{Log, LogPosition, MessageId, MessageRecord, Record};
 
 /// Names a message in the arena.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -14,6 +15,12 @@ pub(super) struct MessageKey(u32);
 #[derive(Debug, Default)]
 pub(super) struct Messages {
     arena: Slab<Stored>,
+    /// What was logged before this batch may be gone from the log soon.
+    log_floor: LogPosition,
+    /// Bytes of the messages that the log has to keep.
+    logged_bytes: u64,
+    /// References to all messages.
+    references: u64,
 }
 
 #[derive(Debug)]
@@ -22,6 +29,8 @@ struct Stored {
     references: u32,
     /// Lies in an allocation of its own.
     compact: bool,
+    /// The batch of the log that has it; [`LogPosition::NOTHING`] if none has.
+    logged_in: LogPosition,
 }
 
 /// One message for one session: what its queue and its inflight table hold.
@@ -30,15 +39,12 @@ pub(super) struct Delivery {
     pub(super) message: MessageKey,
     /// What it counts for in the byte limit of the queue.
     pub(super) bytes: u32,
-    /// The lower of the message's and the subscription's.
-    pub(super) qos: QoS,
-    pub(super) retain: bool,
-    pub(super) identifiers: Identifiers,
+    pub(super) terms: Terms,
 }
 
 impl Deliverable for Delivery {
     fn qos(&self) -> QoS {
-        self.qos
+        self.terms.qos
     }
 
     fn bytes(&self) -> u64 {
@@ -49,7 +55,9 @@ impl Deliverable for Delivery {
 impl Messages {
     /// Takes a message in, with one reference.
     pub(super) fn insert(&mut self, message: Message) -> MessageKey {
-        let index = self.arena.insert(Stored { message, references: 1, compact: false });
+        self.references += 1;
+        let index =
+            self.arena.insert(Stored { message, references: 1, compact: false, logged_in: LogPosition::NOTHING });
         MessageKey(u32::try_from(index).expect("a shard holds fewer than 2^32 messages"))
     }
 
@@ -59,6 +67,7 @@ impl Messages {
 
     /// Counts one more reference.
     pub(super) fn refer(&mut self, key: MessageKey) {
+        self.references += 1;
         self.arena[key.0 as usize].references += 1;
     }
 
@@ -68,9 +77,48 @@ impl Messages {
         let stored = &mut self.arena[index];
         assert!(stored.references > 0, "a reference is given back once");
         stored.references -= 1;
+        self.references -= 1;
         if stored.references == 0 {
+            if stored.logged_in != LogPosition::NOTHING {
+                self.logged_bytes -= stored.message.bytes() as u64;
+            }
             self.arena.remove(index);
         }
+    }
+
+    /// Sees to it that the log has the message, for records that are going to name it.
+    pub(super) fn log(&mut self, log: &mut Log, key: MessageKey) -> MessageId {
+        let stored = &mut self.arena[key.0 as usize];
+        if stored.logged_in < self.log_floor || stored.logged_in == LogPosition::NOTHING {
+            if stored.logged_in == LogPosition::NOTHING {
+                self.logged_bytes += stored.message.bytes() as u64;
+            }
+            stored.logged_in = log.filling();
+            log.append(&Record::Message { message: MessageId(key.0), body: (&stored.message).into() });
+        }
+        MessageId(key.0)
+    }
+
+    /// The message as a record names it.
+    pub(super) fn named(&self, key: MessageKey) -> (MessageId, MessageRecord<'_>) {
+        (MessageId(key.0), self.get(key).into())
+    }
+
+    /// Takes a message in that the log has, without a reference yet: the caller counts one for each delivery.
+    pub(super) fn insert_logged(&mut self, message: Message, logged_in: LogPosition) -> MessageKey {
+        self.logged_bytes += message.bytes() as u64;
+        let index = self.arena.insert(Stored { message, references: 0, compact: true, logged_in });
+        MessageKey(u32::try_from(index).expect("a shard holds fewer than 2^32 messages"))
+    }
+
+    /// What was logged before this batch is going to be removed from the log.
+    pub(super) fn raise_log_floor(&mut self, floor: LogPosition) {
+        self.log_floor = floor;
+    }
+
+    /// Bytes of the messages that the log has to keep.
+    pub(super) fn logged_bytes(&self) -> u64 {
+        self.logged_bytes
     }
 
     /// Gives the message an allocation of its own: it will be kept for a while, and should not keep the receive it came in.
@@ -80,6 +128,11 @@ impl Messages {
             stored.message = stored.message.compacted();
             stored.compact = true;
         }
+    }
+
+    /// How many deliveries wait for messages, about: each holds a reference.
+    pub(super) fn references(&self) -> u64 {
+        self.references
     }
 
     pub(super) fn len(&self) -> usize {

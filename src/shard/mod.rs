@@ -18,18 +18,26 @@
 //! - Nothing that comes from the network panics or ends another connection than its own.
 
 mod admission;
+mod checkpoint;
 mod clients;
 mod congestion;
 mod connection;
 mod counters;
+mod delivering;
 mod encoder;
 mod ending;
+mod journal;
+mod links;
+mod log_failure;
 mod messages;
 mod outbox;
 mod output;
 mod placement;
 mod publishing;
 mod receiving;
+mod redealing;
+mod restoring;
+mod retained;
 mod sessions;
 mod subscribing;
 mod timers;
@@ -39,18 +47,19 @@ pub use connection::ConnectionKey;
 pub use counters::Counters;
 pub use output::Transmit;
 pub use placement::shard_of;
+pub use redealing::redeal;
 
 use crate::config::Limits;
 use crate::fault::PlantedFault;
 use crate::proto::Received;
-use crate::route::{Letter, Matches, RetainedTree, RouteSequence, RouteStamp, ShardId, SubscriptionTrie};
-use crate::store::{Image, LogConfig, LogEnd, LogFailure, LogWrite, SegmentNumber};
+use crate::route::{Letter, Matches, RouteSequence, RouteStamp, ShardId, SubscriptionTrie};
+use crate::store::{Log, LogConfig, LogEnd, LogFailure, LogWrite, SegmentNumber};
 use crate::time::Timestamp;
 
 use clients::Clients;
 use connection::Phase;
 use outbox::Outbox;
-use publishing::RetainedMessage;
+use retained::RetainedMessages;
 use sessions::{SessionKey, Sessions};
 use subscribing::Subscribing;
 
@@ -90,6 +99,7 @@ pub enum Command {
 enum TimerKey {
     Connection(ConnectionKey),
     Session(SessionKey),
+    Will(SessionKey),
     Congestion(SessionKey),
 }
 
@@ -100,34 +110,41 @@ pub struct Shard {
     clients: Clients,
     subscriptions: SubscriptionTrie<SessionKey>,
     matches: Matches,
-    retained: RetainedTree<RetainedMessage>,
+    retained: RetainedMessages,
     /// Messages routed so far.
     routed: RouteSequence,
     subscribing: Subscribing,
     /// Connections admitted so far, as a serial number.
     admitted: u32,
     fault: PlantedFault,
+    /// The pass over all that is alive, while there is one.
+    checkpoint: Option<checkpoint::Checkpoint>,
+    /// How long the log was when the last pass was through, without what that made obsolete.
+    cleaned_bytes: u64,
     /// The scratch of a fan-out whose message matches several filters.
     overlapping: publishing::Overlapping,
 }
 
 impl Shard {
-    /// A shard without clients.
+    /// A shard that knows nothing yet, with a new log if it is to have one.
     pub fn new(config: ShardConfig) -> Self {
         Self {
             shards: config.shards,
             subscriptions: SubscriptionTrie::new(config.seed),
             matches: Matches::default(),
-            retained: RetainedTree::new(config.seed),
+            retained: RetainedMessages::new(config.seed),
             routed: RouteSequence::default(),
             subscribing: Subscribing::default(),
             admitted: 0,
             fault: config.fault,
+            checkpoint: None,
+            cleaned_bytes: 0,
             overlapping: publishing::Overlapping::default(),
             clients: Clients::new(
                 config.id,
                 Outbox::new(config.shards, config.limits.max_waiting_letters, config.fault),
                 Sessions::new(config.seed, config.fault),
+                config.log.map_or_else(Log::off, |log| Log::new(log, LogEnd::default())),
                 config.limits,
             ),
         }
@@ -193,18 +210,27 @@ impl Shard {
     pub fn handle_letter(&mut self, now: Timestamp, from: ShardId, letter: Letter) {
         self.clients.now = now;
         match letter {
-            Letter::Deliver { message, sequence, publisher } => {
-                let stamp = RouteStamp { shard: from, sequence };
-                self.deliver_here(publisher.map(|publisher| (from, publisher)), stamp, &message);
+            Letter::Deliver { message, sequence, publisher, number } => {
+                if self.is_due(from, number) {
+                    let stamp = RouteStamp { shard: from, sequence };
+                    self.deliver_here(publisher.map(|publisher| (from, publisher)), stamp, &message);
+                }
             }
             Letter::HoldPublisher(publisher) => self.clients.hold_publisher(publisher),
             Letter::LetPublisherGo(publisher) => self.clients.let_publisher_go(publisher),
-            Letter::Retain { message, sequence } => self.retain(message, RouteStamp { shard: from, sequence }),
-            Letter::InterestGained { filter, ticket, wants_retained } => {
-                self.apply_interest(from, &filter, ticket, wants_retained);
+            Letter::Retain { message, sequence, number } => {
+                if self.is_due(from, number) {
+                    self.retain(message, RouteStamp { shard: from, sequence });
+                }
+            }
+            Letter::Acknowledged { through } => self.handle_acknowledged(from, through),
+            Letter::Missing { behind } => self.clients.resend_letters(from, behind),
+            Letter::LogFailed(failure) => self.handle_log_failed(from, failure),
+            Letter::InterestGained { filter, ticket, wants_retained, is_durable } => {
+                self.apply_interest(from, &filter, ticket, wants_retained, is_durable);
             }
             Letter::InterestApplied { ticket } => self.handle_applied(ticket, Vec::new()),
-            Letter::InterestLost { filter } => self.apply_interest_lost(from, &filter),
+            Letter::InterestLost { filter, durable_only } => self.apply_interest_lost(from, &filter, durable_only),
             Letter::RetainedMark { subscriber, ticket, filter, routed } => {
                 self.handle_mark(from, subscriber, ticket, &filter, routed);
             }
@@ -219,27 +245,42 @@ impl Shard {
             match key {
                 TimerKey::Connection(key) => self.connection_timeout(key, deadline),
                 TimerKey::Session(key) => self.session_timeout(key, deadline),
+                TimerKey::Will(key) => self.will_timeout(key, deadline),
                 TimerKey::Congestion(key) => self.clients.congestion_timeout(key, deadline),
             }
         }
-    }
-
-    /// The shard that goes on where the log ended. `images` are those of all shards, this one's at its number.
-    pub fn restore(config: ShardConfig, now: Timestamp, images: &[Image], end: LogEnd) -> Self {
-        let _ = (now, images, end);
-        Self::new(config)
     }
 
     /// A write to the log is done: it is as stable as the durability mode asks for, or it failed.
     pub fn handle_log_written(&mut self, now: Timestamp, write: LogWrite, result: Result<(), LogFailure>) {
         self.clients.now = now;
         self.clients.log.handle_written(write, result);
-        self.clients.redeem_promises();
+        match self.clients.log.failure() {
+            None => {
+                self.clients.release_outputs();
+                self.clients.acknowledge_letters();
+                self.clients.resume_sources();
+            }
+            Some(failure) => self.fail_log(failure),
+        }
     }
 
     /// The next write to the log, if none is out.
     pub fn poll_log_write(&mut self, now: Timestamp) -> Option<LogWrite> {
         self.clients.now = now;
+        if self.clients.log.is_writing() {
+            return None;
+        }
+        self.continue_checkpoint();
+        if !self.clients.log.is_due(now) {
+            return None;
+        }
+        if self.logs_letters_late() {
+            let write = self.clients.log.poll_write(now);
+            self.clients.log_applied_letters();
+            return write;
+        }
+        self.clients.log_applied_letters();
         self.clients.log.poll_write(now)
     }
 
@@ -250,14 +291,8 @@ impl Shard {
 
     /// Letters for another shard whose ring has room, at most `max`.
     pub fn poll_letters(&mut self, to: ShardId, max: usize) -> Option<Vec<Letter>> {
-        let batch = self.clients.outbox.take(to, max)?;
-        if !self.clients.outbox.paused.is_empty() && self.clients.outbox.has_drained() {
-            for key in std::mem::take(&mut self.clients.outbox.paused) {
-                if self.clients.connections.contains(key.index()) {
-                    self.clients.set_pause(key, |connection| connection.paused_by_ring = false);
-                }
-            }
-        }
+        let batch = self.clients.outbox.take(to, max, self.clients.log.stable())?;
+        self.clients.resume_sources();
         Some(batch)
     }
 
@@ -289,9 +324,9 @@ impl Shard {
         self.clients.connections[key.index()].is_open()
     }
 
-    /// Whether no connection is left.
+    /// Whether no connection is left, and nothing waits for the log.
     pub fn is_drained(&self) -> bool {
-        self.clients.connections.is_empty()
+        self.clients.connections.is_empty() && self.clients.log.is_idle()
     }
 
     /// What there is and what there was. Walks the exchange tables: not for every turn.
@@ -308,6 +343,7 @@ impl Shard {
             retained: self.retained.len() as u64,
             pending_subscribes: self.subscribing.len() as u64,
             waiting_letters: self.clients.outbox.len() as u64,
+            unacknowledged_letters: self.clients.links.unacknowledged() as u64,
             ..self.clients.counters
         }
     }

@@ -3,17 +3,20 @@
 //! A ring that is full never blocks the shard and never loses a QoS 1 or 2 message. The letters wait, and the clients
 //! that cause them are not read from until their ring drains; so what waits is bounded by `max_waiting_letters` and one
 //! receive of each client that was being read. QoS 0 messages are dropped there, and counted.
+//!
+//! A letter leaves when the log is stable as far as it waits for, and those behind it leave after it.
 
 use std::collections::VecDeque;
 
 use crate::fault::{Fault, PlantedFault};
 use crate::route::{Letter, ShardId};
+use crate::store::LogPosition;
 
 use super::connection::ConnectionKey;
 
 #[derive(Debug)]
 pub(super) struct Outbox {
-    waiting: Vec<VecDeque<Letter>>,
+    waiting: Vec<VecDeque<(LogPosition, Letter)>>,
     /// Letters above which a ring counts as full.
     high: usize,
     /// Connections that are not read from until no ring is full.
@@ -39,12 +42,18 @@ impl Outbox {
         }
     }
 
+    /// Posts a letter that waits for nothing but those before it.
     pub(super) fn post(&mut self, to: ShardId, letter: Letter) {
+        self.post_after(to, letter, LogPosition::NOTHING);
+    }
+
+    /// Posts a letter that leaves when the log is stable up to `after`.
+    pub(super) fn post_after(&mut self, to: ShardId, letter: Letter, after: LogPosition) {
         self.posted += 1;
         if self.fault.is(Fault::LetterDropped) && self.posted.is_multiple_of(64) {
             return;
         }
-        self.waiting[to.index()].push_back(letter);
+        self.waiting[to.index()].push_back((after, letter));
     }
 
     /// Whether so much waits for this shard that its sources have to stop.
@@ -57,14 +66,22 @@ impl Outbox {
         self.waiting.iter().all(|waiting| waiting.len() <= self.high / 2)
     }
 
-    pub(super) fn take(&mut self, to: ShardId, max: usize) -> Option<Vec<Letter>> {
+    pub(super) fn take(&mut self, to: ShardId, max: usize, stable: LogPosition) -> Option<Vec<Letter>> {
         let waiting = &mut self.waiting[to.index()];
-        if waiting.is_empty() {
+        let ready = waiting.iter().take(max).take_while(|(after, _)| *after <= stable).count();
+        if ready == 0 {
             return None;
         }
         let mut batch = self.batches.pop().unwrap_or_default();
-        batch.extend(waiting.drain(..waiting.len().min(max)));
+        batch.extend(waiting.drain(..ready).map(|(_, letter)| letter));
         Some(batch)
+    }
+
+    /// The log has failed: what waits for it will never leave, and those behind it need not wait.
+    pub(super) fn discard_unstable(&mut self, stable: LogPosition) {
+        for waiting in &mut self.waiting {
+            waiting.retain(|(after, _)| *after <= stable);
+        }
     }
 
     pub(super) fn recycle(&mut self, mut batch: Vec<Letter>) {
@@ -72,6 +89,11 @@ impl Outbox {
             batch.clear();
             self.batches.push(batch);
         }
+    }
+
+    /// How many shards there are.
+    pub(super) fn shards(&self) -> usize {
+        self.waiting.len()
     }
 
     pub(super) fn len(&self) -> usize {

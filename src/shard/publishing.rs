@@ -1,26 +1,24 @@
 //! From a message to its subscribers: on this shard at once, on the others by letter.
 
 use hashbrown::HashMap;
+use std::borrow::Cow;
 use std::num::NonZeroU32;
 
 use crate::proto::QoS;
 use crate::route::{
-    FilterKey, Identifiers, Letter, Message, Publisher, RouteStamp, ShardId, Subscriber, Terms, TopicName, WillMessage,
+    FilterKey, Identifiers, Letter, Message, Publisher, RouteSequence, RouteStamp, ShardId, Subscriber, Terms,
+    TopicName, WillMessage,
 };
+use crate::store::{LetterPurpose, LogPosition, Record};
 
 use super::Shard;
-use super::clients::Post;
 use super::congestion::Origin;
 use super::connection::ConnectionKey;
+use super::delivering::Post;
+use super::links::DurableLetter;
 use super::placement::shard_of;
+use super::retained::RetainedMessage;
 use super::sessions::SessionKey;
-
-/// A retained message at its home, and where and when it was published.
-#[derive(Debug)]
-pub(super) struct RetainedMessage {
-    pub(super) message: Message,
-    pub(super) stamp: RouteStamp,
-}
 
 /// What sessions with several matching subscriptions get: one copy each, merged from all of them.
 #[derive(Debug, Default)]
@@ -53,12 +51,8 @@ impl Shard {
         let stamp = RouteStamp { shard: self.clients.id, sequence };
         self.subscriptions.matches(topic, &mut self.matches);
         let publisher = source.map(|source| source.publisher);
-        for shard in self.matches.remote.iter() {
-            if message.qos == QoS::AtMostOnce && self.clients.outbox.is_full(shard) {
-                self.clients.counters.dropped_ring_full += 1;
-                continue;
-            }
-            self.post_for(source, shard, Letter::Deliver { message: message.clone(), sequence, publisher });
+        if !self.matches.remote.is_empty() {
+            self.post_deliveries(source, &message, sequence);
         }
         let origin = publisher.map(|publisher| (self.clients.id, publisher));
         self.deliver_to_matches(source.map(|source| source.session), origin, stamp, &message);
@@ -67,9 +61,52 @@ impl Shard {
             if home == self.clients.id {
                 self.retain(message, stamp);
             } else {
-                self.post_for(source, home, Letter::Retain { message, sequence });
+                self.post_retain(source, home, message, sequence);
             }
         }
+    }
+
+    /// Posts a message to the other shards that match; to those where it has to outlive the broker, numbered and logged.
+    fn post_deliveries(&mut self, source: Option<Source>, message: &Message, sequence: RouteSequence) {
+        let publisher = source.map(|source| source.publisher);
+        let (remote, remote_durable) = (self.matches.remote, self.matches.remote_durable);
+        let is_durable = message.qos > QoS::AtMostOnce && self.clients.log.is_on() && !remote_durable.is_empty();
+        let logged = if is_durable {
+            let purpose = LetterPurpose::Deliver;
+            let letter = DurableLetter { purpose, message: message.clone(), sequence, publisher };
+            self.clients.log_letter(remote_durable.iter(), &letter)
+        } else {
+            LogPosition::NOTHING
+        };
+        for shard in remote.iter() {
+            if message.qos == QoS::AtMostOnce && self.clients.outbox.is_full(shard) {
+                self.clients.counters.dropped_ring_full += 1;
+                continue;
+            }
+            let number = self.clients.number_at(shard);
+            let after = if number.is_some() { logged } else { LogPosition::NOTHING };
+            self.post_for(
+                source,
+                shard,
+                Letter::Deliver { message: message.clone(), sequence, publisher, number },
+                after,
+            );
+        }
+        self.clients.end_letter();
+    }
+
+    /// Posts a message to the shard that keeps it for its topic.
+    fn post_retain(&mut self, source: Option<Source>, home: ShardId, message: Message, sequence: RouteSequence) {
+        let is_durable = message.qos > QoS::AtMostOnce && self.clients.log.is_on();
+        let (mut number, mut after) = (None, LogPosition::NOTHING);
+        if is_durable {
+            let purpose = LetterPurpose::Retain;
+            let letter = DurableLetter { purpose, message: message.clone(), sequence, publisher: None };
+            after = self.clients.log_letter(std::iter::once(home), &letter);
+            number = self.clients.number_at(home);
+            self.clients.end_letter();
+        }
+        self.post_for(source, home, Letter::Retain { message, sequence, number }, after);
     }
 
     /// Publishes the will of a client whose connection ended.
@@ -90,27 +127,28 @@ impl Shard {
     /// [MQTT-3.3.1-5..7].
     pub(super) fn retain(&mut self, message: Message, stamp: RouteStamp) {
         let topic = TopicName::parse(message.topic_name()).expect("parsed when it was routed");
-        let previous = self.retained.remove(topic);
         if message.payload().is_empty() {
+            if self.retained.remove(topic) {
+                self.clients.log.append(&Record::RetainedRemoved { topic: Cow::Borrowed(topic.as_str()) });
+            }
             return;
         }
-        if previous.is_none() && self.retained.len() >= self.clients.limits.max_retained_messages as usize {
+        if !self.retained.contains(topic) && self.retained.len() >= self.clients.limits.max_retained_messages as usize {
             self.clients.counters.dropped_retained_full += 1;
             return;
         }
+        self.clients.log.append(&Record::Retained { body: (&message).into() });
         self.retained.set(topic, RetainedMessage { message: message.compacted(), stamp });
     }
 
     /// Posts a letter that a client's message causes; if the ring to that shard is full, the client is not read from until
     /// it drains.
-    fn post_for(&mut self, source: Option<Source>, to: ShardId, letter: Letter) {
-        self.clients.outbox.post(to, letter);
+    fn post_for(&mut self, source: Option<Source>, to: ShardId, letter: Letter, after: LogPosition) {
+        self.clients.outbox.post_after(to, letter, after);
         if let Some(Source { connection, .. }) = source
             && self.clients.outbox.is_full(to)
-            && !self.clients.connection(connection).paused_by_ring
         {
-            self.clients.outbox.paused.push(connection);
-            self.clients.set_pause(connection, |connection| connection.paused_by_ring = true);
+            self.clients.pause_source(connection);
         }
     }
 

@@ -6,6 +6,7 @@ use crate::proto::{
 };
 use crate::route::{Message, Publisher, TopicName};
 use crate::session::{Acknowledged, Outbound, Reception, Release, SessionExpiry};
+use crate::store::LogPosition;
 
 use super::Shard;
 use super::connection::{Acknowledgement, ConnectionKey};
@@ -83,12 +84,8 @@ impl Shard {
                     self.acknowledged_by(session, |outbound| outbound.handle_pubrec(pubrec.packet_id, refused));
                 if matches!(acknowledged, Acknowledged::Unknown) && !refused {
                     // The client would wait for ever without an answer.
-                    self.release(
-                        key,
-                        AcknowledgementKind::Pubrel,
-                        pubrec.packet_id,
-                        ReasonCode::PacketIdentifierNotFound,
-                    );
+                    let reason = ReasonCode::PacketIdentifierNotFound;
+                    self.send_release(key, session, AcknowledgementKind::Pubrel, pubrec.packet_id, reason);
                     return Ok(());
                 }
                 self.finish_exchange(key, session, pubrec.packet_id, acknowledged)
@@ -104,10 +101,15 @@ impl Shard {
                 };
                 // [MQTT-4.3.3-11], trap 4: answered also for an unknown id.
                 let reason = match release {
-                    Release::Completed => ReasonCode::Success,
+                    Release::Completed => {
+                        self.clients.log_released(session, pubrel.packet_id);
+                        ReasonCode::Success
+                    }
                     Release::Unknown => ReasonCode::PacketIdentifierNotFound,
                 };
-                self.release(key, AcknowledgementKind::Pubcomp, pubrel.packet_id, reason);
+                // If PUBCOMP left before the release is stable, a crash could bring the id back while the client uses it
+                // for its next message, which would then pass for a repetition.
+                self.send_release(key, session, AcknowledgementKind::Pubcomp, pubrel.packet_id, reason);
                 Ok(())
             }
             Packet::Subscribe(subscribe) => self.handle_subscribe(key, session, &subscribe),
@@ -151,6 +153,11 @@ impl Shard {
             publisher: Publisher { connection: key.index() as u32, serial: connection.serial },
         };
         let receipts_due = connection.receipts.len();
+        if self.clients.is_degraded()
+            && let Some(failure) = self.refusal_of(publish.qos, publish.retain, topic)
+        {
+            return self.refuse_publish(key, publish, failure);
+        }
         let mut route = |shard: &mut Self| {
             let message = Message::from_publish(now, publish, frame.bytes(), received.share(frame));
             shard.route(Some(source), topic, message);
@@ -159,20 +166,34 @@ impl Shard {
             (QoS::AtMostOnce, None) => route(self),
             (QoS::AtLeastOnce, Some(_)) if receipts_due >= quota => return Err(QUOTA_EXCEEDED),
             (QoS::AtLeastOnce, Some(id)) => {
+                let records = self.clients.log.records();
                 route(self);
-                self.receipt(key, AcknowledgementKind::Puback, id);
+                let after = self.logged_since(session, records);
+                self.send_receipt(key, AcknowledgementKind::Puback, id, after);
             }
             (QoS::ExactlyOnce, Some(id)) => {
-                match self.clients.sessions.inbound(session).handle_publish(id, quota) {
-                    Reception::New => route(self),
-                    Reception::Duplicate => self.clients.counters.duplicates_suppressed += 1,
+                let after = match self.clients.sessions.inbound(session).handle_publish(id, quota) {
+                    Reception::New => {
+                        let records = self.clients.log.records();
+                        self.clients.log_received(session, id);
+                        route(self);
+                        self.logged_since(session, records)
+                    }
+                    Reception::Duplicate => {
+                        self.clients.counters.duplicates_suppressed += 1;
+                        // What the first one caused may not be stable yet.
+                        self.clients.log.wait_for_appended()
+                    }
                     Reception::QuotaExceeded => return Err(QUOTA_EXCEEDED),
-                }
-                self.receipt(key, AcknowledgementKind::Pubrec, id);
+                };
+                self.send_receipt(key, AcknowledgementKind::Pubrec, id, after);
             }
             (QoS::AtMostOnce, Some(_)) | (QoS::AtLeastOnce | QoS::ExactlyOnce, None) => {
                 unreachable!("the codec gives an id exactly above QoS 0")
             }
+        }
+        if self.clients.is_log_full() {
+            self.clients.pause_source(key);
         }
         Ok(())
     }
@@ -199,18 +220,22 @@ impl Shard {
     ) -> Result<(), Violation> {
         self.clients.note_progress(session);
         match acknowledged {
-            Acknowledged::Completed(delivery) => {
+            Acknowledged::Completed(number, delivery) => {
                 if let Some(delivery) = delivery {
                     self.clients.messages.release(delivery.message);
                 }
+                self.clients.log_completed(session, number);
                 self.clients.pump(session);
                 Ok(())
             }
-            Acknowledged::Received(delivery) => {
+            Acknowledged::Received(number, delivery) => {
                 if let Some(delivery) = delivery {
                     self.clients.messages.release(delivery.message);
+                    self.clients.log_confirmed(session, number);
                 }
-                self.release(key, AcknowledgementKind::Pubrel, id, ReasonCode::Success);
+                // If PUBREL left before the confirmation is stable, a crash could bring the PUBLISH back to a client that
+                // has forgotten its id.
+                self.send_release(key, session, AcknowledgementKind::Pubrel, id, ReasonCode::Success);
                 Ok(())
             }
             // The end of an exchange that we know nothing of any more: nothing to do.
@@ -242,13 +267,31 @@ impl Shard {
     }
 
     /// PUBACK or PUBREC.
-    fn receipt(&mut self, key: ConnectionKey, kind: AcknowledgementKind, id: proto::PacketId) {
-        self.clients.receipt(key, Acknowledgement { kind, id, reason: ReasonCode::Success });
+    fn send_receipt(&mut self, key: ConnectionKey, kind: AcknowledgementKind, id: proto::PacketId, after: LogPosition) {
+        self.clients.send_receipt(key, Acknowledgement { kind, id, reason: ReasonCode::Success }, after);
     }
 
     /// PUBREL or PUBCOMP.
-    fn release(&mut self, key: ConnectionKey, kind: AcknowledgementKind, id: proto::PacketId, reason: ReasonCode) {
-        self.clients.release(key, Acknowledgement { kind, id, reason });
+    fn send_release(
+        &mut self,
+        key: ConnectionKey,
+        session: SessionKey,
+        kind: AcknowledgementKind,
+        id: proto::PacketId,
+        reason: ReasonCode,
+    ) {
+        let after = self.clients.logged_for(session);
+        self.clients.send_release(key, Acknowledgement { kind, id, reason }, after);
+    }
+
+    /// What a promise to this client waits for, when `records` had been logged before the event that causes it: all that
+    /// was logged so far if its session outlives the broker or the event logged something, nothing if not.
+    pub(super) fn logged_since(&mut self, session: SessionKey, records: u64) -> LogPosition {
+        if self.clients.log.records() > records {
+            self.clients.log.wait_for_appended()
+        } else {
+            self.clients.logged_for(session)
+        }
     }
 }
 

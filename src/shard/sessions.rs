@@ -8,8 +8,10 @@ use std::collections::VecDeque;
 use std::hash::BuildHasher;
 
 use crate::fault::PlantedFault;
+use crate::proto::QoS;
 use crate::route::{FilterKey, RouteStamp, ShardId, Terms, WillMessage};
 use crate::session::{Inbound, Outbound, SessionExpiry};
+use crate::store::SessionImage;
 use crate::time::Timestamp;
 
 use super::congestion::Congestion;
@@ -21,7 +23,12 @@ use super::messages::{Delivery, MessageKey};
 pub(super) struct SessionKey(u32);
 
 impl SessionKey {
-    fn index(self) -> usize {
+    /// The session with this number in the log.
+    pub(super) fn from_id(id: u32) -> Self {
+        Self(id)
+    }
+
+    pub(super) fn index(self) -> usize {
         self.0 as usize
     }
 }
@@ -32,8 +39,14 @@ pub(super) struct Session {
     pub(super) client_id: Box<str>,
     pub(super) connection: Option<ConnectionKey>,
     pub(super) expiry: SessionExpiry,
+    /// Outlives the broker: all that is to be remembered of it is logged. Decided when the session begins.
+    pub(super) is_durable: bool,
+    /// When its client went away; none while it is connected.
+    pub(super) disconnected_at: Option<Timestamp>,
     /// When it ends, while its client is away; the deadline of the timer that counts.
     pub(super) ends_at: Option<Timestamp>,
+    /// The number of its next delivery, while it has no sender that knows better.
+    pub(super) next_number: u64,
     /// How many messages may be in flight to the client of the present connection.
     pub(super) window: u16,
     pub(super) will: Option<Box<WillMessage>>,
@@ -52,6 +65,8 @@ pub(super) struct Held {
     /// SUBSCRIBEs of the session that wait for other shards.
     pub(super) pending_subscribes: u32,
     pub(super) deliveries: VecDeque<HeldDelivery>,
+    /// Some of them are in the log.
+    pub(super) is_logged: bool,
 }
 
 #[derive(Debug)]
@@ -61,6 +76,13 @@ pub(super) struct HeldDelivery {
     pub(super) stamp: RouteStamp,
     /// A live message, not a retained one that was looked up.
     pub(super) is_live: bool,
+}
+
+impl HeldDelivery {
+    /// Whether it is in the log if its session is: a message that must not be lost.
+    pub(super) fn is_logged(&self) -> bool {
+        self.is_live && self.terms.qos > QoS::AtMostOnce
+    }
 }
 
 impl Held {
@@ -131,7 +153,7 @@ impl Sessions {
     }
 
     /// Starts a session; there must be none for this client id.
-    pub(super) fn insert(&mut self, client_id: Box<str>, expiry: SessionExpiry) -> SessionKey {
+    pub(super) fn insert(&mut self, client_id: Box<str>, expiry: SessionExpiry, is_durable: bool) -> SessionKey {
         let entry = self.by_client_id.entry(
             self.hashing.hash_one(&*client_id),
             |key| self.arena[key.index()].client_id == client_id,
@@ -142,7 +164,10 @@ impl Sessions {
             client_id,
             connection: None,
             expiry,
+            is_durable,
+            disconnected_at: None,
             ends_at: None,
+            next_number: 0,
             window: 0,
             will: None,
             subscriptions: Vec::new(),
@@ -154,6 +179,40 @@ impl Sessions {
         let key = SessionKey(u32::try_from(index).expect("a shard has fewer than 2^32 sessions"));
         vacant.insert(key);
         key
+    }
+
+    /// Puts sessions back that were saved, under the keys that they had; there must be none yet. What they exchanged and
+    /// subscribed is put back by the caller.
+    pub(super) fn restore<'a>(&mut self, saved: impl Iterator<Item = (&'a u32, &'a SessionImage)>, now: Timestamp) {
+        assert!(self.arena.is_empty(), "sessions are restored before any begins");
+        let session = |saved: &SessionImage| Session {
+            client_id: saved.client_id.clone(),
+            connection: None,
+            expiry: saved.expiry,
+            is_durable: true,
+            disconnected_at: Some(saved.disconnected_at.unwrap_or(now)),
+            ends_at: None,
+            next_number: saved.next_number,
+            window: 0,
+            will: saved.will.clone().map(Box::new),
+            subscriptions: Vec::new(),
+            held: None,
+            congestion: None,
+            inbound: None,
+            outbound: None,
+        };
+        self.arena = saved.map(|(id, saved)| (*id as usize, session(saved))).collect();
+        let hash = |session: &Session| self.hashing.hash_one(&*session.client_id);
+        for (index, session) in &self.arena {
+            let key = SessionKey(index as u32);
+            let _ = self.by_client_id.insert_unique(hash(session), key, |key| hash(&self.arena[key.index()]));
+        }
+    }
+
+    /// The first session at or behind a place in the arena.
+    pub(super) fn at_or_behind(&self, place: usize) -> Option<SessionKey> {
+        let index = (place..self.arena.capacity()).find(|index| self.arena.contains(*index))?;
+        Some(SessionKey(index as u32))
     }
 
     /// Takes a session out, with its tables.
@@ -205,7 +264,7 @@ impl Sessions {
     pub(super) fn outbound(&mut self, key: SessionKey) -> &mut Outbound<Delivery> {
         let session = &mut self.arena[key.index()];
         let index = *session.outbound.get_or_insert_with(|| {
-            let mut outbound = Outbound::new(self.fault);
+            let mut outbound = Outbound::new(session.next_number, self.fault);
             if session.connection.is_some() {
                 outbound.attach(session.window, |_| unreachable!("a new sender has nothing to resend"));
             }
@@ -221,6 +280,18 @@ impl Sessions {
         Some(&mut self.outbound[index as usize])
     }
 
+    /// The sender, if it was ever needed, to look at.
+    pub(super) fn outbound_to_read(&self, key: SessionKey) -> Option<&Outbound<Delivery>> {
+        let index = self.arena[key.index()].outbound?;
+        Some(&self.outbound[index as usize])
+    }
+
+    /// The receiver, if it was ever needed, to look at.
+    pub(super) fn inbound_to_read(&self, key: SessionKey) -> Option<&Inbound> {
+        let index = self.arena[key.index()].inbound?;
+        Some(&self.inbound[index as usize])
+    }
+
     /// Gives back the tables in which nothing is open: a client that is away or silent costs only its record.
     pub(super) fn release_idle_tables(&mut self, key: SessionKey) {
         let session = &mut self.arena[key.index()];
@@ -229,7 +300,7 @@ impl Sessions {
             session.inbound = None;
         }
         if let Some(index) = session.outbound.filter(|index| self.outbound[*index as usize].is_empty()) {
-            self.outbound.remove(index as usize);
+            session.next_number = self.outbound.remove(index as usize).next_number();
             session.outbound = None;
         }
     }
@@ -248,7 +319,6 @@ mod tests {
     use super::*;
     use std::num::NonZeroU32;
 
-    use crate::proto::QoS;
     use crate::route::{Identifiers, Message, RouteSequence};
     use crate::shard::messages::Messages;
 
@@ -269,7 +339,7 @@ mod tests {
             is_live,
         };
         let live = [(0, 2), (1, 7), (0, 4)].map(|stamp| delivery(stamp, true));
-        let mut held = Held { pending_subscribes: 1, deliveries: live.into() };
+        let mut held = Held { pending_subscribes: 1, deliveries: live.into(), is_logged: false };
         let retained = [(1, 8), (0, 4), (0, 3), (2, 1), (0, 1)].map(|stamp| delivery(stamp, false));
         let superfluous = held.merge(retained.into());
         let stamps = |deliveries: &mut dyn Iterator<Item = &HeldDelivery>| -> Vec<(u16, u64, bool)> {

@@ -5,6 +5,7 @@
 //! messages can be put in their places. With one shard all of it happens within the call.
 
 use hashbrown::HashMap;
+use std::borrow::Cow;
 use std::num::NonZeroU32;
 
 use crate::proto::{
@@ -14,6 +15,7 @@ use crate::route::{
     FilterKey, Identifiers, Letter, Message, RouteSequence, RouteStamp, ShardId, Subscription, Terms, Ticket,
     TopicFilter,
 };
+use crate::store::Record;
 
 use super::Shard;
 use super::connection::ConnectionKey;
@@ -149,8 +151,14 @@ impl Shard {
         pending: &mut Pending,
     ) {
         let subscribed = self.subscriptions.subscribe(filter, session, subscription);
+        let record = self.clients.sessions.get_mut(session);
+        let is_durable = record.is_durable;
         if !subscribed.replaced {
-            self.clients.sessions.get_mut(session).subscriptions.push(subscribed.key);
+            record.subscriptions.push(subscribed.key);
+        }
+        if is_durable {
+            let filter = Cow::Borrowed(filter.as_str());
+            self.clients.log.append(&Record::Subscribed { session: session.id(), filter, subscription });
         }
         pending.filters[ticket.filter as usize].filter = Some(subscribed.key);
         // [MQTT-3.3.1-9..11]
@@ -160,7 +168,12 @@ impl Shard {
             RetainHandling::SendNever => false,
         };
         // Also if the filter has other subscribers here: the others may not have heard of these yet.
-        self.tell_others(|| Letter::InterestGained { filter: filter.as_str().into(), ticket, wants_retained });
+        self.tell_others(|| Letter::InterestGained {
+            filter: filter.as_str().into(),
+            ticket,
+            wants_retained,
+            is_durable,
+        });
         pending.missing += usize::from(self.shards) - 1;
         if wants_retained {
             pending.missing += self.homes_of(filter).count();
@@ -186,7 +199,8 @@ impl Shard {
             codes.push(code.value());
         }
         let unsuback = Suback { packet_id: unsubscribe.packet_id, properties: Properties::EMPTY, codes: &codes };
-        self.clients.send(key, &Packet::Unsuback(unsuback));
+        let after = self.clients.logged_for(session);
+        self.clients.send_after(key, &Packet::Unsuback(unsuback), after);
         Ok(())
     }
 
@@ -201,25 +215,45 @@ impl Shard {
         if self.clients.sessions.get(session).held.is_some() {
             self.subscribing.forget_filter(session, unsubscribed.key);
         }
+        let is_durable = self.clients.sessions.get(session).is_durable;
+        if is_durable {
+            let filter = Cow::Borrowed(filter.as_str());
+            self.clients.log.append(&Record::Unsubscribed { session: session.id(), filter });
+        }
         if unsubscribed.last_local {
-            self.tell_others(|| Letter::InterestLost { filter: filter.as_str().into() });
+            self.tell_others(|| Letter::InterestLost { filter: filter.as_str().into(), durable_only: false });
+        } else if is_durable && !self.has_durable_subscriber(unsubscribed.key) {
+            self.tell_others(|| Letter::InterestLost { filter: filter.as_str().into(), durable_only: true });
         }
         ReasonCode::Success
     }
 
+    /// Whether one of the filter's subscribers outlives the broker.
+    pub(super) fn has_durable_subscriber(&self, filter: FilterKey) -> bool {
+        let mut subscribers = self.subscriptions.subscribers(filter).iter();
+        subscribers.any(|subscriber| self.clients.sessions.get(subscriber.subscriber).is_durable)
+    }
+
     /// Another shard has a new subscriber of a filter.
-    pub(super) fn apply_interest(&mut self, from: ShardId, filter: &str, ticket: Ticket, wants_retained: bool) {
+    pub(super) fn apply_interest(
+        &mut self,
+        from: ShardId,
+        filter: &str,
+        ticket: Ticket,
+        wants_retained: bool,
+        is_durable: bool,
+    ) {
         let filter = TopicFilter::parse(filter).expect("the other shard has parsed it");
-        self.subscriptions.set_remote(&filter, from, true);
+        self.subscriptions.add_remote(&filter, from, is_durable);
         self.clients.outbox.post(from, Letter::InterestApplied { ticket });
         if wants_retained {
             self.mark(from, ticket, &filter, None);
         }
     }
 
-    pub(super) fn apply_interest_lost(&mut self, from: ShardId, filter: &str) {
+    pub(super) fn apply_interest_lost(&mut self, from: ShardId, filter: &str, durable_only: bool) {
         let filter = TopicFilter::parse(filter).expect("the other shard has parsed it");
-        self.subscriptions.set_remote(&filter, from, false);
+        self.subscriptions.remove_remote(&filter, from, durable_only);
     }
 
     /// Marks the moment at which this shard applied an interest, at all homes of the filter's retained messages. `pending`
@@ -289,7 +323,6 @@ impl Shard {
     fn find_retained(&self, filter: &TopicFilter<'_>, lookup: &Lookup) -> Vec<(RouteStamp, Message)> {
         self.retained
             .find(filter)
-            .map(|(_, retained)| retained)
             .filter(|retained| Some(retained.stamp.sequence) <= lookup.routed[retained.stamp.shard.index()])
             .filter(|retained| !retained.message.is_expired(self.clients.now))
             .map(|retained| (retained.stamp, retained.message.clone()))
@@ -314,8 +347,11 @@ impl Shard {
         let held = record.held.as_mut().expect("a pending SUBSCRIBE holds deliveries");
         held.pending_subscribes -= 1;
         if held.pending_subscribes == 0 {
-            let Held { deliveries, .. } = *record.held.take().expect("looked at above");
+            let Held { deliveries, is_logged, .. } = *record.held.take().expect("looked at above");
             self.clients.deliver_held(session, deliveries);
+            if is_logged {
+                self.clients.log.append(&Record::HeldReleased { session: session.id() });
+            }
         }
         if let Some(key) = connection {
             self.end_if_over(key);
@@ -327,7 +363,8 @@ impl Shard {
         let Pending { session, connection, packet_id, codes, filters, found, .. } = pending;
         if let Some(connection) = connection {
             let suback = Suback { packet_id, properties: Properties::EMPTY, codes: &codes };
-            self.clients.send(connection, &Packet::Suback(suback));
+            let after = self.clients.logged_for(session);
+            self.clients.send_after(connection, &Packet::Suback(suback), after);
         }
         let mut retained = Vec::new();
         for (index, messages) in found {

@@ -11,16 +11,12 @@ pub struct LogPosition(u64);
 impl LogPosition {
     /// Waits for nothing: before the first batch.
     pub const NOTHING: Self = Self(0);
-}
 
-/// A value that may be used only once the log is stable up to a position.
-#[derive(Debug)]
-#[must_use]
-pub struct Promise<T> {
-    /// What it waits for.
-    pub waits_for: LogPosition,
-    /// The value.
-    pub value: T,
+    /// The position that is so many batches behind the beginning.
+    #[cfg(test)]
+    pub(crate) const fn at(batch: u64) -> Self {
+        Self(batch)
+    }
 }
 
 /// Numbers the segments of one shard's log, from 1.
@@ -75,6 +71,19 @@ pub struct LogConfig {
     pub is_synced: bool,
 }
 
+impl LogConfig {
+    /// A log whose writes are thrown away, for shards that live only for a moment.
+    pub fn discarding() -> Self {
+        Self {
+            generation: 0,
+            shard: 0,
+            segment_bytes: u64::MAX,
+            commit_delay: std::time::Duration::ZERO,
+            is_synced: false,
+        }
+    }
+}
+
 /// The shard's view of its log: how far it was appended, and how far that is stable.
 #[derive(Debug, Default)]
 pub struct Log {
@@ -115,6 +124,17 @@ impl Log {
         self.appended
     }
 
+    /// The position behind all that was appended, if that is not stable yet; the batch is then written soon. Without such
+    /// a question a batch may wait a little longer for company.
+    pub fn wait_for_appended(&mut self) -> LogPosition {
+        if self.appended <= self.stable { LogPosition::NOTHING } else { self.appended }
+    }
+
+    /// The batch that is being filled: what is appended next lies there.
+    pub fn filling(&self) -> LogPosition {
+        LogPosition(self.appended.0 + 1)
+    }
+
     /// Everything up to here is stable.
     pub fn stable(&self) -> LogPosition {
         self.stable
@@ -130,20 +150,16 @@ impl Log {
         0
     }
 
-    /// Promises `value` for the moment when all that has been appended so far is stable.
-    pub fn promise<T>(&self, value: T) -> Promise<T> {
-        Promise { waits_for: self.appended, value }
-    }
-
-    /// The promised value if the log is stable far enough, the promise again if it is not.
-    pub fn redeem<T>(&self, promise: Promise<T>) -> Result<T, Promise<T>> {
-        if promise.waits_for <= self.stable { Ok(promise.value) } else { Err(promise) }
-    }
-
     /// The next write, if there is something to write, none is out, and the commit delay is over.
     pub fn poll_write(&mut self, now: Timestamp) -> Option<LogWrite> {
         let _ = now;
         None
+    }
+
+    /// Whether [`poll_write`](Self::poll_write) would give a write now. Records appended between the two lie in it.
+    pub fn is_due(&self, now: Timestamp) -> bool {
+        let _ = now;
+        false
     }
 
     /// A write is done: in place as the durability mode asks for, or failed.
@@ -161,6 +177,11 @@ impl Log {
         None
     }
 
+    /// Whether a write is out.
+    pub fn is_writing(&self) -> bool {
+        false
+    }
+
     /// Whether nothing is out or waits to go.
     pub fn is_idle(&self) -> bool {
         true
@@ -168,6 +189,17 @@ impl Log {
 
     /// Length of all segments together, in bytes.
     pub fn bytes(&self) -> u64 {
+        0
+    }
+
+    /// Length of this segment and all behind it, in bytes.
+    pub fn bytes_from(&self, segment: SegmentNumber) -> u64 {
+        let _ = segment;
+        0
+    }
+
+    /// How long a segment gets, in bytes.
+    pub fn segment_bytes(&self) -> u64 {
         0
     }
 

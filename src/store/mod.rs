@@ -13,7 +13,7 @@ mod log;
 mod record;
 
 pub use image::{DeliveryImage, Image, OutgoingImage, SessionImage};
-pub use log::{Log, LogConfig, LogEnd, LogFailure, LogPosition, LogWrite, Promise, SegmentNumber};
+pub use log::{Log, LogConfig, LogEnd, LogFailure, LogPosition, LogWrite, SegmentNumber};
 pub use record::{
     DeliveryNumber, LetterNumber, LetterPurpose, MessageId, MessageRecord, Record, SessionId, SessionRecord, WillRecord,
 };

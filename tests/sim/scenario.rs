@@ -97,6 +97,7 @@ impl Scenario {
                 congestion_messages: if is_roomy { 1000 } else { random.pick(&[1, 2, 5, 30]) },
                 stall_timeout: Duration::from_millis(1 + random.up_to(5_000)),
                 max_waiting_letters: if is_roomy { 1024 } else { random.between(1, 16) as u32 },
+                max_log_backlog_bytes: 1 << 20,
                 max_retained_messages: 10_000,
                 linger: Duration::from_millis(random.between(50, 5_000)),
             },

@@ -96,7 +96,11 @@ impl Model {
                 if *interested {
                     self.remote.push((text.clone(), shard(*number)));
                 }
-                trie.set_remote(&filter(text), shard(*number), *interested);
+                if *interested {
+                    trie.add_remote(&filter(text), shard(*number), false);
+                } else {
+                    trie.remove_remote(&filter(text), shard(*number), false);
+                }
             }
         }
     }
@@ -163,7 +167,7 @@ proptest! {
             model.end_session(&mut trie, subscriber);
         }
         for (text, shard) in model.remote {
-            trie.set_remote(&filter(&text), shard, false);
+            trie.remove_remote(&filter(&text), shard, false);
         }
         prop_assert!(trie.is_empty());
         prop_assert_eq!((trie.local_filters(), trie.subscriptions()), (0, 0));

@@ -30,7 +30,7 @@ fn at_least_once(number: u32) -> Message {
 }
 
 fn attached(window: u16) -> Outbound<Message> {
-    let mut outbound = Outbound::new(PlantedFault::default());
+    let mut outbound = Outbound::new(0, PlantedFault::default());
     outbound.attach(window, |_| panic!("nothing to resend"));
     outbound
 }
@@ -40,14 +40,14 @@ fn resume(outbound: &mut Outbound<Message>, window: u16) -> Vec<(u16, Option<u32
     outbound.detach();
     let mut sent = Vec::new();
     outbound.attach(window, |resend| match resend {
-        Resend::Publish(id, message) => sent.push((id.get(), Some(message.0))),
-        Resend::Pubrel(id) => sent.push((id.get(), None)),
+        Resend::Publish(number, message) => sent.push((packet_id_of(number).get(), Some(message.0))),
+        Resend::Pubrel(number) => sent.push((packet_id_of(number).get(), None)),
     });
     sent
 }
 
 fn next(outbound: &mut Outbound<Message>) -> Option<(u16, bool, u32)> {
-    outbound.next_publish().map(|(id, dup, message)| (id.get(), dup, message.0))
+    outbound.next_publish().map(|(next, _)| (next.id.get(), next.dup, next.message.0))
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -95,7 +95,7 @@ fn every_state_and_event() {
     // Id 1 is done, but its place is kept behind id 65,535, which came before it and is still in flight.
     let done: Start = || {
         let mut outbound = attached(9);
-        outbound.first = id(65_535);
+        outbound.first = 65_534;
         outbound.send_now(exactly_once(0));
         outbound.send_now(at_least_once(1));
         outbound.handle_puback(id(1));
@@ -182,8 +182,8 @@ fn every_state_and_event() {
                 }
             };
             let outcome = match acknowledged {
-                Acknowledged::Completed(message) => Completed { message: message.is_some() },
-                Acknowledged::Received(message) => Pubrel { message: message.is_some() },
+                Acknowledged::Completed(_, message) => Completed { message: message.is_some() },
+                Acknowledged::Received(_, message) => Pubrel { message: message.is_some() },
                 Acknowledged::Unknown => Ignored,
                 Acknowledged::ProtocolError => ProtocolError,
             };
@@ -233,10 +233,10 @@ fn a_late_pubrec_after_a_resume_is_honoured() {
     outbound.send_now(exactly_once(1));
     outbound.send_now(exactly_once(2));
     assert_eq!(resume(&mut outbound, 1), [(1, Some(1))]);
-    assert_eq!(outbound.handle_pubrec(id(2), false), Acknowledged::Received(Some(exactly_once(2))));
-    assert_eq!(outbound.handle_pubrec(id(1), true), Acknowledged::Completed(Some(exactly_once(1))));
+    assert_eq!(outbound.handle_pubrec(id(2), false), Acknowledged::Received(1, Some(exactly_once(2))));
+    assert_eq!(outbound.handle_pubrec(id(1), true), Acknowledged::Completed(0, Some(exactly_once(1))));
     assert_eq!(next(&mut outbound), None, "id 2 holds the only slot");
-    assert_eq!(outbound.handle_pubcomp(id(2)), Acknowledged::Completed(None));
+    assert_eq!(outbound.handle_pubcomp(id(2)), Acknowledged::Completed(1, None));
     assert!(outbound.is_empty());
 }
 
@@ -259,8 +259,8 @@ fn the_window_bounds_what_is_in_flight() {
 fn a_full_queue_hands_the_message_back() {
     let mut outbound = attached(1);
     let limit = QueueLimit { messages: 2, bytes: 1000 };
-    assert_eq!(outbound.enqueue(exactly_once(1), limit), Ok(()));
-    assert_eq!(outbound.enqueue(exactly_once(2), limit), Ok(()));
+    assert_eq!(outbound.enqueue(exactly_once(1), limit), Ok((0, &exactly_once(1))));
+    assert_eq!(outbound.enqueue(exactly_once(2), limit), Ok((1, &exactly_once(2))));
     assert_eq!(outbound.enqueue(exactly_once(3), limit), Err(exactly_once(3)));
     let limit = QueueLimit { messages: 9, bytes: 29 };
     assert_eq!(outbound.enqueue(exactly_once(3), limit), Err(exactly_once(3)), "20 bytes wait, 10 more are too many");
@@ -274,16 +274,78 @@ fn ids_wrap_and_are_never_reused_in_flight() {
     outbound.send_now(exactly_once(0));
     let mut last = 1;
     for number in 1..65_534u32 {
-        let (id, _) = outbound.send_now(at_least_once(number));
+        let id = outbound.send_now(at_least_once(number)).0.id;
         last = id.get();
         outbound.handle_puback(id);
     }
     assert_eq!(last, 65_534);
     assert!(!outbound.is_clear(), "id 1 is still in flight, so its turn has not come again");
-    assert_eq!(outbound.handle_pubrec(id(1), true), Acknowledged::Completed(Some(exactly_once(0))));
-    assert_eq!(outbound.send_now(exactly_once(7)).0, id(65_535));
-    assert_eq!(outbound.send_now(exactly_once(8)).0, id(1));
+    assert_eq!(outbound.handle_pubrec(id(1), true), Acknowledged::Completed(0, Some(exactly_once(0))));
+    assert_eq!(outbound.send_now(exactly_once(7)).0.id, id(65_535));
+    assert_eq!(outbound.send_now(exactly_once(8)).0.id, id(1));
     assert_eq!(outbound.inflight(), 2);
+}
+
+/// A message that is not sent uses its number up, so that those behind it keep the ids that follow from theirs.
+#[test]
+fn a_discarded_message_keeps_the_numbers_of_the_others() {
+    let mut outbound = attached(9);
+    outbound.send_now(exactly_once(1));
+    for number in 2..=4 {
+        assert_eq!(
+            outbound.enqueue(exactly_once(number), UNLIMITED),
+            Ok((u64::from(number) - 1, &exactly_once(number)))
+        );
+    }
+    assert_eq!(outbound.discard_queued(), Some((1, exactly_once(2))));
+    assert_eq!(next(&mut outbound), Some((3, false, 3)));
+    assert_eq!(outbound.handle_pubrec(id(1), true), Acknowledged::Completed(0, Some(exactly_once(1))));
+    assert_eq!(next(&mut outbound), Some((4, false, 4)));
+    assert_eq!(outbound.inflight(), 2);
+}
+
+/// The log hears of sends in advance, so that one record stands for many of them.
+#[test]
+fn sends_are_reserved_ahead() {
+    let mut outbound = attached(u16::MAX);
+    let mut reserved = Vec::new();
+    for number in 0..=SENDS_RESERVED {
+        let (next, sent_below) = outbound.send_now(at_least_once(number as u32));
+        reserved.extend(sent_below.map(|sent_below| (next.number, sent_below)));
+    }
+    assert_eq!(reserved, [(0, SENDS_RESERVED), (SENDS_RESERVED, 2 * SENDS_RESERVED)]);
+    assert_eq!(outbound.sent_below(), 2 * SENDS_RESERVED);
+}
+
+/// What was saved and put back goes on as if nothing had been: the same ids, the same states, the same order.
+#[test]
+fn a_reopened_sender_resends_what_was_open() {
+    let mut before = attached(9);
+    for number in 1..=4 {
+        before.send_now(exactly_once(number));
+    }
+    before.enqueue(exactly_once(5), UNLIMITED).expect("room");
+    before.handle_pubrec(id(2), false);
+    before.handle_pubrec(id(3), true);
+    let mut after = Outbound::new(0, PlantedFault::default());
+    for (number, exchange) in before.held_from(0) {
+        assert_eq!(number, after.next_number());
+        match exchange {
+            Reopened::Unacknowledged(message) if number < before.next_to_start() => {
+                after.reopen(Reopened::Unacknowledged(message.clone()));
+            }
+            Reopened::Unacknowledged(message) => {
+                assert_eq!(after.enqueue(message.clone(), UNLIMITED), Ok((number, message)))
+            }
+            Reopened::AwaitingPubcomp => after.reopen(Reopened::AwaitingPubcomp),
+            Reopened::Done => after.reopen(Reopened::Done),
+        }
+    }
+    assert_eq!(resume(&mut after, 9), [(1, Some(1)), (2, None), (4, Some(4))]);
+    assert_eq!(next(&mut after), Some((5, false, 5)));
+    assert_eq!((after.inflight(), after.queued()), (4, 0));
+    assert_eq!(before.held_from(3).map(|(number, _)| number).collect::<Vec<_>>(), [3, 4]);
+    assert_eq!(before.held_from(9).count(), 0);
 }
 
 #[test]
@@ -334,7 +396,7 @@ proptest! {
                     enqueued += 1;
                 }
                 Step::Pump => {
-                    while let Some((id, dup, message)) = outbound.next_publish() {
+                    while let Some((NextPublish { id, dup, message, .. }, _)) = outbound.next_publish() {
                         if dup {
                             prop_assert_eq!(&open[&id.get()].0, message);
                             prop_assert!(!open[&id.get()].1, "PUBLISH resent after PUBREC");
@@ -358,8 +420,8 @@ proptest! {
                         (_, true) => outbound.handle_pubcomp(id),
                     };
                     match outcome {
-                        Acknowledged::Completed(_) => { open.remove(&number); on_connection.remove(&number); }
-                        Acknowledged::Received(Some(_)) => { *received = true; on_connection.insert(number, ()); }
+                        Acknowledged::Completed(..) => { open.remove(&number); on_connection.remove(&number); }
+                        Acknowledged::Received(_, Some(_)) => { *received = true; on_connection.insert(number, ()); }
                         other => prop_assert!(false, "unexpected {:?}", other),
                     }
                 }

@@ -40,6 +40,7 @@ pub(super) fn limits() -> Limits {
         stall_timeout: Duration::from_secs(10),
         max_output_bytes: 1 << 16,
         max_waiting_letters: 100,
+        max_log_backlog_bytes: 1 << 20,
         max_retained_messages: 100,
         linger: Duration::from_secs(1),
     }

@@ -1,0 +1,240 @@
+//! From a message to a client: into its session, through its window, onto its connection; and again after a resume.
+
+use std::collections::VecDeque;
+
+use crate::proto::{AcknowledgementKind, QoS, ReasonCode};
+use crate::route::{Message, RouteStamp, Terms};
+use crate::session::{NextPublish, QueueLimit, Resend, packet_id_of};
+use crate::store::LogPosition;
+
+use super::clients::Clients;
+use super::congestion::Origin;
+use super::connection::Acknowledgement;
+use super::encoder::OutgoingPublish;
+use super::journal;
+use super::messages::{Delivery, MessageKey, Messages};
+use super::sessions::{HeldDelivery, Session, SessionKey};
+
+/// Messages that a queue holds before those behind are given allocations of their own.
+const QUEUED_BEFORE_COMPACTION: usize = 16;
+
+/// A message on its way to the sessions of this shard; put in the arena when the first of them has to hold it.
+///
+/// It holds a reference of its own, given back by [`Clients::end_post`].
+#[derive(Debug)]
+#[must_use]
+pub(super) struct Post<'m> {
+    message: &'m Message,
+    stored: Option<MessageKey>,
+    origin: Option<Origin>,
+    stamp: RouteStamp,
+}
+
+impl<'m> Post<'m> {
+    /// `origin` is held up if a session falls behind.
+    pub(super) fn new(message: &'m Message, origin: Option<Origin>, stamp: RouteStamp) -> Self {
+        Self { message, stored: None, origin, stamp }
+    }
+
+    fn key(&mut self, messages: &mut Messages) -> MessageKey {
+        *self.stored.get_or_insert_with(|| messages.insert(self.message.clone()))
+    }
+}
+
+impl Clients {
+    /// Gives a message to a session: onto its connection if it may go at once, into its queue if it may not.
+    pub(super) fn deliver(&mut self, to: SessionKey, post: &mut Post<'_>, terms: Terms) {
+        if self.sessions.get(to).held.is_some() {
+            return self.hold_back(to, post, terms);
+        }
+        match terms.qos {
+            QoS::AtMostOnce => self.deliver_at_most_once(to, post.message, &terms),
+            QoS::AtLeastOnce | QoS::ExactlyOnce => self.deliver_reliably(to, post, terms),
+        }
+    }
+
+    /// Every session that gets the message has got it.
+    pub(super) fn end_post(&mut self, post: Post<'_>) {
+        if let Some(key) = post.stored {
+            self.messages.release(key);
+        }
+    }
+
+    /// Keeps a message behind the retained ones that a SUBSCRIBE of the session still waits for.
+    fn hold_back(&mut self, to: SessionKey, post: &mut Post<'_>, terms: Terms) {
+        let message = post.key(&mut self.messages);
+        let session = self.sessions.get_mut(to);
+        let held = session.held.as_mut().expect("asked for by the caller");
+        if held.deliveries.len() >= self.limits.max_queued_messages as usize {
+            self.counters.dropped_queue_full += 1;
+            return;
+        }
+        if session.is_durable && terms.qos > QoS::AtMostOnce {
+            held.is_logged = true;
+            journal::log_held_back(&mut self.log, &mut self.messages, to, message, &terms);
+        }
+        self.messages.refer(message);
+        held.deliveries.push_back(HeldDelivery { message, terms, stamp: post.stamp, is_live: true });
+    }
+
+    /// Gives a session what was held for it.
+    pub(super) fn deliver_held(&mut self, to: SessionKey, deliveries: VecDeque<HeldDelivery>) {
+        for HeldDelivery { message: key, terms, stamp, .. } in deliveries {
+            let message = self.messages.get(key).clone();
+            // The reference of the holding is the post's now.
+            let mut post = Post { message: &message, stored: Some(key), origin: None, stamp };
+            self.deliver(to, &mut post, terms);
+            self.end_post(post);
+        }
+    }
+
+    fn deliver_at_most_once(&mut self, to: SessionKey, message: &Message, terms: &Terms) {
+        let Some(key) = self.sessions.get(to).connection else { return };
+        if !self.has_room(key) {
+            self.counters.dropped_slow_subscriber += 1;
+            return;
+        }
+        let connection = &mut self.connections[key.index()];
+        let packet = OutgoingPublish { id: None, dup: false, qos: QoS::AtMostOnce, retain: terms.retain };
+        let identifiers = &terms.identifiers;
+        if self.encoder.publish(connection, self.now, message, packet, identifiers, LogPosition::NOTHING) {
+            self.counters.publishes_sent += 1;
+            self.mark_dirty(key);
+        } else {
+            self.counters.dropped_too_large += 1;
+        }
+    }
+
+    fn deliver_reliably(&mut self, to: SessionKey, post: &mut Post<'_>, terms: Terms) {
+        let message = post.key(&mut self.messages);
+        let Session { connection, is_durable, .. } = *self.sessions.get(to);
+        let connection = connection.filter(|key| self.has_room(*key));
+        let outbound = self.sessions.outbound(to);
+        let delivery = Delivery { message, bytes: post.message.bytes() as u32, terms };
+        if let Some(key) = connection.filter(|_| outbound.is_clear()) {
+            let (next, reserved) = outbound.send_now(delivery);
+            let after = if is_durable {
+                journal::log_delivered(&mut self.log, &mut self.messages, to, next.number, next.message);
+                journal::log_reserved(&mut self.log, to, reserved);
+                self.log.wait_for_appended()
+            } else {
+                LogPosition::NOTHING
+            };
+            let NextPublish { number, id, dup, message: Delivery { terms, .. } } = next;
+            let packet = OutgoingPublish { id: Some(id), dup, qos: terms.qos, retain: terms.retain };
+            let connection = &mut self.connections[key.index()];
+            if self.encoder.publish(connection, self.now, post.message, packet, &terms.identifiers, after) {
+                self.messages.refer(message);
+                self.counters.publishes_sent += 1;
+                self.mark_dirty(key);
+            } else {
+                // As if it had been sent and acknowledged [MQTT-3.1.2-25].
+                outbound.abandon(id);
+                self.counters.dropped_too_large += 1;
+                journal::log_completed(&mut self.log, is_durable, to, number);
+            }
+            return;
+        }
+        let limit = QueueLimit { messages: self.limits.max_queued_messages, bytes: self.limits.max_queued_bytes };
+        let waits_long = connection.is_none() || outbound.queued() >= QUEUED_BEFORE_COMPACTION;
+        match outbound.enqueue(delivery, limit) {
+            Ok((number, delivery)) => {
+                self.messages.refer(message);
+                if is_durable {
+                    journal::log_delivered(&mut self.log, &mut self.messages, to, number, delivery);
+                }
+                if waits_long {
+                    self.messages.compact(message);
+                }
+                let queued = outbound.queued();
+                self.note_queued(to, queued, post.origin);
+            }
+            Err(_) => self.counters.dropped_queue_full += 1,
+        }
+    }
+
+    /// Sends what a session's window and its connection's output have room for.
+    pub(super) fn pump(&mut self, session: SessionKey) {
+        let Session { connection: Some(key), is_durable, .. } = *self.sessions.get(session) else { return };
+        let Some(outbound) = self.sessions.outbound_if_any(session) else { return };
+        let connection = &mut self.connections[key.index()];
+        let mut sent = 0;
+        while connection.output.waiting_bytes() < self.limits.max_output_bytes as usize {
+            if let Some(next) = outbound.next_queued()
+                && self.messages.get(next.message).is_expired(self.now)
+            {
+                // Trap 33: an expired message is not started.
+                let Some((number, expired)) = outbound.discard_queued() else { break };
+                self.messages.release(expired.message);
+                self.counters.dropped_expired += 1;
+                journal::log_completed(&mut self.log, is_durable, session, number);
+                continue;
+            }
+            let Some((next, reserved)) = outbound.next_publish() else { break };
+            let NextPublish { number, id, dup, message: delivery } = next;
+            let message = self.messages.get(delivery.message);
+            let packet = OutgoingPublish { id: Some(id), dup, qos: delivery.terms.qos, retain: delivery.terms.retain };
+            let after = if is_durable {
+                journal::log_reserved(&mut self.log, session, reserved);
+                self.log.wait_for_appended()
+            } else {
+                LogPosition::NOTHING
+            };
+            if self.encoder.publish(connection, self.now, message, packet, &delivery.terms.identifiers, after) {
+                sent += 1;
+                self.counters.publishes_resent += u64::from(dup);
+            } else {
+                let abandoned = outbound.abandon(id).expect("it has just been given this id");
+                self.messages.release(abandoned.message);
+                self.counters.dropped_too_large += 1;
+                journal::log_completed(&mut self.log, is_durable, session, number);
+            }
+        }
+        let queued = outbound.queued();
+        if sent > 0 {
+            self.counters.publishes_sent += sent;
+            self.mark_dirty(key);
+        }
+        self.note_dequeued(session, queued);
+    }
+
+    /// Resends what the session's exchanges need on its new connection, in the original order [MQTT-4.4.0-1].
+    pub(super) fn resume(&mut self, session: SessionKey) {
+        let after = self.logged_for(session);
+        let Session { connection, window, is_durable, .. } = *self.sessions.get(session);
+        let key = connection.expect("a session is resumed by a connection");
+        let Some(outbound) = self.sessions.outbound_if_any(session) else { return };
+        let connection = &mut self.connections[key.index()];
+        let mut too_large = Vec::new();
+        outbound.attach(window, |resend| match resend {
+            Resend::Publish(number, delivery) => {
+                let message = self.messages.get(delivery.message);
+                let Terms { qos, retain, ref identifiers } = delivery.terms;
+                let packet = OutgoingPublish { id: Some(packet_id_of(number)), dup: true, qos, retain };
+                if self.encoder.publish(connection, self.now, message, packet, identifiers, after) {
+                    self.counters.publishes_sent += 1;
+                    self.counters.publishes_resent += 1;
+                } else {
+                    too_large.push(number);
+                }
+            }
+            Resend::Pubrel(number) => self.encoder.acknowledgement(
+                connection,
+                Acknowledgement {
+                    kind: AcknowledgementKind::Pubrel,
+                    id: packet_id_of(number),
+                    reason: ReasonCode::Success,
+                },
+                after,
+            ),
+        });
+        for number in too_large {
+            let abandoned = outbound.abandon(packet_id_of(number)).expect("it is in flight");
+            self.messages.release(abandoned.message);
+            self.counters.dropped_too_large += 1;
+            journal::log_completed(&mut self.log, is_durable, session, number);
+        }
+        self.mark_dirty(key);
+        self.pump(session);
+    }
+}

@@ -1,0 +1,89 @@
+//! What becomes of clients when the log of a shard has failed: nobody is promised what cannot be kept.
+//!
+//! Sessions that outlive the broker are out of service until it is restarted with a disk that works: their clients are sent
+//! away, with the reason if they speak 5.0. What was acknowledged is in the log, and the next start finds it. Clients whose
+//! sessions end with their connections go on; a message of theirs that somebody's durable session is subscribed to is refused.
+
+use crate::proto::{AcknowledgementKind, Publish, QoS, ReasonCode, Version};
+use crate::route::{Letter, ShardSet, Subscriber, TopicName};
+use crate::store::{LogFailure, LogPosition};
+
+use super::Shard;
+use super::clients::Clients;
+use super::connection::{Acknowledgement, ConnectionKey};
+use super::receiving::Violation;
+
+impl From<LogFailure> for Violation {
+    fn from(failure: LogFailure) -> Self {
+        match failure {
+            LogFailure::NoSpace => {
+                Violation { reason: ReasonCode::QuotaExceeded, text: "the disk of the broker's log is full" }
+            }
+            LogFailure::Io => {
+                Violation { reason: ReasonCode::ImplementationSpecificError, text: "the broker's log has failed" }
+            }
+        }
+    }
+}
+
+impl Clients {
+    /// Whether some log has failed, here or at another shard.
+    pub(super) fn is_degraded(&self) -> bool {
+        self.log.failure().is_some() || self.links.failure(ShardSet::ALL).is_some()
+    }
+}
+
+impl Shard {
+    /// The log has failed: what waits for it will never leave.
+    pub(super) fn fail_log(&mut self, failure: LogFailure) {
+        self.clients.outbox.discard_unstable(self.clients.log.stable());
+        self.tell_others(|| Letter::LogFailed(failure));
+        let violation = Violation::from(failure);
+        let dependent: Vec<ConnectionKey> = self.clients.connections_with_promises();
+        for key in dependent {
+            self.clients.discard_held_output(key);
+            if self.clients.connection(key).is_open() {
+                self.end_for(key, violation);
+            }
+        }
+        self.clients.resume_sources();
+    }
+
+    /// Why a message cannot be accepted, if somebody who gets it has a session whose log has failed.
+    pub(super) fn refusal_of(&mut self, qos: QoS, retain: bool, topic: TopicName<'_>) -> Option<LogFailure> {
+        if qos == QoS::AtMostOnce {
+            return None;
+        }
+        self.subscriptions.matches(topic, &mut self.matches);
+        let Some(failure) = self.clients.log.failure() else {
+            return self.clients.links.failure(self.matches.remote_durable);
+        };
+        let is_durable = |subscriber: &Subscriber<_>| self.clients.sessions.get(subscriber.subscriber).is_durable;
+        let mut filters = self.matches.filters.iter();
+        let needs_log = retain
+            || !self.matches.remote_durable.is_empty()
+            || filters.any(|filter| self.subscriptions.subscribers(*filter).iter().any(is_durable));
+        needs_log.then_some(failure)
+    }
+
+    /// Tells a publisher that its message was not accepted; 3.1.1 has no word for that but the end of the connection.
+    pub(super) fn refuse_publish(
+        &mut self,
+        key: ConnectionKey,
+        publish: &Publish<'_>,
+        failure: LogFailure,
+    ) -> Result<(), Violation> {
+        let violation = Violation::from(failure);
+        let (Version::V5, Some(id)) = (self.clients.connection(key).version, publish.packet_id) else {
+            return Err(violation);
+        };
+        let kind = match publish.qos {
+            QoS::AtMostOnce | QoS::AtLeastOnce => AcknowledgementKind::Puback,
+            QoS::ExactlyOnce => AcknowledgementKind::Pubrec,
+        };
+        self.clients.counters.refused_log_failed += 1;
+        let refusal = Acknowledgement { kind, id, reason: violation.reason };
+        self.clients.send_receipt(key, refusal, LogPosition::NOTHING);
+        Ok(())
+    }
+}

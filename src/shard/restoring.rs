@@ -1,0 +1,158 @@
+//! A shard that goes on where its log ended.
+
+use hashbrown::HashMap;
+
+use crate::fault::Fault;
+use crate::link::{Receiver, Sender};
+use crate::route::{Letter, RouteSequence, RouteStamp, ShardId, TopicFilter, TopicName};
+use crate::session::Reopened;
+use crate::store::{DeliveryImage, Image, Log, LogEnd, OutgoingImage, Record, SessionImage};
+use crate::time::Timestamp;
+
+use super::delivering::Post;
+use super::links::DurableLetter;
+use super::messages::{Delivery, MessageKey};
+use super::retained::RetainedMessage;
+use super::sessions::SessionKey;
+use super::{Shard, ShardConfig};
+
+/// The messages restored so far, by where their bytes lie: what several sessions wait for is held once.
+type Restored = HashMap<*const u8, MessageKey, foldhash::fast::FixedState>;
+
+impl Shard {
+    /// The shard that goes on where its log ended. `images` are those of all shards, this one's at its number.
+    ///
+    /// Clients that were connected count as gone from `now` on. Letters that were not acknowledged are posted again; what was
+    /// held back for a session is delivered.
+    ///
+    /// # Panics
+    /// If the configuration names no log.
+    pub fn restore(config: ShardConfig, now: Timestamp, images: &[Image], end: LogEnd) -> Self {
+        let log = Log::new(config.log.expect("a shard is restored from a log"), end);
+        let own = config.id;
+        let mut shard = Self::new(config);
+        shard.clients.now = now;
+        shard.clients.messages.raise_log_floor(log.filling());
+        shard.clients.log = log;
+        for (index, image) in images.iter().enumerate().filter(|(index, _)| *index != own.index()) {
+            let other = ShardId::new(index as u16).expect("one image for each shard");
+            for filter in image.sessions.values().flat_map(|session| session.subscriptions.keys()) {
+                if let Ok(filter) = TopicFilter::parse(filter) {
+                    shard.subscriptions.add_remote(&filter, other, true);
+                }
+            }
+        }
+        shard.restore_image(&images[own.index()]);
+        shard
+    }
+
+    fn restore_image(&mut self, image: &Image) {
+        let now = self.clients.now;
+        for (topic, message) in &image.retained {
+            if let Ok(topic) = TopicName::parse(topic) {
+                let stamp = RouteStamp { shard: self.clients.id, sequence: RouteSequence::default() };
+                self.retained.set(topic, RetainedMessage { message: message.clone(), stamp });
+            }
+        }
+        self.clients.sessions.restore(image.sessions.iter(), now);
+        let mut restored = Restored::default();
+        for (id, session) in &image.sessions {
+            let key = SessionKey::from_id(*id);
+            self.restore_session(key, session, &mut restored);
+        }
+        self.restore_links(image);
+        // Last, because it may publish wills and deliver, which needs all the rest.
+        for (id, session) in &image.sessions {
+            let key = SessionKey::from_id(*id);
+            self.deliver_held_back(key, session);
+            self.wait_for_client(key, session.disconnected_at.unwrap_or(now));
+        }
+    }
+
+    fn restore_session(&mut self, key: SessionKey, session: &SessionImage, restored: &mut Restored) {
+        for (filter, subscription) in &session.subscriptions {
+            if let Ok(filter) = TopicFilter::parse(filter) {
+                let subscribed = self.subscriptions.subscribe(&filter, key, *subscription);
+                self.clients.sessions.get_mut(key).subscriptions.push(subscribed.key);
+            }
+        }
+        if !session.received.is_empty() && !self.fault.is(Fault::ReceivedIdsLostAtRestart) {
+            let inbound = self.clients.sessions.inbound(key);
+            for id in &session.received {
+                inbound.reopen(*id);
+            }
+        }
+        if !session.deliveries.is_empty() {
+            self.restore_deliveries(key, session, restored);
+        }
+    }
+
+    /// Deliveries that may have been sent are in flight, the others wait in the queue.
+    fn restore_deliveries(&mut self, key: SessionKey, session: &SessionImage, restored: &mut Restored) {
+        let SessionImage { first_number: first, deliveries, .. } = session;
+        let open_behind = |delivery: &Option<DeliveryImage>| matches!(delivery, Some(DeliveryImage::Open { .. }));
+        // A place without an open message was sent or discarded, and so was all before it.
+        let handled = deliveries.iter().rposition(|delivery| !open_behind(delivery)).map_or(0, |last| last as u64 + 1);
+        let trailing = session.next_number > first + deliveries.len() as u64;
+        let sent_below = if trailing { session.next_number } else { session.sent_below.max(first + handled) };
+        let clients = &mut self.clients;
+        let logged_in = clients.log.stable();
+        clients.sessions.get_mut(key).next_number = *first;
+        let outbound = clients.sessions.outbound(key);
+        outbound.set_sent_below(sent_below);
+        for (number, delivery) in (*first..).zip(deliveries) {
+            let exchange = match delivery {
+                Some(DeliveryImage::Open { message, terms }) => {
+                    let place = message.body_address();
+                    let stored = *restored
+                        .entry(place)
+                        .or_insert_with(|| clients.messages.insert_logged(message.clone(), logged_in));
+                    clients.messages.refer(stored);
+                    let delivery = Delivery { message: stored, bytes: message.bytes() as u32, terms: terms.clone() };
+                    Reopened::Unacknowledged(delivery)
+                }
+                Some(DeliveryImage::Confirmed) => Reopened::AwaitingPubcomp,
+                None => Reopened::Done,
+            };
+            match exchange {
+                Reopened::Unacknowledged(delivery) if number >= sent_below => outbound.requeue(delivery),
+                exchange => outbound.reopen(exchange),
+            }
+        }
+        while outbound.next_number() < session.next_number {
+            outbound.reopen(Reopened::Done);
+        }
+    }
+
+    fn restore_links(&mut self, image: &Image) {
+        for (shard, OutgoingImage { acknowledged, waiting }) in &image.outgoing {
+            let Some(to) = ShardId::new(*shard) else { continue };
+            let mut sender = Sender::new(*acknowledged);
+            for (purpose, message) in waiting.values() {
+                self.routed.0 += 1;
+                let (message, sequence) = (message.clone(), self.routed);
+                sender.post(DurableLetter { purpose: *purpose, message, sequence, publisher: None });
+            }
+            self.clients.links.senders[to.index()] = sender;
+            self.clients.resend_letters(to, *acknowledged);
+        }
+        for (shard, applied) in &image.incoming {
+            let Some(from) = ShardId::new(*shard) else { continue };
+            self.clients.links.receivers[from.index()] = Receiver::new(*applied);
+            self.clients.outbox.post(from, Letter::Acknowledged { through: *applied });
+        }
+    }
+
+    /// Delivers what was held back for a SUBSCRIBE that nobody waits for any more.
+    fn deliver_held_back(&mut self, key: SessionKey, session: &SessionImage) {
+        for (message, terms) in &session.held_back {
+            let stamp = RouteStamp { shard: self.clients.id, sequence: RouteSequence::default() };
+            let mut post = Post::new(message, None, stamp);
+            self.clients.deliver(key, &mut post, terms.clone());
+            self.clients.end_post(post);
+        }
+        if !session.held_back.is_empty() {
+            self.clients.log.append(&Record::HeldReleased { session: key.id() });
+        }
+    }
+}

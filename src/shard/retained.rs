@@ -1,0 +1,68 @@
+//! The retained messages of which this shard is the home: found by topic, and walked in the order of an arena, so that a
+//! checkpoint can go through them piece by piece.
+
+use slab::Slab;
+
+use crate::route::{Message, RetainedTree, RouteStamp, TopicFilter, TopicName};
+
+/// A retained message at its home, and where and when it was published.
+#[derive(Debug)]
+pub(super) struct RetainedMessage {
+    pub(super) message: Message,
+    pub(super) stamp: RouteStamp,
+}
+
+#[derive(Debug)]
+pub(super) struct RetainedMessages {
+    arena: Slab<RetainedMessage>,
+    by_topic: RetainedTree<u32>,
+    /// Bytes of all of them.
+    bytes: u64,
+}
+
+impl RetainedMessages {
+    /// None. The seed should be secret, for clients choose the topics that are hashed.
+    pub(super) fn new(seed: u64) -> Self {
+        Self { arena: Slab::new(), by_topic: RetainedTree::new(seed), bytes: 0 }
+    }
+
+    /// Keeps a message for its topic, in place of the one before.
+    pub(super) fn set(&mut self, topic: TopicName<'_>, retained: RetainedMessage) {
+        self.remove(topic);
+        self.bytes += retained.message.bytes() as u64;
+        let key = u32::try_from(self.arena.insert(retained)).expect("a shard retains fewer than 2^32 messages");
+        self.by_topic.set(topic, key);
+    }
+
+    /// Forgets the message of a topic; whether there was one.
+    pub(super) fn remove(&mut self, topic: TopicName<'_>) -> bool {
+        let Some(key) = self.by_topic.remove(topic) else { return false };
+        let removed = self.arena.remove(key as usize);
+        self.bytes -= removed.message.bytes() as u64;
+        true
+    }
+
+    /// Whether a message is retained for exactly this topic.
+    pub(super) fn contains(&self, topic: TopicName<'_>) -> bool {
+        self.by_topic.contains(topic)
+    }
+
+    /// The messages whose topics the filter matches, in no particular order.
+    pub(super) fn find<'t>(&'t self, filter: &TopicFilter<'t>) -> impl Iterator<Item = &'t RetainedMessage> {
+        self.by_topic.find(filter).map(|(_, key)| &self.arena[*key as usize])
+    }
+
+    /// The first message at or behind a place in the arena, and its place.
+    pub(super) fn at_or_behind(&self, place: usize) -> Option<(usize, &RetainedMessage)> {
+        (place..self.arena.capacity()).find_map(|place| Some((place, self.arena.get(place)?)))
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.arena.len()
+    }
+
+    /// Bytes of all messages together.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+}
