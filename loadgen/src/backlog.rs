@@ -30,6 +30,9 @@ use crate::visit::visit;
 /// Client ids and topics begin with this unless told otherwise: the same in both commands.
 const PREFIX_DEFAULT: &str = "oncemq-loadgen-backlog";
 
+/// Clients that leave while others connect, on all threads.
+const PASSING_MAX: u64 = 1024;
+
 /// Runs `fill`; whether the broker took every message.
 pub(crate) fn fill(arguments: &BacklogArguments) -> Result<bool, CommandError> {
     let (plan, setup) = Plan::new(arguments)?;
@@ -64,7 +67,7 @@ pub(crate) fn fill(arguments: &BacklogArguments) -> Result<bool, CommandError> {
         errors: coordinator.control.fault_count(),
         error_examples: coordinator.control.faults(),
     };
-    let report = BacklogReport::new("fill", &plan, last.totals.published, seconds, resident_bytes, accounts);
+    let report = BacklogReport::new(Stage::Fill, &plan, last.totals.published, seconds, resident_bytes, accounts);
     report.print(arguments.output.json);
     Ok(report.is_good())
 }
@@ -100,7 +103,7 @@ pub(crate) fn collect(arguments: &BacklogArguments) -> Result<bool, CommandError
         errors: coordinator.control.fault_count(),
         error_examples: coordinator.control.faults(),
     };
-    let report = BacklogReport::new("collect", &plan, last.totals.delivered, seconds, resident_bytes, accounts);
+    let report = BacklogReport::new(Stage::Collect, &plan, last.totals.delivered, seconds, resident_bytes, accounts);
     report.print(arguments.output.json);
     Ok(report.is_good())
 }
@@ -116,7 +119,8 @@ impl Plan {
         let mut broker = arguments.broker.clone();
         broker.client_id_prefix.get_or_insert_with(|| PREFIX_DEFAULT.to_owned());
         broker.topic_prefix.get_or_insert_with(|| PREFIX_DEFAULT.to_owned());
-        let clients = u64::from(arguments.publishers) + u64::from(arguments.subscribers);
+        // The one kind is away before the other comes, but for those that are just coming and going.
+        let clients = u64::from(arguments.publishers.max(arguments.subscribers)) + PASSING_MAX;
         let setup = Setup::new(&broker, &arguments.machine, clients)?;
         let shape =
             Shape::new(arguments.shape, arguments.publishers, arguments.subscribers, setup.topic_prefix.clone())?;
@@ -246,10 +250,18 @@ async fn take_messages(seat: Rc<Seat>, share: Share) -> Vec<(u32, Ledger, u64)> 
     ledgers
 }
 
+/// Which of the two commands.
+#[derive(Clone, Copy, Debug, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Stage {
+    Fill,
+    Collect,
+}
+
 /// The report of both commands.
 #[derive(Debug, Serialize)]
 struct BacklogReport {
-    command: &'static str,
+    command: Stage,
     verdict: &'static str,
     shape: &'static str,
     publishers: u32,
@@ -272,7 +284,7 @@ struct BacklogReport {
 
 impl BacklogReport {
     fn new(
-        command: &'static str,
+        command: Stage,
         plan: &Plan,
         messages: u64,
         seconds: f64,
@@ -309,12 +321,30 @@ impl BacklogReport {
         }
         println!(
             "{:<12} {} {}x{}  QoS {}  MQTT {}  payload {} B",
-            self.command, self.shape, self.publishers, self.subscribers, self.qos, self.protocol, self.payload_bytes
+            match self.command {
+                Stage::Fill => "fill",
+                Stage::Collect => "collect",
+            },
+            self.shape,
+            self.publishers,
+            self.subscribers,
+            self.qos,
+            self.protocol,
+            self.payload_bytes
         );
         println!("messages     {}  in {:.2} s  {:.0}/s", self.messages, self.seconds, self.messages_per_second);
         if let Some(bytes) = self.broker_resident_bytes {
             println!("broker       {:.1} MiB resident", bytes as f64 / 1_048_576.0);
         }
-        self.ledger.print(self.quality);
+        match self.command {
+            Stage::Fill => {
+                self.ledger.print_exchanges(self.is_good());
+                println!(
+                    "verdict      {}",
+                    if self.is_good() { "TAKEN: the broker has every message" } else { "VOID" }
+                );
+            }
+            Stage::Collect => self.ledger.print(self.quality),
+        }
     }
 }
