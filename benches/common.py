@@ -174,13 +174,21 @@ def mosquitto(settings):
 def loadgen(*arguments, void_is_fine=False, limit_seconds=600):
     """Runs the load generator; returns its report. A void run fails the bench, unless it may be."""
     command = [str(LOADGEN), *map(str, arguments), "--json", "--quiet"]
+    # A session of its own, so that a broker that it has started ends with it, however it ends.
+    process = subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=limit_seconds)
+        printed, complaints = process.communicate(timeout=limit_seconds)
     except subprocess.TimeoutExpired:
         raise Failure(f"not done after {limit_seconds} s: {' '.join(command)}") from None
-    if done.returncode not in ((0, 1) if void_is_fine else (0,)):
-        raise Failure(f"the run is void:\n{' '.join(command)}\n{done.stdout}{done.stderr}")
-    return json.loads(done.stdout)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    if process.returncode not in ((0, 1) if void_is_fine else (0,)):
+        raise Failure(f"the run is void:\n{' '.join(command)}\n{printed}{complaints}")
+    return json.loads(printed)
 
 
 def two_cpus():

@@ -290,3 +290,60 @@ pub(crate) fn unexpected(packet: &Packet<'_>) -> Fault {
         other => Fault::Unexpected(format!("the broker sent {:?} where it has no place", other.packet_type())),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LOGIN: Login =
+        Login { version: Version::V5, client_id: String::new(), session: Session::Transient, keep_alive_seconds: 0 };
+
+    fn connack(session_present: bool) -> Packet<'static> {
+        let (reason, properties) = (ReasonCode::Success, Properties::EMPTY);
+        Packet::Connack(Connack { session_present, reason, properties })
+    }
+
+    /// What CONNACK does to an opening with one filter.
+    #[derive(Debug, PartialEq, Eq)]
+    enum Outcome {
+        Open,
+        Subscribes,
+        SubscribesAfterLoss,
+        Fault,
+    }
+
+    fn outcome(session: Session, session_present: bool) -> Outcome {
+        let mut opening = Opening::new(Login { session, ..LOGIN }, vec!["t".to_owned()], QoS::ExactlyOnce);
+        opening.poll(&mut Vec::new());
+        let mut out = Vec::new();
+        match opening.handle_packet(&connack(session_present), &mut out) {
+            Err(_) => Outcome::Fault,
+            Ok(limits) => {
+                assert_eq!((limits.is_some(), opening.is_open()), (out.is_empty(), out.is_empty()));
+                assert!(opening.is_connected());
+                let lost = opening.take_session_lost();
+                assert!(!opening.take_session_lost());
+                match (out.is_empty(), lost) {
+                    (true, false) => Outcome::Open,
+                    (false, false) => Outcome::Subscribes,
+                    (false, true) => Outcome::SubscribesAfterLoss,
+                    (true, true) => panic!("a lost session has no subscriptions"),
+                }
+            }
+        }
+    }
+
+    // [MQTT-3.2.2-2], [MQTT-3.2.2-3]: every expectation against both answers.
+    #[test]
+    fn session_present_is_held_against_what_is_expected() {
+        for (session, when_absent, when_present) in [
+            (Session::Transient, Outcome::Subscribes, Outcome::Fault),
+            (Session::Persistent(Presence::Absent), Outcome::Subscribes, Outcome::Fault),
+            (Session::Persistent(Presence::Due), Outcome::SubscribesAfterLoss, Outcome::Open),
+            (Session::Persistent(Presence::Unknown), Outcome::Subscribes, Outcome::Subscribes),
+        ] {
+            assert_eq!(outcome(session, false), when_absent, "{session:?}");
+            assert_eq!(outcome(session, true), when_present, "{session:?}");
+        }
+    }
+}

@@ -183,8 +183,8 @@ impl Keeper {
 fn haunt(mut broker: Broker, life: &Life, mut random: Random, stop: &AtomicBool) -> Haunted {
     let mut crashes = Crashes::default();
     loop {
-        let life_micros = random.below(2 * broker.orders.life_mean.as_micros() as usize);
-        let end = Instant::now() + Duration::from_micros(life_micros as u64);
+        let life_ns = random.below(2 * broker.orders.life_mean.as_nanos() as usize);
+        let end = Instant::now() + Duration::from_nanos(life_ns as u64);
         let ended = broker.process.watch_until(end, stop);
         let restarted = ended.and_then(|ended| match ended {
             Watched::Stopped => Ok(false),
@@ -211,9 +211,10 @@ impl Broker {
             self.process.kill()?;
             let started = Instant::now();
             self.process = Process::start(&self.orders)?;
-            let usual_micros = crashes.recoveries.last().map_or(0, Duration::as_micros) as usize;
-            if usual_micros > 0 && random.below(KILL_IN_RECOVERY_ONE_IN) == 0 {
-                thread::sleep(Duration::from_micros(random.below(usual_micros) as u64));
+            if let Some(usual) = crashes.recoveries.last()
+                && random.below(KILL_IN_RECOVERY_ONE_IN) == 0
+            {
+                thread::sleep(Duration::from_nanos(random.below(usual.as_nanos() as usize) as u64));
                 crashes.kills += 1;
                 crashes.kills_in_recovery += 1;
                 continue;

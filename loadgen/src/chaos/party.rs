@@ -262,3 +262,52 @@ impl Party for Subscriber {
         counters.released.add(held as u64);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::random::Random;
+
+    fn id(value: u16) -> PacketId {
+        PacketId::new(value).expect("not 0")
+    }
+
+    /// What a broker says about a packet id.
+    fn acknowledgement(packet_id: u16) -> Acknowledgement<'static> {
+        let (packet_id, reason) = (id(packet_id), ReasonCode::Success);
+        Acknowledgement { packet_id, reason, properties: oncemq::proto::Properties::EMPTY }
+    }
+
+    /// A lost session ends its exchanges; what the broker had taken over with PUBREC must still arrive.
+    #[test]
+    fn a_publisher_stands_by_what_was_taken_over_before_the_session_was_lost() {
+        let form = MessageForm {
+            version: Version::V5,
+            qos: QoS::ExactlyOnce,
+            topic: "t".to_owned(),
+            payload_bytes: 20,
+            publisher: 0,
+        };
+        let mut publisher = Publisher::new(form, 3);
+        let (mut cutter, counters) = (Cutter::new(Random::new(1, 0)), Counters::default());
+        let mut out = Vec::new();
+        let mut line = Line { cutter: &mut cutter, out: &mut out, counters: &counters, now_ns: 0 };
+        publisher.publish(&mut line);
+        publisher.handle_packet(&Packet::Pubrec(acknowledgement(2)), &mut line).expect("in use");
+        publisher.lose_session(&counters);
+        assert_eq!((counters.published.value(), counters.completed.value()), (3, 3));
+        let (published, _refused) = publisher.into_published();
+        assert_eq!((published.total, published.undecided), (3, vec![0, 2]));
+    }
+
+    #[test]
+    fn a_subscriber_forgets_the_ids_of_a_lost_session() {
+        let mut subscriber = Subscriber::new(Version::V5, QoS::ExactlyOnce, 0);
+        let counters = Counters::default();
+        assert!(subscriber.receiver.handle_publish(id(7)));
+        counters.taken.add(1);
+        subscriber.lose_session(&counters);
+        assert_eq!(counters.released.value(), 1);
+        assert!(subscriber.receiver.handle_publish(id(7)));
+    }
+}
