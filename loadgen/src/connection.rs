@@ -104,6 +104,23 @@ pub(crate) enum Fault {
     Io(#[from] io::Error),
 }
 
+impl Fault {
+    /// Whether it is what the death of a broker looks like, rather than something that a broker did.
+    pub(crate) fn is_broken_connection(&self) -> bool {
+        match self {
+            Self::Connect { .. } | Self::Closed | Self::Io(_) => true,
+            Self::Disconnected(_)
+            | Self::Refused(_)
+            | Self::SessionLost
+            | Self::SubscriptionRefused { .. }
+            | Self::Limited { .. }
+            | Self::Malformed(_)
+            | Self::Violation(_)
+            | Self::Unexpected(_) => false,
+        }
+    }
+}
+
 /// Wakes a client so that its `poll` runs; any number of kicks before that count as one.
 #[derive(Debug, Default)]
 pub(crate) struct Kick {

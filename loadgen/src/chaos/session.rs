@@ -141,7 +141,9 @@ async fn live_through_connections<P: Party>(
             Ok(Parting::Left) => return Ok(()),
             Ok(Parting::TakenOver) => continue,
             Ok(Parting::Dropped) => {}
-            Err(_) if life.number() != number => client.mishaps.borrow_mut().killed += 1,
+            Err(fault) if fault.is_broken_connection() && life.number() != number => {
+                client.mishaps.borrow_mut().killed += 1
+            }
             Err(fault) if !client.ready || seat.phase() == Phase::Close => return Err(fault),
             Err(fault) => seat.control.report(&client.terms.client_id, &fault),
         }
