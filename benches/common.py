@@ -110,18 +110,25 @@ class Broker:
         return int(re.search(rf"^{field}:\s*(\d+) kB", text, re.MULTILINE)[1]) * 1024
 
     def counters(self):
-        """What the shards of OnceMQ count, one dictionary for each shard."""
-        shards = len(re.findall(r"shard-\d+=", self._log_from(0))) or 1
+        """What the shards of OnceMQ and their logs count, one dictionary for each shard."""
+        banner = self._log_from(0)
+        shards = len(re.findall(r"shard-\d+=", banner))
+        kinds = ["counters"] if "durability: none" in banner else ["counters", "log"]
         logged = self.log.stat().st_size
         self.process.send_signal(signal.SIGUSR1)
         deadline = time.monotonic() + PATIENCE_SECONDS
         while time.monotonic() < deadline:
             # A line that is still being written ends in no newline.
-            lines = [line for line in self._log_from(logged).split("\n")[:-1] if " counters shard=" in line]
-            if len({re.search(r"shard=(\d+)", line)[1] for line in lines}) >= shards:
-                return [
-                    {name: float(value) for name, value in re.findall(r"(\w+)=(-?[\d.]+)\b", line)} for line in lines
-                ]
+            lines = self._log_from(logged).split("\n")[:-1]
+            found = [re.search(rf" ({'|'.join(kinds)}) shard=(\d+) (.*)", line) for line in lines]
+            found = [match for match in found if match]
+            if len(found) >= shards * len(kinds):
+                counted = [{} for _ in range(shards)]
+                for match in found:
+                    counted[int(match[2])].update(
+                        {name: float(value) for name, value in re.findall(r"(\w+)=([\d.]+)\b", match[3])}
+                    )
+                return counted
             time.sleep(0.01)
         raise Failure(f"{self.name} does not say what it counts")
 

@@ -110,6 +110,7 @@ fn orders(arguments: &ChaosArguments, setup: &Setup) -> Option<Orders> {
         version: arguments.broker.protocol,
         client_id: format!("{}k", setup.client_id_prefix),
         life_mean: arguments.kill_every?,
+        kills_max: arguments.kills.unwrap_or(u64::MAX),
         restart_timeout: arguments.restart_timeout,
     })
 }
@@ -129,8 +130,9 @@ fn haunt(coordinator: &mut Coordinator, plan: &Plan, broker: Option<Broker>) -> 
     };
     let random = Random::new(plan.seed, KEEPER_STREAM);
     let keeper = broker.haunt(Arc::clone(&plan.life), random).map_err(FleetError::Thread)?;
-    let end = Instant::now() + plan.arguments.duration;
-    while Instant::now() < end && !keeper.has_failed() {
+    let start = Instant::now();
+    let is_over = || plan.arguments.kills.is_none() && start.elapsed() >= plan.arguments.duration;
+    while !is_over() && !keeper.has_ended() {
         coordinator.wait_for("killing", WATCH);
     }
     let haunted = keeper.stop();

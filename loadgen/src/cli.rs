@@ -276,6 +276,11 @@ pub(crate) struct ChaosArguments {
     #[arg(long, value_name = "DURATION", requires = "broker_command", value_parser = duration_above_zero)]
     pub(crate) kill_every: Option<Duration>,
 
+    /// End after so many kills instead of after --duration.
+    #[arg(long, value_name = "KILLS", requires = "broker_command", conflicts_with = "duration",
+          value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) kills: Option<u64>,
+
     /// Append what the broker prints to this file [default: its standard error is that of this command].
     #[arg(long, value_name = "FILE", requires = "broker_command")]
     pub(crate) broker_log: Option<PathBuf>,
@@ -413,6 +418,7 @@ mod tests {
             "loadgen run --count 5 --duration 5s",
             "loadgen run --count 5 --warm-up 5s",
             "loadgen run --pin 0 --avoid-cpus 1",
+            "loadgen chaos --broker b --kill-every 1s --kills 3 --duration 5s",
         ] {
             let kind = parse(line).map(|_| ()).expect_err(line).kind();
             assert_eq!(kind, ErrorKind::ArgumentConflict, "{line}");
@@ -422,6 +428,7 @@ mod tests {
             "loadgen chaos --kill-every 2s",
             "loadgen chaos --broker oncemq",
             "loadgen chaos --broker-log log",
+            "loadgen chaos --kills 3",
         ] {
             let kind = parse(line).map(|_| ()).expect_err(line).kind();
             assert_eq!(kind, ErrorKind::MissingRequiredArgument, "{line}");

@@ -73,6 +73,8 @@ pub(super) struct Orders {
     pub(super) client_id: String,
     /// How long the broker lives on average.
     pub(super) life_mean: Duration,
+    /// It is left alone after so many kills.
+    pub(super) kills_max: u64,
     pub(super) restart_timeout: Duration,
 }
 
@@ -167,8 +169,8 @@ pub(super) struct Haunted {
 }
 
 impl Keeper {
-    /// Whether the broker could not be brought back.
-    pub(super) fn has_failed(&self) -> bool {
+    /// Whether there are no more kills: there were enough, or the broker could not be brought back.
+    pub(super) fn has_ended(&self) -> bool {
         self.thread.is_finished()
     }
 
@@ -182,7 +184,7 @@ impl Keeper {
 
 fn haunt(mut broker: Broker, life: &Life, mut random: Random, stop: &AtomicBool) -> Haunted {
     let mut crashes = Crashes::default();
-    loop {
+    while crashes.kills < broker.orders.kills_max {
         let life_ns = random.below(2 * broker.orders.life_mean.as_nanos() as usize);
         let end = Instant::now() + Duration::from_nanos(life_ns as u64);
         let ended = broker.process.watch_until(end, stop);
@@ -202,6 +204,7 @@ fn haunt(mut broker: Broker, life: &Life, mut random: Random, stop: &AtomicBool)
             Err(error) => return Haunted { broker: Err(error), crashes },
         }
     }
+    Haunted { broker: Ok(broker), crashes }
 }
 
 impl Broker {
@@ -212,6 +215,7 @@ impl Broker {
             let started = Instant::now();
             self.process = Process::start(&self.orders)?;
             if let Some(usual) = crashes.recoveries.last()
+                && crashes.kills < self.orders.kills_max
                 && random.below(KILL_IN_RECOVERY_ONE_IN) == 0
             {
                 thread::sleep(Duration::from_nanos(random.below(usual.as_nanos() as usize) as u64));
@@ -373,6 +377,7 @@ mod tests {
             version: Version::V5,
             client_id: "probe".to_owned(),
             life_mean: Duration::from_millis(1),
+            kills_max: 1,
             restart_timeout: Duration::from_millis(20),
         }
     }
