@@ -23,6 +23,11 @@ class Benches(unittest.TestCase):
         self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
         return json.loads(done.stdout)
 
+    @unittest.skipUnless(shutil.which("mosquitto"), "compares with mosquitto, which is not installed")
+    def test_versus_compares(self):
+        (row,) = self.bench("versus", "--loads", "pairs-w100", "--runs", "1", "--seconds", "1", "--warm-up", "0")
+        self.assertGreater(row["cpu_ratio"], 0)
+
     def test_durable_shows_what_each_mode_costs(self):
         result = self.bench("durable", "--quick")
         for mode in ("sync", "write"):
