@@ -8,6 +8,12 @@
 pub enum Fault {
     /// The ids that await PUBREL are forgotten when a session is resumed.
     ReceivedIdsForgottenOnResume,
+    /// What waits for the log leaves when its batch is written, before it is stable.
+    LogAcknowledgedBeforeSync,
+    /// Recovery believes records whose checksum is wrong.
+    LogTailChecksumIgnored,
+    /// Segments of the log are removed before the checkpoint that replaces them is stable.
+    SegmentRemovedTooEarly,
     /// The sender resends the PUBLISH, although the PUBREC had come.
     PublishResentAfterPubrec,
     /// An id is given to the next message between PUBREC and PUBCOMP.

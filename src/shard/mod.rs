@@ -313,7 +313,7 @@ impl Shard {
 
     /// When [`handle_timeout`](Self::handle_timeout) has something to do; `None` is never.
     pub fn next_timeout(&self) -> Option<Timestamp> {
-        self.clients.timers.next()
+        [self.clients.timers.next(), self.clients.log.next_timeout()].into_iter().flatten().min()
     }
 
     /// Whether packets are exchanged on a connection: it is neither ended nor about to end.

@@ -1,7 +1,5 @@
 //! Dealing the durable state of a broker out to another number of shards.
 
-use std::collections::BTreeMap;
-
 use crate::config::Limits;
 use crate::fault::PlantedFault;
 use crate::route::ShardId;
@@ -76,6 +74,8 @@ fn settle(images: &[Image], now: Timestamp) -> Vec<Image> {
 }
 
 /// Between new shards nothing is under way, and counting begins anew.
-fn without_links(image: Image) -> Image {
-    Image { outgoing: BTreeMap::new(), incoming: BTreeMap::new(), ..image }
+fn without_links(mut image: Image) -> Image {
+    image.outgoing.clear();
+    image.incoming.clear();
+    image
 }

@@ -9,8 +9,10 @@ use crate::proto::{
     PropertyWriter, Publish, QoS, ReasonCode, RetainHandling, SubscriptionOptions, Version, Will, decode,
     encode_subscribe, encode_unsubscribe,
 };
+use crate::store::{Image, LogConfig, LogEnd};
 use bytes::Bytes;
 
+mod durable;
 mod exchange;
 mod fleet;
 mod lifecycle;

@@ -1,16 +1,38 @@
 //! What the records of a log add up to.
+//!
+//! A log begins in the middle: what came before its oldest segment is gone, and a checkpoint, spread over the records
+//! that follow, has repeated what of it was still alive. So a record may name what is not known yet; it is then ignored,
+//! because what it says is contained in what the checkpoint says later. Where a record repeats what is known, it
+//! replaces it.
 
+mod messages;
+
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use hashbrown::HashMap;
+use hashbrown::hash_map::Entry;
+
+use crate::config::MAX_QUEUED_MESSAGES;
 use crate::proto::PacketId;
-use crate::route::{Message, Subscription, Terms, WillMessage};
+use crate::route::{Message, ShardId, Subscription, Terms, WillMessage};
 use crate::session::SessionExpiry;
 use crate::time::Timestamp;
 
-use super::record::{DeliveryNumber, LetterNumber, LetterPurpose, Record};
+use super::record::{
+    DeliveryNumber, LetterNumber, LetterPurpose, MessageId, MessageRecord, Record, SessionId, SessionRecord,
+};
+
+use messages::MessageTable;
+
+/// How far apart the numbers of a session's open deliveries may lie; what is further away can't be one of them. Keeps a
+/// number that makes no sense from asking for all the memory there is.
+const DELIVERY_SPAN_MAX: u64 = 1 << 27;
+
+const _: () = assert!(*MAX_QUEUED_MESSAGES.end() as u64 + crate::session::PACKET_IDS < DELIVERY_SPAN_MAX);
 
 /// The durable state of one shard, apart from the code that works with it.
-#[derive(Clone, PartialEq, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Image {
     /// Sessions by their id in the log.
     pub sessions: BTreeMap<u32, SessionImage>,
@@ -20,6 +42,8 @@ pub struct Image {
     pub outgoing: BTreeMap<u16, OutgoingImage>,
     /// The last letter that was applied, by the number of the shard that sent it.
     pub incoming: BTreeMap<u16, LetterNumber>,
+    /// What the ids of messages stand for at this point of the log. No part of the state.
+    messages: MessageTable,
 }
 
 /// A session.
@@ -41,7 +65,7 @@ pub struct SessionImage {
     pub next_number: DeliveryNumber,
     /// Deliveries with numbers below this may have been sent.
     pub sent_below: DeliveryNumber,
-    /// Number of the first entry of `deliveries`.
+    /// Number of the first entry of `deliveries`; `next_number` if there is none.
     pub first_number: DeliveryNumber,
     /// Open deliveries in the order of their numbers, without gaps; none is one that is over. Neither the first nor the last
     /// entry is none.
@@ -76,6 +100,289 @@ pub struct OutgoingImage {
 impl Image {
     /// Applies one record.
     pub fn apply(&mut self, record: &Record<'_>) {
-        let _ = record;
+        match record {
+            Record::Session(head) => self.apply_head(head),
+            Record::SessionEnded { session } => {
+                self.sessions.remove(&session.0);
+            }
+            Record::Subscribed { session, filter, subscription } => self.with_session(*session, |session| {
+                session.subscriptions.insert(filter.as_ref().into(), *subscription);
+            }),
+            Record::Unsubscribed { session, filter } => self.with_session(*session, |session| {
+                session.subscriptions.remove(filter.as_ref());
+            }),
+            Record::Received { session, id } => self.with_session(*session, |session| {
+                session.received.insert(*id);
+            }),
+            Record::Released { session, id } => self.with_session(*session, |session| {
+                session.received.remove(id);
+            }),
+            Record::Message { message, body } => self.messages.insert(*message, body.to_message()),
+            Record::Delivered { session, number, message, terms } => {
+                self.deliver(*session, *number, *message, terms);
+            }
+            Record::SentBelow { session, number } => self.with_session(*session, |session| {
+                session.sent_below = *number;
+            }),
+            Record::Confirmed { session, number } => self.with_session(*session, |session| {
+                session.set_delivery(*number, DeliveryImage::Confirmed);
+            }),
+            Record::Completed { session, number } => self.with_session(*session, |session| {
+                session.complete(*number);
+            }),
+            Record::HeldBack { session, message, terms } => self.hold_back(*session, *message, terms),
+            Record::HeldReleased { session } => self.with_session(*session, |session| session.held_back.clear()),
+            Record::Retained { body } => {
+                self.retained.insert(body.topic.as_ref().into(), body.to_message());
+            }
+            Record::RetainedRemoved { topic } => {
+                self.retained.remove(topic.as_ref());
+            }
+            Record::LetterPosted { purpose, to, body } => self.post(*purpose, to, body),
+            Record::LettersAcknowledged { by, through } => self.acknowledge(*by, *through),
+            Record::LettersApplied { from, through } => {
+                let applied = self.incoming.entry(from.number()).or_default();
+                *applied = (*applied).max(*through);
+            }
+        }
+    }
+
+    /// Forgets what the ids of messages stand for: the log is at its end, and no record follows that names one. Messages
+    /// that nobody waits for any more are freed.
+    pub fn forget_message_ids(&mut self) {
+        self.messages = MessageTable::default();
+    }
+
+    /// The records that add up to this image, in an order in which they can be applied.
+    ///
+    /// A message that several deliveries share is named by all of them.
+    pub fn records(&self, emit: &mut dyn FnMut(&Record<'_>)) {
+        let mut named = NamedMessages::default();
+        for (&session, image) in &self.sessions {
+            image.records(SessionId(session), &mut named, emit);
+        }
+        for message in self.retained.values() {
+            emit(&Record::Retained { body: message.into() });
+        }
+        for (&shard, outgoing) in &self.outgoing {
+            outgoing.records(shard_id(shard), emit);
+        }
+        for (&shard, &through) in &self.incoming {
+            emit(&Record::LettersApplied { from: shard_id(shard), through });
+        }
+    }
+
+    /// Creates the session or changes its head.
+    fn apply_head(&mut self, head: &SessionRecord<'_>) {
+        let SessionRecord { session, client_id, expiry, disconnected_at, next_number, sent_below, will } = head;
+        let image = self.sessions.entry(session.0).or_insert_with(|| SessionImage::new(client_id));
+        if *image.client_id != **client_id {
+            // Only what a salvage has lost says that the session before is gone.
+            *image = SessionImage::new(client_id);
+        }
+        image.expiry = *expiry;
+        image.disconnected_at = *disconnected_at;
+        image.will = will.as_ref().map(|will| will.to_will());
+        image.sent_below = *sent_below;
+        image.raise_next_number(*next_number);
+    }
+
+    fn deliver(&mut self, session: SessionId, number: DeliveryNumber, message: MessageId, terms: &Terms) {
+        let Some(session) = self.sessions.get_mut(&session.0) else { return };
+        session.raise_next_number(number.saturating_add(1));
+        if let Some(message) = self.messages.find(message) {
+            session.set_delivery(number, DeliveryImage::Open { message: message.clone(), terms: terms.clone() });
+        }
+    }
+
+    fn hold_back(&mut self, session: SessionId, message: MessageId, terms: &Terms) {
+        let Some(session) = self.sessions.get_mut(&session.0) else { return };
+        if let Some(message) = self.messages.find(message) {
+            session.held_back.push((message.clone(), terms.clone()));
+        }
+    }
+
+    fn post(&mut self, purpose: LetterPurpose, to: &[(ShardId, LetterNumber)], body: &MessageRecord<'_>) {
+        let message = body.to_message();
+        for (shard, letter) in to {
+            let outgoing = self.outgoing.entry(shard.number()).or_default();
+            if *letter > outgoing.acknowledged {
+                outgoing.waiting.insert(*letter, (purpose, message.clone()));
+            }
+        }
+    }
+
+    fn acknowledge(&mut self, by: ShardId, through: LetterNumber) {
+        let outgoing = self.outgoing.entry(by.number()).or_default();
+        outgoing.acknowledged = outgoing.acknowledged.max(through);
+        while let Some(first) = outgoing.waiting.first_entry()
+            && *first.key() <= outgoing.acknowledged
+        {
+            first.remove();
+        }
+    }
+
+    /// Changes a session; one that is not known is gone or yet to come, and nothing is to be changed.
+    fn with_session(&mut self, session: SessionId, change: impl FnOnce(&mut SessionImage)) {
+        if let Some(session) = self.sessions.get_mut(&session.0) {
+            change(session);
+        }
     }
 }
+
+/// Equal in the state that they are the image of.
+impl PartialEq for Image {
+    fn eq(&self, other: &Self) -> bool {
+        let Self { sessions, retained, outgoing, incoming, messages: _ } = self;
+        *sessions == other.sessions
+            && *retained == other.retained
+            && *outgoing == other.outgoing
+            && *incoming == other.incoming
+    }
+}
+
+impl SessionImage {
+    fn new(client_id: &str) -> Self {
+        Self {
+            client_id: client_id.into(),
+            expiry: SessionExpiry::Never,
+            disconnected_at: None,
+            will: None,
+            subscriptions: BTreeMap::new(),
+            received: BTreeSet::new(),
+            next_number: 0,
+            sent_below: 0,
+            first_number: 0,
+            deliveries: VecDeque::new(),
+            held_back: Vec::new(),
+        }
+    }
+
+    fn raise_next_number(&mut self, to: DeliveryNumber) {
+        self.next_number = self.next_number.max(to);
+        if self.deliveries.is_empty() {
+            self.first_number = self.next_number;
+        }
+    }
+
+    /// Puts a delivery under its number, wherever that lies: a checkpoint repeats old ones behind new ones.
+    fn set_delivery(&mut self, number: DeliveryNumber, delivery: DeliveryImage) {
+        self.raise_next_number(number.saturating_add(1));
+        if self.deliveries.is_empty() {
+            self.first_number = number;
+        }
+        let end = self.first_number.saturating_add(self.deliveries.len() as u64);
+        if self.first_number.abs_diff(number) > DELIVERY_SPAN_MAX || end.abs_diff(number) > DELIVERY_SPAN_MAX {
+            return;
+        }
+        if number < self.first_number {
+            let missing = self.first_number - number;
+            self.deliveries.reserve(missing as usize);
+            for _ in 0..missing {
+                self.deliveries.push_front(None);
+            }
+            self.first_number = number;
+        } else if number >= end {
+            self.deliveries.resize((number - self.first_number) as usize + 1, None);
+        }
+        self.deliveries[(number - self.first_number) as usize] = Some(delivery);
+    }
+
+    fn complete(&mut self, number: DeliveryNumber) {
+        let Some(index) = number.checked_sub(self.first_number) else { return };
+        let Ok(index) = usize::try_from(index) else { return };
+        let Some(entry) = self.deliveries.get_mut(index) else { return };
+        *entry = None;
+        while let Some(None) = self.deliveries.front() {
+            self.deliveries.pop_front();
+            self.first_number = self.first_number.saturating_add(1);
+        }
+        while let Some(None) = self.deliveries.back() {
+            self.deliveries.pop_back();
+        }
+        if self.deliveries.is_empty() {
+            self.first_number = self.next_number;
+        }
+    }
+
+    fn records<'a>(&'a self, session: SessionId, named: &mut NamedMessages<'a>, emit: &mut dyn FnMut(&Record<'_>)) {
+        emit(&Record::Session(SessionRecord {
+            session,
+            client_id: (&*self.client_id).into(),
+            expiry: self.expiry,
+            disconnected_at: self.disconnected_at,
+            next_number: self.next_number,
+            sent_below: self.sent_below,
+            will: self.will.as_ref().map(Into::into),
+        }));
+        for (filter, &subscription) in &self.subscriptions {
+            emit(&Record::Subscribed { session, filter: (&**filter).into(), subscription });
+        }
+        for &id in &self.received {
+            emit(&Record::Received { session, id });
+        }
+        for (index, delivery) in self.deliveries.iter().enumerate() {
+            let number = self.first_number + index as u64;
+            match delivery {
+                Some(DeliveryImage::Open { message, terms }) => {
+                    let message = named.name(message, emit);
+                    emit(&Record::Delivered { session, number, message, terms: Cow::Borrowed(terms) });
+                }
+                Some(DeliveryImage::Confirmed) => emit(&Record::Confirmed { session, number }),
+                None => {}
+            }
+        }
+        if !self.held_back.is_empty() {
+            // They have no numbers by which one could replace another.
+            emit(&Record::HeldReleased { session });
+        }
+        for (message, terms) in &self.held_back {
+            let message = named.name(message, emit);
+            emit(&Record::HeldBack { session, message, terms: Cow::Borrowed(terms) });
+        }
+    }
+}
+
+impl OutgoingImage {
+    fn records(&self, shard: ShardId, emit: &mut dyn FnMut(&Record<'_>)) {
+        emit(&Record::LettersAcknowledged { by: shard, through: self.acknowledged });
+        for (&letter, (purpose, message)) in &self.waiting {
+            let to = [(shard, letter)];
+            emit(&Record::LetterPosted { purpose: *purpose, to: (&to[..]).into(), body: message.into() });
+        }
+    }
+}
+
+/// The messages that records have been given for, by where their bytes lie: clones of a message lie in the same place.
+#[derive(Default)]
+struct NamedMessages<'a> {
+    names: HashMap<*const u8, (MessageId, &'a Message), foldhash::fast::FixedState>,
+    next: u32,
+}
+
+impl<'a> NamedMessages<'a> {
+    /// The message's name, after a record that gives it one.
+    fn name(&mut self, message: &'a Message, emit: &mut dyn FnMut(&Record<'_>)) -> MessageId {
+        let name = MessageId(self.next);
+        match self.names.entry(message.body_address()) {
+            // The same bytes may stand for another message, with another expiry.
+            Entry::Occupied(known) if known.get().1 == message => return known.get().0,
+            Entry::Occupied(mut other) => {
+                other.insert((name, message));
+            }
+            Entry::Vacant(vacant) => {
+                vacant.insert((name, message));
+            }
+        }
+        self.next = self.next.checked_add(1).expect("an image has fewer than 2^32 messages");
+        emit(&Record::Message { message: name, body: message.into() });
+        name
+    }
+}
+
+fn shard_id(number: u16) -> ShardId {
+    ShardId::new(number).expect("images name shards that there are")
+}
+
+#[cfg(test)]
+mod tests;

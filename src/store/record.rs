@@ -117,7 +117,8 @@ pub enum Record<'a> {
         /// The delivery.
         number: DeliveryNumber,
     },
-    /// A message was given to a session while a SUBSCRIBE of it waits for other shards. It has no number yet.
+    /// A message was given to a session while a SUBSCRIBE of it waits for other shards. It has no number yet; so a
+    /// checkpoint repeats all of a session in one batch, behind a [`Record::HeldReleased`].
     HeldBack {
         /// The subscriber's session.
         session: SessionId,

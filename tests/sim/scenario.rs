@@ -98,6 +98,7 @@ impl Scenario {
                 stall_timeout: Duration::from_millis(1 + random.up_to(5_000)),
                 max_waiting_letters: if is_roomy { 1024 } else { random.between(1, 16) as u32 },
                 max_log_backlog_bytes: 1 << 20,
+                queue_memory_bytes: 1 << 30,
                 max_retained_messages: 10_000,
                 linger: Duration::from_millis(random.between(50, 5_000)),
             },

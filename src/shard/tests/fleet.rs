@@ -12,6 +12,17 @@ pub(super) struct Fleet {
     /// A ring, from one shard to another, that does not flow even then.
     pub(super) slow_ring: Option<(u16, u16)>,
     rings: Vec<VecDeque<(ShardId, ShardId, Letter)>>,
+    disks: Vec<Disk>,
+    /// Whether a write to a log is stable as soon as it is taken.
+    pub(super) logs_flow: bool,
+}
+
+/// What a shard's log says, without its bytes.
+#[derive(Default)]
+struct Disk {
+    /// The write that is out, and what the log says once it is stable.
+    in_flight: Option<(LogWrite, Image)>,
+    stable: Image,
 }
 
 /// A connection of a test client.
@@ -41,9 +52,19 @@ pub(super) fn limits() -> Limits {
         max_output_bytes: 1 << 16,
         max_waiting_letters: 100,
         max_log_backlog_bytes: 1 << 20,
+        queue_memory_bytes: 1 << 30,
         max_retained_messages: 100,
         linger: Duration::from_secs(1),
     }
+}
+
+fn config(number: u16, shards: u16, limits: Limits, log: Option<LogConfig>) -> ShardConfig {
+    let id = ShardId::new(number).expect("few shards");
+    ShardConfig { id, shards, seed: 7, limits, log, fault: PlantedFault::default() }
+}
+
+fn log(shard: u16) -> LogConfig {
+    LogConfig { shard, segment_bytes: 1 << 16, is_synced: true, ..LogConfig::discarding() }
 }
 
 /// An owned copy of what the tests look at in a packet.
@@ -64,18 +85,20 @@ impl Fleet {
     }
 
     pub(super) fn with_limits(shards: u16, limits: Limits) -> Self {
-        let shard = |number| {
-            Shard::new(ShardConfig {
-                id: ShardId::new(number).expect("few shards"),
-                shards,
-                seed: 7,
-                limits: limits.clone(),
-                log: None,
-                fault: PlantedFault::default(),
-            })
-        };
+        Self::with_shards((0..shards).map(|number| Shard::new(config(number, shards, limits.clone(), None))).collect())
+    }
+
+    /// Shards with logs, whose writes are stable as soon as they are taken, unless the log is held up.
+    pub(super) fn durable(shards: u16) -> Self {
+        let shard = |number| Shard::new(config(number, shards, limits(), Some(log(number))));
+        Self::with_shards((0..shards).map(shard).collect())
+    }
+
+    fn with_shards(shards: Vec<Shard>) -> Self {
         Self {
-            shards: (0..shards).map(shard).collect(),
+            disks: shards.iter().map(|_| Disk::default()).collect(),
+            logs_flow: true,
+            shards,
             now: Timestamp::from_nanos(1_000_000_000),
             clients: Vec::new(),
             rings_flow: true,
@@ -107,6 +130,34 @@ impl Fleet {
             keep_alive_seconds: 0,
             client_id,
             will: None,
+            username: None,
+            password: None,
+            properties: properties.properties(),
+        })
+    }
+
+    /// A 5.0 client whose session ends with it.
+    pub(super) fn connect_v5_transient(&mut self, client_id: &str) -> Client {
+        self.connect(Version::V5, client_id, true)
+    }
+
+    /// A 5.0 client with a will on the topic `will`; its session ends so many seconds after it, and the will has a delay.
+    pub(super) fn connect_with_will(&mut self, client_id: &str, expiry_seconds: u32, delay_seconds: u32) -> Client {
+        let (mut properties, mut will) = (PropertyWriter::new(), PropertyWriter::new());
+        properties.push(Property::SessionExpiryInterval(expiry_seconds));
+        will.push(Property::WillDelayInterval(delay_seconds));
+        self.connect_with(Connect {
+            version: Version::V5,
+            clean_start: false,
+            keep_alive_seconds: 0,
+            client_id,
+            will: Some(Will {
+                qos: QoS::AtLeastOnce,
+                retain: false,
+                topic: "will",
+                properties: will.properties(),
+                payload: b"gone",
+            }),
             username: None,
             password: None,
             properties: properties.properties(),
@@ -301,6 +352,40 @@ impl Fleet {
         self.shards.iter().map(|shard| counter(&shard.counters())).sum()
     }
 
+    /// Lets the writes to the logs become stable that were held back.
+    pub(super) fn sync(&mut self) {
+        self.logs_flow = true;
+        self.run();
+    }
+
+    /// The broker dies, and comes back after some time with what its logs have on stable storage; every connection is gone.
+    pub(super) fn crash(&mut self, away: Duration) {
+        self.now = self.now + away;
+        self.clients.iter_mut().for_each(|peer| peer.closed = true);
+        self.rings[0].clear();
+        let images: Vec<Image> = self.disks.iter().map(|disk| disk.stable.clone()).collect();
+        self.restore(&images);
+    }
+
+    /// As [`Self::crash`], with another number of shards afterwards.
+    pub(super) fn crash_and_redeal(&mut self, shards: u16) {
+        self.clients.iter_mut().for_each(|peer| peer.closed = true);
+        self.rings[0].clear();
+        let images: Vec<Image> = self.disks.iter().map(|disk| disk.stable.clone()).collect();
+        self.restore(&redeal(&images, shards, self.now));
+    }
+
+    fn restore(&mut self, images: &[Image]) {
+        let shards = images.len() as u16;
+        let restored = |number| {
+            let config = config(number, shards, limits(), Some(log(number)));
+            Shard::restore(config, self.now, images, LogEnd::default())
+        };
+        self.shards = (0..shards).map(restored).collect();
+        self.disks = images.iter().map(|image| Disk { in_flight: None, stable: image.clone() }).collect();
+        self.run();
+    }
+
     /// Lets the letters flow that were held back.
     pub(super) fn flow(&mut self) {
         self.rings_flow = true;
@@ -310,10 +395,36 @@ impl Fleet {
     pub(super) fn run(&mut self) {
         loop {
             self.flush_connections();
-            if !self.rings_flow || !self.exchange_letters() {
+            let wrote = self.write_logs();
+            let moved = self.rings_flow && self.exchange_letters();
+            if !wrote && !moved {
                 return;
             }
         }
+    }
+
+    fn write_logs(&mut self) -> bool {
+        let mut wrote = false;
+        for (shard, disk) in self.shards.iter_mut().zip(&mut self.disks) {
+            if let Some(write) = shard.poll_log_write(self.now) {
+                disk.in_flight = Some((write, shard.image()));
+            }
+            if self.logs_flow
+                && let Some((write, image)) = disk.in_flight.take()
+            {
+                disk.stable = image;
+                shard.handle_log_written(self.now, write, Ok(()));
+                wrote = true;
+            }
+        }
+        wrote
+    }
+
+    /// The next write to the log of a shard fails.
+    pub(super) fn fail_log(&mut self, shard: usize, failure: LogFailure) {
+        let (write, _) = self.disks[shard].in_flight.take().expect("a write is out");
+        self.shards[shard].handle_log_written(self.now, write, Err(failure));
+        self.run();
     }
 
     fn flush_connections(&mut self) {

@@ -1,0 +1,366 @@
+//! Sessions that outlive the broker: what waits for the log, and what a restart finds.
+
+use super::*;
+use AcknowledgementKind::{Puback, Pubcomp, Pubrec, Pubrel};
+use QoS::{AtLeastOnce, AtMostOnce, ExactlyOnce};
+use Version::V311;
+
+const SUCCESS: ReasonCode = ReasonCode::Success;
+
+fn connack(session_present: bool) -> Got {
+    Got::Connack { session_present, reason: SUCCESS }
+}
+
+fn publish(payload: &str, id: u16, dup: bool) -> Got {
+    Got::Publish { topic: "t".into(), payload: payload.into(), qos: ExactlyOnce, id, dup, retain: false }
+}
+
+/// A name of which the client lives beside the shard of "publisher", or with it if there is only one.
+fn subscriber_name(shards: u16) -> String {
+    (0..)
+        .map(|number| format!("subscriber-{number}"))
+        .find(|name| shards == 1 || shard_of(name, shards) != shard_of("publisher", shards))
+        .expect("half of all names do")
+}
+
+/// A publisher and a subscriber of `t`, both with sessions that outlive the broker.
+fn pair(shards: u16) -> (Fleet, Client, Client) {
+    let mut fleet = Fleet::durable(shards);
+    let publisher = fleet.connect(V311, "publisher", false);
+    let subscriber = fleet.connect(V311, &subscriber_name(shards), false);
+    fleet.subscribe(subscriber, "t", ExactlyOnce);
+    assert_eq!(fleet.got(publisher), [connack(false)]);
+    assert_eq!(fleet.got(subscriber), [connack(false), Got::Suback(vec![2])]);
+    (fleet, publisher, subscriber)
+}
+
+/// The first row of the table in DESIGN §1, and the last: nothing that promises leaves before it is stable.
+#[test]
+fn every_promise_waits_for_the_log() {
+    let (mut fleet, publisher, subscriber) = pair(1);
+    let held = |fleet: &mut Fleet, act: &dyn Fn(&mut Fleet)| {
+        fleet.logs_flow = false;
+        act(fleet);
+        assert_eq!((fleet.got(publisher), fleet.got(subscriber)), (vec![], vec![]), "nothing is stable");
+        fleet.sync();
+    };
+    held(&mut fleet, &|fleet| fleet.publish(publisher, "t", "a", ExactlyOnce, 7));
+    assert_eq!(fleet.got(publisher), [Got::Ack(Pubrec, 7, SUCCESS)]);
+    assert_eq!(fleet.got(subscriber), [publish("a", 1, false)]);
+    held(&mut fleet, &|fleet| fleet.ack(publisher, Pubrel, 7));
+    assert_eq!(fleet.got(publisher), [Got::Ack(Pubcomp, 7, SUCCESS)]);
+    held(&mut fleet, &|fleet| fleet.ack(subscriber, Pubrec, 1));
+    assert_eq!(fleet.got(subscriber), [Got::Ack(Pubrel, 1, SUCCESS)]);
+    fleet.ack(subscriber, Pubcomp, 1);
+    held(&mut fleet, &|fleet| fleet.subscribe(subscriber, "u", AtLeastOnce));
+    assert_eq!(fleet.got(subscriber), [Got::Suback(vec![1])]);
+    held(&mut fleet, &|fleet| fleet.unsubscribe(subscriber, "u"));
+    assert_eq!(fleet.got(subscriber).len(), 1);
+    fleet.drop_connection(publisher);
+    fleet.logs_flow = false;
+    let publisher = fleet.connect(V311, "publisher", false);
+    assert_eq!(fleet.got(publisher), [], "session present is a promise");
+    fleet.sync();
+    assert_eq!(fleet.got(publisher), [connack(true)]);
+}
+
+/// [MQTT-4.6.0-2..4], trap 11.
+#[test]
+fn acknowledgements_that_waited_for_the_log_keep_their_order() {
+    let (mut fleet, publisher, _) = pair(1);
+    fleet.logs_flow = false;
+    fleet.publish(publisher, "t", "1", ExactlyOnce, 1);
+    fleet.publish(publisher, "t", "2", AtLeastOnce, 2);
+    fleet.publish(publisher, "t", "3", ExactlyOnce, 3);
+    fleet.sync();
+    assert_eq!(
+        fleet.got(publisher),
+        [Got::Ack(Pubrec, 1, SUCCESS), Got::Ack(Puback, 2, SUCCESS), Got::Ack(Pubrec, 3, SUCCESS)]
+    );
+}
+
+#[test]
+fn traffic_that_touches_nothing_durable_writes_nothing() {
+    for shards in [1, 2] {
+        let mut fleet = Fleet::durable(shards);
+        let publisher = fleet.connect(V311, "publisher", true);
+        let subscriber = fleet.connect(V311, &subscriber_name(shards), true);
+        fleet.subscribe(subscriber, "t", ExactlyOnce);
+        fleet.logs_flow = false;
+        fleet.publish(publisher, "t", "a", ExactlyOnce, 7);
+        fleet.ack(publisher, Pubrel, 7);
+        fleet.ack(subscriber, Pubrec, 1);
+        fleet.ack(subscriber, Pubcomp, 1);
+        fleet.drop_connection(subscriber);
+        assert_eq!(fleet.got(publisher).last(), Some(&Got::Ack(Pubcomp, 7, SUCCESS)));
+        assert_eq!(fleet.shards.iter().map(|shard| shard.clients.log.records()).sum::<u64>(), 0);
+    }
+}
+
+/// DESIGN §1: the broker dies at each step of the exchange, and both hops go on where they were.
+#[test]
+fn a_restart_finds_every_step_of_the_exchange() {
+    for shards in [1, 2] {
+        for steps in 0..=4 {
+            let (mut fleet, mut publisher, mut subscriber) = pair(shards);
+            let step = |fleet: &mut Fleet, step: usize, publisher: Client, subscriber: Client| match step {
+                0 => fleet.publish(publisher, "t", "a", ExactlyOnce, 7),
+                1 => fleet.ack(publisher, Pubrel, 7),
+                2 => fleet.ack(subscriber, Pubrec, 1),
+                _ => fleet.ack(subscriber, Pubcomp, 1),
+            };
+            (0..steps).for_each(|done| step(&mut fleet, done, publisher, subscriber));
+            fleet.pass(Duration::from_secs(1));
+            fleet.crash(Duration::from_secs(5));
+            publisher = fleet.connect(V311, "publisher", false);
+            subscriber = fleet.connect(V311, &subscriber_name(shards), false);
+            assert_eq!(fleet.got(publisher), [connack(true)]);
+            let resent = match steps {
+                0 | 4 => None,
+                1 | 2 => Some(publish("a", 1, true)),
+                _ => Some(Got::Ack(Pubrel, 1, SUCCESS)),
+            };
+            assert_eq!(fleet.got(subscriber), [Some(connack(true)), resent].into_iter().flatten().collect::<Vec<_>>());
+            // The publisher does not know how far it came, and repeats itself.
+            if steps <= 1 {
+                fleet.publish_with(publisher, "t", "a", ExactlyOnce, 7, steps == 1, false);
+                assert_eq!(fleet.got(publisher), [Got::Ack(Pubrec, 7, SUCCESS)]);
+            }
+            fleet.ack(publisher, Pubrel, 7);
+            let is_known = steps <= 1;
+            let got = fleet.got(publisher);
+            assert!(matches!(got[..], [Got::Ack(Pubcomp, 7, _)]), "{got:?} known: {is_known}");
+            let expected = if steps == 0 { vec![publish("a", 1, false)] } else { vec![] };
+            assert_eq!(fleet.got(subscriber), expected, "the message comes once");
+            if steps < 3 {
+                fleet.ack(subscriber, Pubrec, 1);
+                assert_eq!(fleet.got(subscriber), [Got::Ack(Pubrel, 1, SUCCESS)]);
+            }
+            fleet.ack(subscriber, Pubcomp, 1);
+            assert_eq!(fleet.count(|counters| counters.outbound_inflight + counters.inbound_inflight), 0);
+            assert_eq!(fleet.count(|counters| counters.messages + counters.unacknowledged_letters), 0);
+        }
+    }
+}
+
+/// Traps 20 and 45: what waited for an absent client keeps its order, and was never sent.
+#[test]
+fn a_restart_keeps_the_queue_of_an_absent_client() {
+    for shards in [1, 2, 3] {
+        let (mut fleet, publisher, subscriber) = pair(shards);
+        fleet.drop_connection(subscriber);
+        for id in 1..=5 {
+            fleet.publish(publisher, "t", &id.to_string(), ExactlyOnce, id);
+        }
+        fleet.crash(Duration::from_secs(60));
+        let subscriber = fleet.connect(V311, &subscriber_name(shards), false);
+        let expected = (1..=5).map(|id: u16| publish(&id.to_string(), id, false));
+        assert_eq!(fleet.got(subscriber), [connack(true)].into_iter().chain(expected).collect::<Vec<_>>());
+    }
+}
+
+/// What was not stable is gone as a whole: the publisher sends it again, and it is new.
+#[test]
+fn what_was_not_acknowledged_may_be_lost_and_is_not_delivered_twice() {
+    for shards in [1, 2] {
+        let (mut fleet, publisher, subscriber) = pair(shards);
+        fleet.logs_flow = false;
+        fleet.publish(publisher, "t", "lost", ExactlyOnce, 1);
+        assert_eq!((fleet.got(publisher), fleet.got(subscriber)), (vec![], vec![]));
+        fleet.logs_flow = true;
+        fleet.crash(Duration::ZERO);
+        let subscriber = fleet.connect(V311, &subscriber_name(shards), false);
+        let publisher = fleet.connect(V311, "publisher", false);
+        fleet.publish(publisher, "t", "other", ExactlyOnce, 2);
+        fleet.publish_with(publisher, "t", "lost", ExactlyOnce, 1, true, false);
+        assert_eq!(fleet.got(subscriber), [connack(true), publish("other", 1, false), publish("lost", 2, false)]);
+    }
+}
+
+/// A letter that was on its way when the broker died arrives after the restart, once.
+#[test]
+fn letters_in_flight_survive() {
+    let (mut fleet, publisher, _) = pair(2);
+    fleet.rings_flow = false;
+    fleet.publish(publisher, "t", "a", ExactlyOnce, 1);
+    assert_eq!(fleet.got(publisher), [Got::Ack(Pubrec, 1, SUCCESS)], "it is in the publisher's log");
+    fleet.rings_flow = true;
+    fleet.crash(Duration::ZERO);
+    fleet.pass(Duration::from_secs(1));
+    assert_eq!(fleet.count(|counters| counters.unacknowledged_letters), 0);
+    fleet.crash(Duration::ZERO);
+    let subscriber = fleet.connect(V311, &subscriber_name(2), false);
+    assert_eq!(fleet.got(subscriber), [connack(true), publish("a", 1, false)]);
+}
+
+/// Another number of shards: sessions, queues, retained messages and letters in flight find their places.
+#[test]
+fn a_restart_with_other_shards_finds_everything() {
+    for (before, after) in [(2, 1), (2, 3), (1, 4)] {
+        let (mut fleet, publisher, subscriber) = pair(before);
+        fleet.drop_connection(subscriber);
+        fleet.publish(publisher, "t", "1", ExactlyOnce, 1);
+        fleet.publish_with(publisher, "kept", "value", AtLeastOnce, 2, false, true);
+        fleet.rings_flow = false;
+        fleet.publish(publisher, "t", "2", ExactlyOnce, 3);
+        fleet.got(publisher);
+        fleet.rings_flow = true;
+        fleet.crash_and_redeal(after);
+        let subscriber = fleet.connect(V311, &subscriber_name(before), false);
+        assert_eq!(fleet.got(subscriber), [connack(true), publish("1", 1, false), publish("2", 2, false)]);
+        fleet.subscribe(subscriber, "kept", AtMostOnce);
+        let retained = Got::Publish {
+            topic: "kept".into(),
+            payload: "value".into(),
+            qos: AtMostOnce,
+            id: 0,
+            dup: false,
+            retain: true,
+        };
+        assert_eq!(fleet.got(subscriber), [Got::Suback(vec![0]), retained]);
+        let publisher = fleet.connect(V311, "publisher", false);
+        fleet.publish_with(publisher, "t", "2", ExactlyOnce, 3, true, false);
+        assert_eq!(fleet.got(publisher), [connack(true), Got::Ack(Pubrec, 3, SUCCESS)]);
+        assert_eq!(fleet.got(subscriber), [], "it is known");
+        fleet.publish(publisher, "t", "3", ExactlyOnce, 4);
+        assert_eq!(fleet.got(subscriber), [publish("3", 3, false)]);
+    }
+}
+
+/// Trap 17: the expiry of a session counts from the disconnect, and while the broker is down.
+#[test]
+fn a_session_ends_when_its_time_is_over_also_across_a_restart() {
+    let mut fleet = Fleet::durable(1);
+    let client = fleet.connect_v5("away", 10);
+    fleet.disconnect(client);
+    fleet.pass(Duration::from_secs(1));
+    fleet.crash(Duration::from_secs(58));
+    assert_eq!(fleet.count(|counters| counters.sessions), 1);
+    fleet.crash(Duration::from_secs(2));
+    fleet.pass(Duration::from_secs(1));
+    assert_eq!(fleet.count(|counters| counters.sessions), 0);
+    fleet.pass(Duration::from_secs(1));
+    fleet.crash(Duration::ZERO);
+    assert_eq!(fleet.count(|counters| counters.sessions), 0, "its end is in the log");
+}
+
+/// A will with a delay outlives the broker, a resume in time takes it back, and the end of the session fires it early.
+/// Traps 22 and 48, [MQTT-3.1.3-9].
+#[test]
+fn a_delayed_will_survives_a_restart() {
+    for (away, expected) in [(10, false), (31, true)] {
+        let mut fleet = Fleet::durable(1);
+        let watcher = fleet.connect(V311, "watcher", false);
+        fleet.subscribe(watcher, "will", AtLeastOnce);
+        let client = fleet.connect_with_will("sensor", 60, 30);
+        fleet.got(client);
+        fleet.drop_connection(client);
+        fleet.crash(Duration::from_secs(1));
+        let watcher = fleet.connect(V311, "watcher", false);
+        fleet.got(watcher);
+        fleet.pass(Duration::from_secs(away));
+        let client = fleet.connect_with_will("sensor", 60, 30);
+        assert_eq!(fleet.got(client), [connack(true)]);
+        fleet.pass(Duration::from_secs(120));
+        assert_eq!(!fleet.got(watcher).is_empty(), expected, "away for {away} s");
+    }
+}
+
+/// With a will delay beyond the session's expiry the will comes with the end of the session.
+#[test]
+fn the_end_of_the_session_fires_the_will_early() {
+    let mut fleet = Fleet::durable(1);
+    let watcher = fleet.connect(V311, "watcher", true);
+    fleet.subscribe(watcher, "will", AtLeastOnce);
+    let client = fleet.connect_with_will("sensor", 5, 30);
+    fleet.got(watcher);
+    fleet.drop_connection(client);
+    fleet.pass(Duration::from_secs(4));
+    assert_eq!(fleet.got(watcher), []);
+    fleet.pass(Duration::from_secs(2));
+    assert_eq!(fleet.got(watcher).len(), 1);
+}
+
+/// A pass over all that is alive changes nothing, however it is cut into pieces, and lets old segments go.
+#[test]
+fn a_checkpoint_repeats_what_is_alive() {
+    let (mut fleet, publisher, subscriber) = pair(2);
+    fleet.drop_connection(subscriber);
+    let payload = "x".repeat(500);
+    let mut removed = 0;
+    for id in 1..=900u16 {
+        fleet.publish(publisher, "t", &payload, ExactlyOnce, id);
+        fleet.ack(publisher, Pubrel, id);
+        fleet.got(publisher);
+        fleet.publish_with(publisher, &format!("kept/{}", id % 7), &payload, AtLeastOnce, 1, false, true);
+        for shard in &mut fleet.shards {
+            removed += std::iter::from_fn(|| shard.poll_obsolete_segment()).count();
+        }
+    }
+    assert!(removed > 0, "the log was cleaned");
+    fleet.got(publisher);
+    fleet.crash(Duration::ZERO);
+    let mut ids = Vec::new();
+    let subscriber = fleet.connect(V311, &subscriber_name(2), false);
+    loop {
+        let got = fleet.got(subscriber);
+        if got.is_empty() {
+            break;
+        }
+        for packet in got {
+            match packet {
+                Got::Publish { id, .. } => {
+                    ids.push(id);
+                    fleet.ack(subscriber, Pubrec, id);
+                }
+                Got::Ack(Pubrel, id, _) => fleet.ack(subscriber, Pubcomp, id),
+                other => assert_eq!(other, connack(true)),
+            }
+        }
+    }
+    assert!(ids.iter().copied().eq(1..=900), "{ids:?}");
+}
+
+/// A log that fails promises nothing more: durable sessions are out of service, transient ones go on, and what needs the
+/// log is refused.
+#[test]
+fn after_a_failure_of_the_log_nothing_is_promised() {
+    let (mut fleet, publisher, subscriber) = pair(1);
+    let transient = fleet.connect_v5_transient("transient");
+    let watcher = fleet.connect(V311, "watcher", true);
+    fleet.subscribe(watcher, "u", ExactlyOnce);
+    fleet.got(transient);
+    fleet.got(watcher);
+    fleet.logs_flow = false;
+    fleet.publish(publisher, "t", "a", ExactlyOnce, 1);
+    fleet.fail_log(0, LogFailure::NoSpace);
+    assert_eq!((fleet.got(publisher), fleet.got(subscriber)), (vec![], vec![]));
+    assert_eq!((fleet.commands(publisher), fleet.commands(subscriber)), (vec!["finish"], vec!["finish"]));
+    fleet.publish(transient, "t", "b", ExactlyOnce, 1);
+    fleet.publish(transient, "u", "c", ExactlyOnce, 2);
+    let refused = ReasonCode::QuotaExceeded;
+    assert_eq!(fleet.got(transient), [Got::Ack(Pubrec, 1, refused), Got::Ack(Pubrec, 2, SUCCESS)]);
+    assert_eq!(fleet.got(watcher).len(), 1);
+    let durable = fleet.connect_v5("durable", 10);
+    assert_eq!(fleet.got(durable), [Got::Connack { session_present: false, reason: refused }]);
+    let durable = fleet.connect(V311, "durable", false);
+    assert_eq!(fleet.got(durable), [Got::Connack { session_present: false, reason: ReasonCode::ServerUnavailable }]);
+}
+
+/// The other shards hear of it: a message that needs the failed log is refused, others are not.
+#[test]
+fn other_shards_refuse_only_what_needs_a_log_that_has_failed() {
+    let (mut fleet, publisher, subscriber) = pair(2);
+    let home = shard_of(&subscriber_name(2), 2).index();
+    fleet.logs_flow = false;
+    fleet.unsubscribe(subscriber, "nothing");
+    fleet.subscribe(subscriber, "u", ExactlyOnce);
+    fleet.fail_log(home, LogFailure::Io);
+    fleet.logs_flow = true;
+    fleet.run();
+    fleet.publish(publisher, "elsewhere", "a", ExactlyOnce, 1);
+    assert_eq!(fleet.got(publisher), [Got::Ack(Pubrec, 1, SUCCESS)]);
+    fleet.publish(publisher, "t", "b", ExactlyOnce, 2);
+    assert_eq!(fleet.got(publisher), []);
+    assert_eq!(fleet.commands(publisher), ["finish"], "3.1.1 has no word for a refusal");
+}
