@@ -152,7 +152,8 @@ impl Shard {
             + self.retained.bytes();
         let segment_bytes = clients.log.segment_bytes();
         // The second bound is for estimates that are too low: no pass without something to gain.
-        (2 * alive + SPARE_SEGMENTS * segment_bytes).max(self.cleaned_bytes + 2 * segment_bytes)
+        let by_estimate = segment_bytes.saturating_mul(SPARE_SEGMENTS).saturating_add(2 * alive);
+        by_estimate.max(segment_bytes.saturating_mul(2).saturating_add(self.cleaned_bytes))
     }
 
     /// Gives one piece of what is alive to the sink, and says where to go on.

@@ -186,6 +186,7 @@ fn letters_in_flight_survive() {
     assert_eq!(fleet.got(publisher), [Got::Ack(Pubrec, 1, SUCCESS)], "it is in the publisher's log");
     fleet.rings_flow = true;
     fleet.crash(Duration::ZERO);
+    fleet.pass(Duration::from_secs(1));
     assert_eq!(fleet.count(|counters| counters.unacknowledged_letters), 0);
     fleet.crash(Duration::ZERO);
     let subscriber = fleet.connect(V311, &subscriber_name(2), false);
@@ -232,11 +233,13 @@ fn a_session_ends_when_its_time_is_over_also_across_a_restart() {
     let mut fleet = Fleet::durable(1);
     let client = fleet.connect_v5("away", 10);
     fleet.disconnect(client);
-    fleet.crash(Duration::from_secs(59));
+    fleet.pass(Duration::from_secs(1));
+    fleet.crash(Duration::from_secs(58));
     assert_eq!(fleet.count(|counters| counters.sessions), 1);
     fleet.crash(Duration::from_secs(2));
     fleet.pass(Duration::from_secs(1));
     assert_eq!(fleet.count(|counters| counters.sessions), 0);
+    fleet.pass(Duration::from_secs(1));
     fleet.crash(Duration::ZERO);
     assert_eq!(fleet.count(|counters| counters.sessions), 0, "its end is in the log");
 }
@@ -288,6 +291,7 @@ fn a_checkpoint_repeats_what_is_alive() {
     for id in 1..=900u16 {
         fleet.publish(publisher, "t", &payload, ExactlyOnce, id);
         fleet.ack(publisher, Pubrel, id);
+        fleet.got(publisher);
         fleet.publish_with(publisher, &format!("kept/{}", id % 7), &payload, AtLeastOnce, 1, false, true);
         for shard in &mut fleet.shards {
             removed += std::iter::from_fn(|| shard.poll_obsolete_segment()).count();
