@@ -31,7 +31,7 @@ fn leave_messages(data: &DataDirectory, flags: &[&str], messages: u8) {
 fn take_messages(broker: &Broker, messages: u8) -> Vec<String> {
     let (mut subscriber, was_there) = Client::resume(broker, "dash");
     assert!(was_there, "the session outlives the broker");
-    let taken = (0..messages).map(|_| subscriber.take_message()).collect();
+    let taken = subscriber.take_messages(messages);
     subscriber.ping();
     taken
 }
@@ -187,7 +187,7 @@ fn a_torn_tail_is_cut_off() {
     let line = broker.wait_for_line("ends in an interrupted write");
     assert!(line.contains(&*segment.to_string_lossy()), "{line}");
     broker.kill();
-    assert!(!fs::read(&segment).expect("a segment").contains(&0xFF));
+    assert!(fs::metadata(&segment).expect("a segment").len() < used as u64);
     Broker::start_in(&data, &["--shards", "1"]).kill();
 }
 
@@ -223,7 +223,7 @@ fn a_limit_of_file_sizes_fails_the_log_and_nothing_else() {
     transient.subscribe("t/a");
     let mut publisher = Client::transient(&broker, "other");
     publisher.publish_whole(1, "t/a", "22.5");
-    assert_eq!(transient.take_message(), "22.5");
+    assert_eq!(transient.take_messages(1), ["22.5"]);
 }
 
 #[test]

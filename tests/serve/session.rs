@@ -71,16 +71,25 @@ impl Client {
         self.release(id);
     }
 
-    /// Receives the next message of QoS 2 and acknowledges it to the end; its payload.
-    pub(crate) fn take_message(&mut self) -> String {
-        let (first, body) = self.receive();
-        assert_eq!(first & 0xF0, 0x30, "a PUBLISH: {body:?}");
-        let topic = usize::from(body[1]);
-        let id = &body[2 + topic..4 + topic];
-        self.send(0x50, id);
-        self.expect(0x62, id);
-        self.send(0x70, id);
-        String::from_utf8_lossy(&body[4 + topic..]).into_owned()
+    /// Receives so many messages of QoS 2 and acknowledges them to the end; their payloads.
+    pub(crate) fn take_messages(&mut self, messages: u8) -> Vec<String> {
+        let mut payloads = Vec::new();
+        let mut completed = 0;
+        while completed < messages {
+            match self.receive() {
+                (0x34 | 0x3C, body) => {
+                    let topic = usize::from(body[1]);
+                    payloads.push(String::from_utf8_lossy(&body[4 + topic..]).into_owned());
+                    self.send(0x50, &body[2 + topic..4 + topic]);
+                }
+                (0x62, id) => {
+                    completed += 1;
+                    self.send(0x70, &id);
+                }
+                other => panic!("neither PUBLISH nor PUBREL: {other:?}"),
+            }
+        }
+        payloads
     }
 
     /// A PING goes round: nothing else was on its way before.
