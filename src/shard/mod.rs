@@ -277,8 +277,7 @@ impl Shard {
             self.clients.log_applied_letters();
         }
         if !self.clients.log.is_due(now) {
-            // Not yet: the log notes from when on the batch waits.
-            return self.clients.log.poll_write(now);
+            return None;
         }
         if self.logs_letters_late() {
             let write = self.clients.log.poll_write(now);
@@ -318,7 +317,7 @@ impl Shard {
 
     /// When [`handle_timeout`](Self::handle_timeout) has something to do; `None` is never.
     pub fn next_timeout(&self) -> Option<Timestamp> {
-[self.clients.timers.next(), self.clients.log.next_timeout()].into_iter().flatten().min()
+        [self.clients.timers.next(), self.clients.log.next_timeout()].into_iter().flatten().min()
     }
 
     /// Whether nothing is being written to the log or waits for that.
