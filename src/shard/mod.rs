@@ -277,8 +277,7 @@ impl Shard {
             self.clients.log_applied_letters();
         }
         if !self.clients.log.is_due(now) {
-            // Not yet: the log notes from when on the batch waits.
-            return self.clients.log.poll_write(now);
+            return None;
         }
         if self.logs_letters_late() {
             let write = self.clients.log.poll_write(now);

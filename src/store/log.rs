@@ -272,7 +272,7 @@ impl Log {
         self.writer.as_ref().is_none_or(|writer| !writer.is_writing && writer.filling.bytes.is_empty())
     }
 
-    /// Length of all segments together, in bytes.
+    /// Length of all segments together that are still needed, in bytes.
     pub fn bytes(&self) -> u64 {
         self.writer.as_ref().map_or(0, |writer| writer.segments.bytes)
     }
@@ -421,7 +421,7 @@ struct Segments {
     releases: VecDeque<(SegmentNumber, LogPosition)>,
     /// Segments before this one may go.
     released_before: SegmentNumber,
-    /// Of all that are present.
+    /// Of all that are present and have to stay.
     bytes: u64,
 }
 
@@ -486,15 +486,15 @@ impl Segments {
             self.released_before = self.released_before.max(*before);
             self.releases.pop_front();
         }
+        self.bytes = self.bytes_from(self.released_before);
     }
 
     fn pop_obsolete(&mut self) -> Option<SegmentNumber> {
-        let (segment, length) = *self.present.front()?;
+        let (segment, _) = *self.present.front()?;
         if segment >= self.released_before {
             return None;
         }
         self.present.pop_front();
-        self.bytes -= length;
         Some(segment)
     }
 }

@@ -20,6 +20,7 @@
 
 mod format;
 mod image;
+mod inspect;
 mod log;
 mod record;
 mod record_codec;
@@ -27,6 +28,7 @@ mod recovery;
 
 pub use format::Flaw;
 pub use image::{DeliveryImage, Image, OutgoingImage, SessionImage};
+pub use inspect::{Statistics, dump_record};
 pub use log::{Log, LogConfig, LogEnd, LogFailure, LogPosition, LogWrite, SegmentNumber};
 pub use record::{
     DeliveryNumber, LetterNumber, LetterPurpose, MessageId, MessageRecord, Record, SessionId, SessionRecord, WillRecord,

@@ -48,7 +48,7 @@ use super::record::{
 /// The kinds of records, with the numbers that they have in the log.
 #[repr(u8)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Kind {
+pub(super) enum Kind {
     Session = 1,
     SessionEnded = 2,
     Subscribed = 3,
@@ -90,7 +90,8 @@ pub(super) fn append(batch: &mut Vec<u8>, seed: u32, sequence: u64, record: &Rec
     finish_record(batch, start, seed, sequence);
 }
 
-fn kind_of(record: &Record<'_>) -> Kind {
+/// Of what kind a record is.
+pub(super) fn kind_of(record: &Record<'_>) -> Kind {
     match record {
         Record::Session(_) => Kind::Session,
         Record::SessionEnded { .. } => Kind::SessionEnded,
@@ -216,7 +217,8 @@ pub(super) fn decode(kind: u8, body: &[u8]) -> Result<Record<'_>, Malformed> {
 }
 
 impl Kind {
-    const ALL: [Self; 18] = [
+    /// All of them, in the order of their numbers, which begin with 1.
+    pub(super) const ALL: [Self; 18] = [
         Self::Session,
         Self::SessionEnded,
         Self::Subscribed,
