@@ -114,8 +114,9 @@ pub struct Limits {
     pub max_log_backlog_bytes: u32,
     /// Retained messages of one shard, at most.
     pub max_retained_messages: u32,
-    /// Payload bytes that wait in queues and are held in memory, in all shards together until [`Limits::of_one_shard`] has
-    /// divided them; those beyond are read back from the log when they are delivered.
+    /// Memory for messages that wait in queues or are in flight, with what holds them, in all shards together until
+    /// [`Limits::of_one_shard`] has divided it; those beyond that outlive the broker are read back from the log when they
+    /// are delivered.
     pub queue_memory_bytes: u64,
     /// How long a connection that the broker ends may linger.
     pub linger: Duration,

@@ -13,7 +13,7 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, Sender};
-use tracing::{debug, info, warn};
+use tracing::{debug, error, info, warn};
 
 use crate::config::LETTERS_PER_BATCH_MAX;
 use crate::route::{Letter, ShardId};
@@ -27,6 +27,7 @@ use super::connection::{Connection, Phase, Receive, Step};
 use super::disk::{LogDisk, Written};
 use super::door::{Arrival, Request};
 use super::doorbell::Doorbell;
+use super::log_reader::Read;
 use super::operation::Operation;
 use super::ring::{Completion, Ring};
 use super::routes::{Routes, shard_id};
@@ -139,6 +140,11 @@ impl Driver {
                     let disk = self.disk.as_mut().expect("only a log is written to");
                     let written = disk.completed(&mut self.ring, completion.result)?;
                     self.log_written(now, written);
+                }
+                Operation::ReadLog => {
+                    let disk = self.disk.as_mut().expect("only a log is read");
+                    let read = disk.reader.completed(&mut self.ring, completion.result)?;
+                    self.log_read(now, read);
                 }
             }
         }
@@ -298,6 +304,17 @@ impl Driver {
         }
     }
 
+    fn log_read(&mut self, now: Timestamp, read: Option<Read>) {
+        let (Some((read, result)), Some(disk)) = (read, &self.disk) else { return };
+        if let Err(damage) = self.shard.handle_log_read(now, &read, result.map(|()| disk.reader.bytes())) {
+            error!(
+                "the log of shard {} has changed on the disk: {damage}. Until a restart this shard acknowledges nothing that \
+                 has to be durable",
+                self.id.number()
+            );
+        }
+    }
+
     // --- Step 3: drain the shard.
 
     fn drain_shard(&mut self) -> io::Result<()> {
@@ -326,6 +343,10 @@ impl Driver {
         }
         while let Some(segment) = self.shard.poll_obsolete_segment() {
             disk.retire(segment);
+        }
+        if let Some(read) = self.shard.poll_log_read() {
+            let failed = disk.reader.begin(&mut self.ring, read)?;
+            self.log_read(now, failed);
         }
         Ok(())
     }
@@ -477,7 +498,8 @@ impl Driver {
             self.ring.overflows(),
         );
         if let Some(disk) = &self.disk {
-            info!("log shard={} {}", self.id.number(), disk.counters());
+            let read_bytes = disk.reader.read_bytes();
+            info!("log shard={} {} log_bytes_read={read_bytes}", self.id.number(), disk.counters());
         }
     }
 }

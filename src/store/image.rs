@@ -230,7 +230,8 @@ impl Image {
         let Some(session) = self.sessions.get_mut(&session.0) else { return };
         session.raise_next_number(number.saturating_add(1));
         let Some(NamedMessage { message, batch }) = self.messages.find(message) else { return };
-        let may_stay = *batch == self.batch && self.held_bytes_max.is_some_and(|max| self.held_bytes >= max);
+        let may_stay = *batch == self.batch
+            && self.held_bytes_max.is_some_and(|max| self.held_bytes >= max || !session.logged.is_empty());
         if may_stay {
             self.held_bytes = self.held_bytes.saturating_sub(memory_bytes(session.complete(number)));
             session.logged.insert(number, self.batch, message.bytes() as u64);
