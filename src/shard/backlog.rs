@@ -38,11 +38,7 @@ use super::journal;
 use super::messages::{Delivery, MessageKey, Messages};
 use super::sessions::SessionKey;
 
-/// Messages that a session keeps in memory however short that is, so that a client that is not far behind never waits for
-/// the disk.
-const KEPT_MESSAGES: usize = 64;
-
-/// Messages in memory below which more are read, where there is memory for more: what a fast client takes while the disk
+/// Messages of a session in memory below which more are read, where there is memory for more: what a fast client takes while the disk
 /// answers.
 const READ_AHEAD_MESSAGES: usize = 1024;
 
@@ -109,7 +105,8 @@ impl Moving {
 /// Whether a new message for a session goes away.
 pub(super) fn goes_away(outbound: &Outbound<Delivery>, messages: &Messages, limits: &Limits) -> bool {
     outbound.away() > 0
-        || outbound.queued_here() >= KEPT_MESSAGES && messages.memory_bytes() > limits.queue_memory_bytes
+        || outbound.queued_here() >= limits.queue_kept_messages as usize
+            && messages.memory_bytes() > limits.queue_memory_bytes
 }
 
 impl Backlogs {
@@ -178,13 +175,18 @@ impl Clients {
 
     /// Whether a connected client may soon have to wait for what is away.
     fn is_short_of_messages(&self, session: SessionKey) -> bool {
-        let enough = if self.is_memory_short() { KEPT_MESSAGES / 2 } else { READ_AHEAD_MESSAGES };
+        let enough = if self.is_memory_short() { (self.kept_messages() / 2).max(1) } else { READ_AHEAD_MESSAGES };
         self.sessions.get(session).connection.is_some() && self.queued_here(session) < enough
     }
 
     /// Whether the session for which a read is made takes one more message from it.
     fn has_room_to_return(&self, session: SessionKey) -> bool {
-        !self.is_memory_short() || self.queued_here(session) < KEPT_MESSAGES
+        !self.is_memory_short() || self.queued_here(session) < self.kept_messages()
+    }
+
+    /// How many messages of each session stay in memory, at least one.
+    fn kept_messages(&self) -> usize {
+        self.limits.queue_kept_messages.max(1) as usize
     }
 
     fn is_memory_short(&self) -> bool {

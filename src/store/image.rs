@@ -47,7 +47,14 @@ pub struct Image {
     pub outgoing: BTreeMap<u16, OutgoingImage>,
     /// The last letter that was applied, by the number of the shard that sent it.
     pub incoming: BTreeMap<u16, LetterNumber>,
-    /// What the ids of messages stand for at this point of the log. No part of the state.
+    /// How far the log was read. No part of the state.
+    reading: Reading,
+}
+
+/// What is known while a log is read.
+#[derive(Clone, Debug, Default)]
+struct Reading {
+    /// What the ids of messages stand for at this point of the log.
     messages: MessageTable,
     /// The batch that is being applied.
     batch: LogPosition,
@@ -55,6 +62,13 @@ pub struct Image {
     held_bytes: u64,
     /// What they may take; none is all there is.
     held_bytes_max: Option<u64>,
+}
+
+impl Reading {
+    fn forget(&mut self, delivery: Option<DeliveryImage>) {
+        let bytes = delivery.map_or(0, |delivery| delivery.memory_bytes());
+        self.held_bytes = self.held_bytes.saturating_sub(bytes);
+    }
 }
 
 /// A session.
@@ -116,12 +130,12 @@ const DELIVERY_MEMORY: u64 = 256;
 impl Image {
     /// An image that holds open deliveries up to about so many bytes, and leaves others in the log.
     pub fn within(held_bytes_max: u64) -> Self {
-        Self { held_bytes_max: Some(held_bytes_max), ..Self::default() }
+        Self { reading: Reading { held_bytes_max: Some(held_bytes_max), ..Reading::default() }, ..Self::default() }
     }
 
     /// Applies one record of a batch.
     pub fn apply_from(&mut self, record: &Record<'_>, batch: LogPosition) {
-        self.batch = batch;
+        self.reading.batch = batch;
         self.apply(record);
     }
 
@@ -131,9 +145,9 @@ impl Image {
             Record::Session(head) => self.apply_head(head),
             Record::SessionEnded { session } => {
                 let ended = self.sessions.remove(&session.0);
-                let deliveries = ended.iter().flat_map(|session| session.deliveries.iter().flatten());
-                self.held_bytes =
-                    self.held_bytes.saturating_sub(deliveries.map(DeliveryImage::memory_bytes).sum::<u64>());
+                for delivery in ended.into_iter().flat_map(|session| session.deliveries) {
+                    self.reading.forget(delivery);
+                }
             }
             Record::Subscribed { session, filter, subscription } => self.with_session(*session, |session| {
                 session.subscriptions.insert(filter.as_ref().into(), *subscription);
@@ -148,8 +162,8 @@ impl Image {
                 session.received.remove(id);
             }),
             Record::Message { message, body } => {
-                let named = NamedMessage { message: body.to_message(), batch: self.batch };
-                self.messages.insert(*message, named);
+                let named = NamedMessage { message: body.to_message(), batch: self.reading.batch };
+                self.reading.messages.insert(*message, named);
             }
             Record::Delivered { session, number, message, terms } => {
                 self.deliver(*session, *number, *message, terms);
@@ -160,14 +174,12 @@ impl Image {
             Record::Confirmed { session, number } => {
                 let Some(session) = self.sessions.get_mut(&session.0) else { return };
                 session.logged.remove(*number);
-                self.held_bytes = self
-                    .held_bytes
-                    .saturating_sub(memory_bytes(session.set_delivery(*number, DeliveryImage::Confirmed)));
+                self.reading.forget(session.set_delivery(*number, DeliveryImage::Confirmed));
             }
             Record::Completed { session, number } => {
                 let Some(session) = self.sessions.get_mut(&session.0) else { return };
                 session.logged.remove(*number);
-                self.held_bytes = self.held_bytes.saturating_sub(memory_bytes(session.complete(*number)));
+                self.reading.forget(session.complete(*number));
             }
             Record::HeldBack { session, message, terms } => self.hold_back(*session, *message, terms),
             Record::HeldReleased { session } => self.with_session(*session, |session| session.held_back.clear()),
@@ -189,7 +201,7 @@ impl Image {
     /// Forgets what the ids of messages stand for: the log is at its end, and no record follows that names one. Messages
     /// that nobody waits for any more are freed.
     pub fn forget_message_ids(&mut self) {
-        self.messages = MessageTable::default();
+        self.reading.messages = MessageTable::default();
     }
 
     /// The records that add up to this image, in an order in which they can be applied.
@@ -229,23 +241,24 @@ impl Image {
     fn deliver(&mut self, session: SessionId, number: DeliveryNumber, message: MessageId, terms: &Terms) {
         let Some(session) = self.sessions.get_mut(&session.0) else { return };
         session.raise_next_number(number.saturating_add(1));
-        let Some(NamedMessage { message, batch }) = self.messages.find(message) else { return };
-        let may_stay = *batch == self.batch
-            && self.held_bytes_max.is_some_and(|max| self.held_bytes >= max || !session.logged.is_empty());
-        if may_stay {
-            self.held_bytes = self.held_bytes.saturating_sub(memory_bytes(session.complete(number)));
-            session.logged.insert(number, self.batch, message.bytes() as u64);
+        let Some(NamedMessage { message, batch }) = self.reading.messages.find(message) else { return };
+        let Reading { held_bytes, held_bytes_max, batch: present, .. } = self.reading;
+        // What comes behind others that are in the log alone stays there, too: only the end of a queue does.
+        let is_full = |max| held_bytes >= max || !session.logged.is_empty();
+        if *batch == present && held_bytes_max.is_some_and(is_full) {
+            session.logged.insert(number, present, message.bytes() as u64);
+            self.reading.forget(session.complete(number));
         } else {
             session.logged.remove(number);
             let open = DeliveryImage::Open { message: message.clone(), terms: terms.clone() };
-            self.held_bytes += open.memory_bytes();
-            self.held_bytes = self.held_bytes.saturating_sub(memory_bytes(session.set_delivery(number, open)));
+            self.reading.held_bytes += open.memory_bytes();
+            self.reading.forget(session.set_delivery(number, open));
         }
     }
 
     fn hold_back(&mut self, session: SessionId, message: MessageId, terms: &Terms) {
         let Some(session) = self.sessions.get_mut(&session.0) else { return };
-        if let Some(NamedMessage { message, .. }) = self.messages.find(message) {
+        if let Some(NamedMessage { message, .. }) = self.reading.messages.find(message) {
             session.held_back.push((message.clone(), terms.clone()));
         }
     }
@@ -281,8 +294,7 @@ impl Image {
 /// Equal in the state that they are the image of.
 impl PartialEq for Image {
     fn eq(&self, other: &Self) -> bool {
-        let Self { sessions, retained, outgoing, incoming, messages: _, batch: _, held_bytes: _, held_bytes_max: _ } =
-            self;
+        let Self { sessions, retained, outgoing, incoming, reading: _ } = self;
         *sessions == other.sessions
             && *retained == other.retained
             && *outgoing == other.outgoing
@@ -437,10 +449,6 @@ impl DeliveryImage {
             DeliveryImage::Confirmed => 0,
         }
     }
-}
-
-fn memory_bytes(delivery: Option<DeliveryImage>) -> u64 {
-    delivery.map_or(0, |delivery| delivery.memory_bytes())
 }
 
 impl OutgoingImage {
