@@ -10,8 +10,8 @@ use std::io;
 use oncemq::config::Durability;
 use oncemq::shard::{Shard, redeal};
 use oncemq::store::{
-    Expected, Image, Log, LogConfig, LogEnd, Record, Recovered, RecoveryError, RecoveryMode, SegmentNumber, Segments,
-    recover,
+    Expected, Image, Log, LogConfig, LogEnd, Recall, Record, Recovered, RecoveryError, RecoveryMode, SegmentNumber,
+    Segments, recall, recover,
 };
 
 use crate::disk::Disk;
@@ -171,7 +171,7 @@ impl World {
         let config = self.broker.storage.log_config(shard as u16).expect("asked for with a log only");
         let disk = &self.broker.storage.disks[shard];
         let mut expected = self.broker.seats[shard].shard.image();
-        match read(disk, &config, RecoveryMode::Strict) {
+        match read(disk, &config) {
             Ok((image, recovered)) => {
                 let log = Expected { generation: config.generation, shard: config.shard, fault: config.fault };
                 if let Err(error) = recall(&mut expected, Recall::Whole, &mut Reader(disk), log, &recovered.end) {
