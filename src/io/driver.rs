@@ -18,6 +18,7 @@ use tracing::{debug, info, warn};
 use crate::config::LETTERS_PER_BATCH_MAX;
 use crate::route::{Letter, ShardId};
 use crate::shard::{Command, ConnectionKey, Shard, Transmit};
+use crate::store::LogFailure;
 use crate::time::Timestamp;
 
 use super::bell::Bell;
@@ -477,7 +478,15 @@ impl Driver {
             self.ring.overflows(),
         );
         if let Some(disk) = &self.disk {
-            info!("log shard={} {}", self.id.number(), disk.counters());
+            let log = self.shard.log();
+            let failure = log.failure().map_or("none", LogFailure::name);
+            info!(
+                "log shard={} records={} segment_bytes={} failure={failure} {}",
+                self.id.number(),
+                log.records(),
+                log.bytes(),
+                disk.counters(),
+            );
         }
     }
 }

@@ -338,6 +338,11 @@ impl Shard {
         self.clients.connections.is_empty() && self.clients.log.is_idle()
     }
 
+    /// The log, to look at.
+    pub fn log(&self) -> &Log {
+        &self.clients.log
+    }
+
     /// What there is and what there was. Walks the exchange tables: not for every turn.
     pub fn counters(&self) -> Counters {
         let (inbound_inflight, outbound_inflight, queued) = self.clients.sessions.exchanges();
