@@ -86,10 +86,12 @@ impl<const BYTES: usize> Field<BYTES> {
         self.start + BYTES
     }
 
+    #[inline]
     fn read(&self, header: &[u8]) -> [u8; BYTES] {
         *header[self.start..].first_chunk().expect("the header has all its fields")
     }
 
+    #[inline]
     fn write(&self, header: &mut [u8], value: [u8; BYTES]) {
         header[self.start..self.end()].copy_from_slice(&value);
     }
@@ -454,14 +456,21 @@ pub(super) struct Frame<'a> {
     pub(super) sequence: u64,
     /// Its index in the batch.
     pub(super) index: u32,
-    /// Whether it is what was written.
-    pub(super) is_sound: bool,
+    bytes: &'a [u8],
+    seed: u32,
 }
 
 impl Frame<'_> {
     /// Length of the whole record.
     pub(super) fn bytes(&self) -> usize {
-        RECORD_HEADER_BYTES + self.body.len()
+        self.bytes.len()
+    }
+
+    /// Whether it is what was written.
+    pub(super) fn is_sound(&self) -> bool {
+        let checksum = crc32c::crc32c_append(self.seed, &self.bytes[record::CHECKSUM.end()..]);
+        u32::from_le_bytes(record::CHECKSUM.read(self.bytes)) == checksum
+            && u32::from_le_bytes(record::SEQUENCE.read(self.bytes)) == self.sequence as u32
     }
 }
 
@@ -505,11 +514,8 @@ impl<'a> Iterator for Frames<'a> {
         self.rest = rest;
         self.next_sequence = sequence.wrapping_add(1);
         self.next_index += 1;
-        let checksum = crc32c::crc32c_append(self.seed, &bytes[record::CHECKSUM.end()..]);
-        let is_sound = u32::from_le_bytes(record::CHECKSUM.read(bytes)) == checksum
-            && u32::from_le_bytes(record::SEQUENCE.read(bytes)) == sequence as u32;
         let [kind] = record::KIND.read(bytes);
-        Some(Ok(Frame { kind, body: &bytes[RECORD_HEADER_BYTES..], sequence, index, is_sound }))
+        Some(Ok(Frame { kind, body: &bytes[RECORD_HEADER_BYTES..], sequence, index, bytes, seed: self.seed }))
     }
 }
 
