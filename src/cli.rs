@@ -3,18 +3,18 @@
 //! What is wrong with a value is told by the flag's name, what was given and what is allowed; the process then ends with
 //! code 2. Defaults and bounds live in `config`; what only the machine can tell (a CPU, a port) is checked at start-up.
 
-use std::fmt::Display;
+mod values;
+
 use std::net::SocketAddr;
 use std::num::NonZeroU16;
-use std::ops::RangeInclusive;
 use std::path::PathBuf;
-use std::str::FromStr;
-use std::time::Duration;
 
-use clap::builder::TypedValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::config::{self, Durability, GateLimits, Limits, Pinning, RingSizes, SHARDS_MAX, ServeConfig};
+use crate::config::{self, Durability, GateLimits, Limits, LogSettings, Pinning, RingSizes, SHARDS_MAX, ServeConfig};
+use crate::store::RecoveryMode;
+
+use values::{Bytes, Span, bytes, loopback, number, pinning, power_of_two, span};
 
 /// MQTT 3.1.1 and 5.0 broker that delivers exactly once.
 #[derive(Debug, Parser)]
@@ -31,6 +31,33 @@ pub struct Cli {
 enum Command {
     /// Serve clients (what is done without a command).
     Serve(Box<ServeArguments>),
+    /// Look into the logs of a broker that does not run.
+    #[command(subcommand)]
+    Log(LogCommand),
+}
+
+/// What can be learned about the logs in a data directory that no broker holds.
+#[derive(Debug, Subcommand)]
+enum LogCommand {
+    /// Check that every batch is whole; ends with code 1 if a broker would refuse to start.
+    Verify(LogArguments),
+    /// Print the records, one per line, oldest first.
+    Dump {
+        #[command(flatten)]
+        log: LogArguments,
+        /// One JSON object per line.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print how many records of which kind there are, and what they take.
+    Stats(LogArguments),
+}
+
+#[derive(Debug, Args)]
+struct LogArguments {
+    /// The data directory.
+    #[arg(value_name = "DIR")]
+    directory: PathBuf,
 }
 
 /// The flags of `serve`.
@@ -140,13 +167,34 @@ struct ServeArguments {
           default_value_t = Span(config::LINGER_DEFAULT), value_parser = span(config::LINGER))]
     linger: Span,
 
-    /// When an acknowledgement may leave. Only `none` (at once) until the log exists.
-    #[arg(long, value_name = "none", env = "ONCEMQ_DURABILITY", default_value = "none", value_parser = durability)]
+    /// When an acknowledgement may leave: when what it promises is on stable storage (`sync`), in the page cache
+    /// (`write`), or at once, with nothing logged (`none`).
+    #[arg(long, value_name = "sync|write|none", env = "ONCEMQ_DURABILITY", default_value = "sync", value_parser = durability)]
     durability: Durability,
 
-    /// Directory of the log; not used with durability `none`.
-    #[arg(long, value_name = "DIRECTORY", env = "ONCEMQ_DATA_DIR")]
-    data_dir: Option<PathBuf>,
+    /// Directory of the logs, created if it is missing; not used with durability `none`.
+    #[arg(long, value_name = "DIRECTORY", env = "ONCEMQ_DATA_DIR", default_value = config::DATA_DIR_DEFAULT)]
+    data_dir: PathBuf,
+
+    /// Length of a log's segment, rounded up to whole blocks of 4 KiB [1MiB..=1GiB].
+    #[arg(long, value_name = "BYTES", env = "ONCEMQ_SEGMENT_BYTES", default_value_t = Bytes(config::SEGMENT_BYTES_DEFAULT),
+          value_parser = bytes(config::SEGMENT_BYTES))]
+    segment_bytes: Bytes<u64>,
+
+    /// Time that a batch waits for company before it is written to the log [0..=100ms].
+    #[arg(long, value_name = "DURATION", env = "ONCEMQ_COMMIT_DELAY", default_value_t = Span(*config::COMMIT_DELAY.start()),
+          value_parser = span(config::COMMIT_DELAY))]
+    commit_delay: Span,
+
+    /// What to do about damage before the end of a log: refuse to start (`strict`), or go on with what is provably intact
+    /// and list what is lost (`salvage`).
+    #[arg(long, value_name = "strict|salvage", env = "ONCEMQ_RECOVER", default_value = "strict", value_parser = recovery)]
+    recover: RecoveryMode,
+
+    /// Queued payloads held in memory, all shards together; the others are read back from the log [1MiB..=1024GiB].
+    #[arg(long, value_name = "BYTES", env = "ONCEMQ_QUEUE_MEMORY",
+          default_value_t = Bytes(config::QUEUE_MEMORY_BYTES_DEFAULT), value_parser = bytes(config::QUEUE_MEMORY_BYTES))]
+    queue_memory: Bytes<u64>,
 
     /// Least severe events that are logged, on standard error.
     #[arg(long, value_name = "LEVEL", env = "ONCEMQ_LOG_LEVEL", value_enum, default_value_t = LogLevel::Info)]
@@ -168,15 +216,54 @@ pub enum LogLevel {
     Trace,
 }
 
+/// What the process was started for.
+#[derive(Debug)]
+pub enum Action {
+    /// Serve clients.
+    Serve {
+        /// How.
+        config: Box<ServeConfig>,
+        /// How much to tell about it.
+        log_level: LogLevel,
+    },
+    /// Look into a log.
+    InspectLog {
+        /// The data directory.
+        directory: PathBuf,
+        /// What to print.
+        inspection: Inspection,
+    },
+}
+
+/// What to print about the logs in a data directory.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Inspection {
+    /// Whether they are whole.
+    Verify,
+    /// Every record, for people to read.
+    Dump,
+    /// Every record, as JSON.
+    DumpJson,
+    /// Counts and sizes.
+    Statistics,
+}
+
 impl Cli {
-    /// What the broker shall do, and how much it shall tell about it.
-    pub fn into_config(self) -> (ServeConfig, LogLevel) {
-        let arguments = match self.command {
-            Some(Command::Serve(arguments)) => *arguments,
-            None => self.serve,
+    /// What to do.
+    pub fn into_action(self) -> Action {
+        let serve = |arguments: ServeArguments| {
+            let log_level = arguments.log_level;
+            Action::Serve { config: Box::new(arguments.into_config()), log_level }
         };
-        let log_level = arguments.log_level;
-        (arguments.into_config(), log_level)
+        let inspect = |log: LogArguments, inspection| Action::InspectLog { directory: log.directory, inspection };
+        match self.command {
+            Some(Command::Serve(arguments)) => serve(*arguments),
+            Some(Command::Log(LogCommand::Verify(log))) => inspect(log, Inspection::Verify),
+            Some(Command::Log(LogCommand::Dump { log, json: false })) => inspect(log, Inspection::Dump),
+            Some(Command::Log(LogCommand::Dump { log, json: true })) => inspect(log, Inspection::DumpJson),
+            Some(Command::Log(LogCommand::Stats(log))) => inspect(log, Inspection::Statistics),
+            None => serve(self.serve),
+        }
     }
 }
 
@@ -187,7 +274,12 @@ impl ServeArguments {
             shards: self.shards.and_then(NonZeroU16::new),
             pinning: self.pin,
             durability: self.durability,
-            data_dir: self.data_dir,
+            log: LogSettings {
+                directory: self.data_dir,
+                segment_bytes: self.segment_bytes.0.next_multiple_of(config::LOG_BLOCK_BYTES),
+                commit_delay: self.commit_delay.0,
+                recovery: self.recover,
+            },
             limits: Limits {
                 max_log_backlog_bytes: config::MAX_LOG_BACKLOG_BYTES,
                 max_packet_bytes: self.max_packet_bytes.0,
@@ -200,6 +292,7 @@ impl ServeArguments {
                 max_output_bytes: self.max_output_bytes.0,
                 max_waiting_letters: self.max_waiting_letters,
                 max_retained_messages: self.max_retained_messages,
+                queue_memory_bytes: self.queue_memory.0,
                 linger: self.linger.0,
             },
             gate: GateLimits {
@@ -232,158 +325,38 @@ impl LogLevel {
     }
 }
 
-/// A number of bytes, shown with the largest unit that divides it.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-struct Bytes<T>(T);
-
-/// A duration, shown with the largest unit that divides it.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-struct Span(Duration);
-
-const BYTE_UNITS: [(&str, u64); 4] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)];
-
-const SPAN_UNITS: [(&str, u64); 3] = [("m", 60_000), ("s", 1000), ("ms", 1)];
-
-impl<T: Copy + Into<u64>> Display for Bytes<T> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        show_with_unit(f, self.0.into(), &BYTE_UNITS)
-    }
-}
-
-impl Display for Span {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        show_with_unit(f, self.0.as_millis() as u64, &SPAN_UNITS)
-    }
-}
-
-fn show_with_unit(f: &mut std::fmt::Formatter<'_>, amount: u64, units: &[(&str, u64)]) -> std::fmt::Result {
-    let (unit, size) = units
-        .iter()
-        .find(|(_, size)| amount >= *size && amount.is_multiple_of(*size))
-        .unwrap_or(&units[units.len() - 1]);
-    write!(f, "{}{unit}", amount / size)
-}
-
-/// Reads `12`, `12KiB` or `12 KiB`; `bare` is the unit of a number without one.
-fn parse_with_unit(text: &str, bare: u64, units: &[(&str, u64)]) -> Option<u64> {
-    let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    let (number, unit) = (&text[..end], text[end..].trim());
-    let size = match unit {
-        "" => bare,
-        unit => units.iter().find(|(name, _)| name.eq_ignore_ascii_case(unit))?.1,
-    };
-    number.parse::<u64>().ok()?.checked_mul(size)
-}
-
-/// A whole number within bounds.
-fn number<T>(bounds: RangeInclusive<T>) -> impl TypedValueParser<Value = T>
-where
-    T: FromStr + PartialOrd + Display + Clone + Send + Sync + 'static,
-{
-    move |text: &str| match text.parse::<T>() {
-        Ok(number) if bounds.contains(&number) => Ok(number),
-        _ => Err(allowed("a whole number", &bounds)),
-    }
-}
-
-/// A power of two within bounds.
-fn power_of_two<T>(bounds: RangeInclusive<T>) -> impl TypedValueParser<Value = T>
-where
-    T: FromStr + PartialOrd + Display + Copy + Into<u64> + Send + Sync + 'static,
-{
-    move |text: &str| match text.parse::<T>() {
-        Ok(number) if bounds.contains(&number) && number.into().is_power_of_two() => Ok(number),
-        _ => Err(allowed("a power of two", &bounds)),
-    }
-}
-
-/// A number of bytes within bounds.
-fn bytes<T>(bounds: RangeInclusive<T>) -> impl TypedValueParser<Value = Bytes<T>>
-where
-    T: TryFrom<u64> + PartialOrd + Copy + Into<u64> + Send + Sync + 'static,
-{
-    move |text: &str| {
-        parse_with_unit(text, 1, &BYTE_UNITS)
-            .and_then(|amount| T::try_from(amount).ok())
-            .filter(|amount| bounds.contains(amount))
-            .map(Bytes)
-            .ok_or_else(|| {
-                let (start, end) = (Bytes(*bounds.start()), Bytes(*bounds.end()));
-                allowed("a size (B, KiB, MiB, GiB)", &(start..=end))
-            })
-    }
-}
-
-/// A duration within bounds.
-fn span(bounds: RangeInclusive<Duration>) -> impl TypedValueParser<Value = Span> {
-    move |text: &str| {
-        parse_with_unit(text, 1000, &SPAN_UNITS)
-            .map(Duration::from_millis)
-            .filter(|span| bounds.contains(span))
-            .map(Span)
-            .ok_or_else(|| {
-                let (start, end) = (Span(*bounds.start()), Span(*bounds.end()));
-                allowed("a duration (ms, s, m)", &(start..=end))
-            })
-    }
-}
-
-fn allowed<T: Display>(what: &str, bounds: &RangeInclusive<T>) -> String {
-    format!("allowed is {what} from {} to {}", bounds.start(), bounds.end())
-}
-
-fn loopback(text: &str) -> Result<SocketAddr, String> {
-    let address: SocketAddr =
-        text.parse().map_err(|_| "allowed is an IP address and a port, such as 127.0.0.1:1883 or [::1]:1883")?;
-    if address.ip().to_canonical().is_loopback() {
-        Ok(address)
-    } else {
-        Err(
-            "anyone could connect: access rules do not exist yet, so only loopback addresses are allowed; use 127.0.0.1 \
-             or [::1]"
-                .to_owned(),
-        )
-    }
-}
-
-fn durability(text: &str) -> Result<Durability, String> {
+fn durability(text: &str) -> Result<Durability, &'static str> {
     match text {
+        "sync" => Ok(Durability::Sync),
+        "write" => Ok(Durability::Write),
         "none" => Ok(Durability::None),
-        "write" | "sync" => Err("the log does not exist yet; allowed is none".to_owned()),
-        _ => Err("allowed is none".to_owned()),
+        _ => Err("allowed is sync, write or none"),
     }
 }
 
-fn pinning(text: &str) -> Result<Pinning, String> {
+fn recovery(text: &str) -> Result<RecoveryMode, &'static str> {
     match text {
-        "auto" => Ok(Pinning::Auto),
-        "none" => Ok(Pinning::Off),
-        list => list
-            .split(',')
-            .map(cpu_range)
-            .collect::<Option<Vec<_>>>()
-            .map(|ranges| Pinning::Cpus(ranges.into_iter().flatten().collect()))
-            .ok_or_else(|| "allowed is auto, none, or a list of CPUs such as 0,2-5".to_owned()),
+        "strict" => Ok(RecoveryMode::Strict),
+        "salvage" => Ok(RecoveryMode::Salvage),
+        _ => Err("allowed is strict or salvage"),
     }
-}
-
-/// Reads `3` or `2-5`; CPUs above what Linux can number are not CPUs.
-fn cpu_range(text: &str) -> Option<RangeInclusive<usize>> {
-    const CPU_MAX: usize = 8191;
-    let (first, last) = text.split_once('-').unwrap_or((text, text));
-    let range = first.parse().ok()?..=last.parse().ok()?;
-    (!range.is_empty() && *range.end() <= CPU_MAX).then_some(range)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use clap::CommandFactory;
 
     use super::*;
 
     fn parse(arguments: &[&str]) -> Result<ServeConfig, String> {
         let arguments = [&["oncemq"], arguments].concat();
-        Cli::try_parse_from(arguments).map(|cli| cli.into_config().0).map_err(|error| error.to_string())
+        let cli = Cli::try_parse_from(arguments).map_err(|error| error.to_string())?;
+        match cli.into_action() {
+            Action::Serve { config, .. } => Ok(*config),
+            Action::InspectLog { .. } => Err("another command".to_owned()),
+        }
     }
 
     #[test]
@@ -397,6 +370,34 @@ mod tests {
         let spelled = parse(&["serve", "--shards", "2"]).expect("the command spelled out");
         assert_eq!(plain.shards.map(NonZeroU16::get), Some(2));
         assert_eq!(spelled.shards, plain.shards);
+    }
+
+    #[test]
+    fn a_log_is_looked_into_on_request() {
+        for (words, expected) in [
+            (&["verify"][..], Inspection::Verify),
+            (&["dump"], Inspection::Dump),
+            (&["dump", "--json"], Inspection::DumpJson),
+            (&["stats"], Inspection::Statistics),
+        ] {
+            let arguments = [&["oncemq", "log"], words, &["data"]].concat();
+            match Cli::try_parse_from(arguments).expect("a command").into_action() {
+                Action::InspectLog { directory, inspection } => {
+                    assert_eq!((directory, inspection), (PathBuf::from("data"), expected));
+                }
+                Action::Serve { .. } => panic!("{words:?} does not serve"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_log_is_kept_unless_told_otherwise() {
+        let config = parse(&[]).expect("no flags");
+        assert_eq!(config.durability, Durability::Sync);
+        assert_eq!(config.log.directory, PathBuf::from("oncemq-data"));
+        assert_eq!(config.log.recovery, RecoveryMode::Strict);
+        let odd = parse(&["--segment-bytes", "1048577"]).expect("a size");
+        assert_eq!(odd.log.segment_bytes, (1 << 20) + 4096, "whole blocks");
     }
 
     #[test]
@@ -427,14 +428,6 @@ mod tests {
     }
 
     #[test]
-    fn defaults_are_shown_with_their_unit() {
-        assert_eq!(Bytes(config::MAX_PACKET_BYTES_DEFAULT).to_string(), "1MiB");
-        assert_eq!(Bytes(1025u32).to_string(), "1025B");
-        assert_eq!(Span(config::CONNECT_TIMEOUT_DEFAULT).to_string(), "10s");
-        assert_eq!(Span(Duration::from_millis(1500)).to_string(), "1500ms");
-    }
-
-    #[test]
     fn a_bad_value_is_told_by_flag_value_and_what_is_allowed() {
         for (flag, value, allowed) in [
             ("--shards", "0", "from 1 to 64"),
@@ -450,8 +443,11 @@ mod tests {
             ("--listen", "0.0.0.0:1883", "access rules do not exist yet"),
             ("--listen", "[::]:1883", "[::1]"),
             ("--listen", "localhost", "127.0.0.1:1883"),
-            ("--durability", "sync", "the log does not exist yet"),
-            ("--durability", "some", "allowed is none"),
+            ("--durability", "some", "allowed is sync, write or none"),
+            ("--segment-bytes", "4KiB", "from 1MiB to 1GiB"),
+            ("--commit-delay", "1s", "from 0ms to 100ms"),
+            ("--recover", "all", "allowed is strict or salvage"),
+            ("--queue-memory", "1KiB", "from 1MiB to 1024GiB"),
             ("--pin", "3-1", "a list of CPUs"),
             ("--pin", "all", "a list of CPUs"),
             ("--log-level", "loud", "debug"),

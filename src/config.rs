@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::route::MAX_SHARDS;
+use crate::store::RecoveryMode;
 
 /// Everything `oncemq serve` was told, checked as far as that is possible without asking the machine.
 #[derive(Clone, Debug)]
@@ -23,8 +24,8 @@ pub struct ServeConfig {
     pub pinning: Pinning,
     /// When an acknowledgement may leave.
     pub durability: Durability,
-    /// Where the log lives, once a durability needs one.
-    pub data_dir: Option<PathBuf>,
+    /// Where the logs lie and how they are written; not used with [`Durability::None`].
+    pub log: LogSettings,
     /// Limits that a shard keeps for its clients and sessions.
     pub limits: Limits,
     /// Limits of the way in.
@@ -75,6 +76,19 @@ impl Durability {
     }
 }
 
+/// Where the logs lie and how they are written.
+#[derive(Clone, Debug)]
+pub struct LogSettings {
+    /// The data directory.
+    pub directory: PathBuf,
+    /// Length at which a segment is followed by the next one, in bytes; a multiple of [`LOG_BLOCK_BYTES`].
+    pub segment_bytes: u64,
+    /// How long a batch may wait for company before it is written.
+    pub commit_delay: Duration,
+    /// What damage before the end of a log means for the start.
+    pub recovery: RecoveryMode,
+}
+
 /// Limits that a shard keeps for its clients and sessions.
 #[derive(Clone, Debug)]
 pub struct Limits {
@@ -100,6 +114,9 @@ pub struct Limits {
     pub max_log_backlog_bytes: u32,
     /// Retained messages of one shard, at most.
     pub max_retained_messages: u32,
+    /// Payload bytes that wait in queues and are held in memory, in all shards together until [`Limits::of_one_shard`] has
+    /// divided them; those beyond are read back from the log when they are delivered.
+    pub queue_memory_bytes: u64,
     /// How long a connection that the broker ends may linger.
     pub linger: Duration,
 }
@@ -118,8 +135,17 @@ impl Default for Limits {
             max_waiting_letters: MAX_WAITING_LETTERS_DEFAULT,
             max_log_backlog_bytes: MAX_LOG_BACKLOG_BYTES,
             max_retained_messages: MAX_RETAINED_MESSAGES_DEFAULT,
+            queue_memory_bytes: QUEUE_MEMORY_BYTES_DEFAULT,
             linger: LINGER_DEFAULT,
         }
+    }
+}
+
+impl Limits {
+    /// What one of `shards` shards has to keep: what is given for all of them is divided.
+    #[must_use]
+    pub fn of_one_shard(&self, shards: u16) -> Self {
+        Self { queue_memory_bytes: self.queue_memory_bytes / u64::from(shards.max(1)), ..self.clone() }
     }
 }
 
@@ -244,6 +270,28 @@ pub const MAX_RETAINED_MESSAGES_DEFAULT: u32 = 1_000_000;
 /// Bounds of [`Limits::max_retained_messages`].
 pub const MAX_RETAINED_MESSAGES: RangeInclusive<u32> = 0..=100_000_000;
 
+/// Queued payloads held in memory when nothing is said: leaves most of a small machine to the rest of it.
+pub const QUEUE_MEMORY_BYTES_DEFAULT: u64 = 1 << 30;
+/// Bounds of [`Limits::queue_memory_bytes`]; below the lower one every message would be read back.
+pub const QUEUE_MEMORY_BYTES: RangeInclusive<u64> = 1024 * 1024..=1 << 40;
+
+/// The data directory when nothing is said, in the working directory.
+pub const DATA_DIR_DEFAULT: &str = "oncemq-data";
+
+/// Writes to a log begin and end at multiples of this, in bytes: the largest block size of the disks in use.
+pub const LOG_BLOCK_BYTES: u64 = 4096;
+
+/// Length of a segment when nothing is said: a second of a fast disk, and the unit in which space is given back.
+pub const SEGMENT_BYTES_DEFAULT: u64 = 64 * 1024 * 1024;
+/// Bounds of [`LogSettings::segment_bytes`].
+pub const SEGMENT_BYTES: RangeInclusive<u64> = 1024 * 1024..=1 << 30;
+
+/// Bounds of [`LogSettings::commit_delay`]; the default is not to wait.
+pub const COMMIT_DELAY: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_millis(100);
+
+/// Emptied segment files of one shard that are kept to be written again, at most; the others are removed.
+pub const SPARE_SEGMENTS_MAX: usize = 2;
+
 /// Linger of a connection that the broker ends, when nothing is said.
 pub const LINGER_DEFAULT: Duration = Duration::from_secs(3);
 /// Bounds of [`Limits::linger`].
@@ -274,6 +322,7 @@ const _: () = {
     // A shutdown waits for clients that do not read why.
     assert!(LINGER_DEFAULT.as_millis() < SHUTDOWN_MAX.as_millis());
     assert!(*RECV_BUFFERS.end() as u32 <= *RING_ENTRIES.end());
+    assert!(SEGMENT_BYTES.start().is_multiple_of(LOG_BLOCK_BYTES));
     assert!(LETTERS_PER_BATCH_MAX <= *MAX_WAITING_LETTERS.start() as usize);
     // A connection index and a kind share the 64 bits that identify an operation, with room to spare.
     assert!((*MAX_CONNECTIONS.end() as u64) < 1 << 32);

@@ -4,6 +4,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
@@ -113,6 +114,98 @@ pub enum StartError {
         /// What the kernel answered.
         source: io::Error,
     },
+
+    /// The data directory, or a log in it, cannot be used.
+    #[error(transparent)]
+    Data(#[from] DataError),
+}
+
+/// Why a data directory, or a log in it, cannot be used.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum DataError {
+    /// Another process has the data directory.
+    #[error(
+        "the data directory {} is held by {holder}; stop that process, or choose another directory with --data-dir",
+        .directory.display()
+    )]
+    Held {
+        /// The directory.
+        directory: PathBuf,
+        /// The process, as far as it is known.
+        holder: String,
+    },
+
+    /// The data directory cannot be written to.
+    #[error(
+        "the data directory {} is not writable ({source}); give it to the user that the broker runs as, choose another one \
+         with --data-dir, or keep nothing with --durability none",
+        .directory.display()
+    )]
+    NotWritable {
+        /// The directory.
+        directory: PathBuf,
+        /// What the kernel answered.
+        source: io::Error,
+    },
+
+    /// There is no log to look into.
+    #[error("{} is not the data directory of a broker: there is no complete log-GGGGGG in it", .directory.display())]
+    NoLog {
+        /// The directory.
+        directory: PathBuf,
+    },
+
+    /// Something in the data directory is not as a broker leaves it.
+    #[error("{}: {reason}; restore it from a copy, or move it out of the data directory to start without it", .path.display())]
+    Unexpected {
+        /// What.
+        path: PathBuf,
+        /// Why it cannot be.
+        reason: String,
+    },
+
+    /// A log is damaged before its end.
+    #[error(
+        "{} is damaged at offset {offset}: {reason}; restore the data directory from a copy, or start once with \
+         --recover salvage to go on with what is intact",
+        .file.display()
+    )]
+    Damaged {
+        /// The segment.
+        file: PathBuf,
+        /// Where the damage begins, in bytes.
+        offset: u64,
+        /// What is wrong there.
+        reason: String,
+    },
+
+    /// A log was written by a newer broker.
+    #[error("{} has format {version}, which only a newer version of oncemq understands; start that version", .file.display())]
+    NewerFormat {
+        /// The segment.
+        file: PathBuf,
+        /// The version of its format.
+        version: u16,
+    },
+
+    /// The operating system refused.
+    #[error("{doing} {} failed: {source}; check the disk and the permissions", .path.display())]
+    Io {
+        /// What was being done, as in "reading".
+        doing: &'static str,
+        /// To what.
+        path: PathBuf,
+        /// What the kernel answered.
+        source: io::Error,
+    },
+}
+
+impl DataError {
+    /// The error for a failure of the kernel, for [`Result::map_err`].
+    pub(crate) fn io(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::Io { doing, path: path.to_owned(), source }
+    }
 }
 
 impl StartError {

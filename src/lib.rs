@@ -16,20 +16,32 @@
 //! 4. **Is it new?** [`session::Inbound`] knows which ids of `P` await their PUBREL. A known id means that `P` repeats
 //!    itself after a lost PUBREC: it is acknowledged again and goes no further.
 //! 5. **Who gets it?** [`route::SubscriptionTrie`] finds, in one walk, the local sessions that match and the other shards
-//!    that have subscribers. The message becomes a [`route::Message`]: one reference-counted copy of the received
-//!    bytes that all subscribers and shards share. A [`route::Letter`] to shard B goes into the outbox.
-//! 6. **PUBREC is promised.** [`store::Log`] makes the acknowledgement a [`store::Promise`] that can be redeemed only when
-//!    the log is stable up to here; without a log (`--durability none`) that is at once. `P` may now forget the payload.
-//! 7. **The letter travels.** The loop moves it onto the routing ring from A to B, and rings B's bell if B has said that it
-//!    sleeps. Should the ring be full, the letter waits and `P` is not read from until there is room.
-//! 8. **Shard B delivers.** It matches its own subscriptions and gives the message to `D`'s [`session::Outbound`]: if `D`
-//!    has a slot of its receive window free, the message gets a packet id and is encoded into `D`'s output; if not, or if
-//!    `D` is away, it waits in the session's queue.
-//! 9. **One send.** At the end of the turn the loop takes all that gathered for `D` as one [`shard::Transmit`], whatever
-//!    the number of packets in it.
-//! 10. **The second hop ends.** `D` answers PUBREC: the message is forgotten, the id is kept, PUBREL goes out. `D` answers
-//!     PUBCOMP: the id is free, and the next message in the queue may go.
-//! 11. **The first hop ends** independently of that: `P` sends PUBREL, A forgets the id and answers PUBCOMP.
+//!    that have subscribers, and which of these outlive the broker. The message becomes a [`route::Message`]: one
+//!    reference-counted copy of the received bytes that all subscribers and shards share.
+//! 6. **It is logged.** If `P`'s session outlives the broker, or one that gets the message does, [`store::Record`]s go into
+//!    the batch that shard A's [`store::Log`] is filling: that id 7 of `P` awaits PUBREL, and a numbered letter with the
+//!    message to shard B. They stand or fall together, for a batch counts whole or not at all. A transient client's message
+//!    to transient subscribers writes nothing.
+//! 7. **PUBREC is encoded, and held.** Every byte of a connection's output carries the [`store::LogPosition`] it waits for,
+//!    and the letter to B does too. The loop takes the batch as one [`store::LogWrite`] and writes it through the ring;
+//!    meanwhile the next batch fills. When it is on stable storage, PUBREC leaves, and `P` may forget the payload.
+//! 8. **The letter travels.** The loop moves it onto the routing ring from A to B, and rings B's bell if B has said that it
+//!    sleeps. Should the ring be full, the letter waits and `P` is not read from until there is room. [`link`] numbers the
+//!    letters, so that after a crash they are sent again, and applied once.
+//! 9. **Shard B delivers.** It matches its own subscriptions and gives the message to `D`'s [`session::Outbound`]: if `D`
+//!    has a slot of its receive window free, the message is encoded into `D`'s output; if not, or if `D` is away, it waits in
+//!    the session's queue. Either way it has a number in the session, from which its packet id follows, and B logs both the
+//!    delivery and that the letter has arrived. When that is stable, PUBLISH leaves for `D`, and A hears that it may forget
+//!    the letter.
+//! 10. **One send.** At the end of the turn the loop takes all that gathered for `D` as one [`shard::Transmit`], whatever
+//!     the number of packets in it.
+//! 11. **The second hop ends.** `D` answers PUBREC: that is logged before PUBREL leaves, for after it the PUBLISH must never
+//!     come again. `D` answers PUBCOMP: the id is free, and the next message in the queue may go.
+//! 12. **The first hop ends** independently of that: `P` sends PUBREL, A forgets the id, and PUBCOMP leaves when that is
+//!     stable, for `P` may use the id for another message at once.
+//!
+//! With `--durability none` nothing is logged and nothing is held. After a crash, recovery ([`store::recover`]) adds the
+//! records up to an [`store::Image`], and [`shard::Shard::restore`] goes on from there.
 //!
 //! Whoever breaks off in between finds the state in the session, not in the connection: tables of what happens stand
 //! above [`session::Inbound`] and [`session::Outbound`].
@@ -42,7 +54,8 @@
 //! | [`session`]   | the state machines of exactly-once, pure                               |
 //! | [`route`]     | topics, subscriptions, retained messages, letters between shards       |
 //! | [`transport`] | what lies between a socket and the codec                               |
-//! | [`store`]     | the gate that acknowledgements pass: stable up to here                 |
+//! | [`store`]     | the log: format, group commit, recovery; what a promise waits for      |
+//! | [`link`]      | letters between shards, applied exactly once whoever crashes           |
 //! | [`shard`]     | all of the above as one state machine per core, pure                   |
 //! | `io`          | the io_uring loop that drives a shard; the only place with `unsafe`    |
 //! | `gate`        | what happens before a client is admitted                               |

@@ -1,15 +1,15 @@
 //! The OnceMQ broker.
 
-use std::fmt::Write;
+use std::fmt::{Display, Write};
 use std::io::{IsTerminal, stderr};
 use std::process::ExitCode;
 
 use clap::Parser;
-use oncemq::cli::{Cli, LogLevel};
-use oncemq::config::{MAX_CONNECTIONS, SHARDS_MAX, SHUTDOWN_MAX, ServeConfig};
+use oncemq::cli::{Action, Cli, LogLevel};
+use oncemq::config::{Durability, MAX_CONNECTIONS, SHARDS_MAX, SHUTDOWN_MAX, ServeConfig};
 use oncemq::error::StartError;
 use oncemq::gate::{self, Gate};
-use oncemq::io::{self, Clock, ConnectionPermits, Placement, Shards};
+use oncemq::io::{self, Clock, ConnectionPermits, DataDirectory, Placement, Shards};
 use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
 use tracing::{info, warn};
@@ -22,26 +22,41 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const OTHER_FILES: u64 = 256;
 
 fn main() -> ExitCode {
-    let (config, log_level) = Cli::parse().into_config();
-    start_logging(log_level);
-    match serve(&config) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("oncemq: {error}");
-            ExitCode::FAILURE
+    match Cli::parse().into_action() {
+        Action::Serve { config, log_level } => {
+            start_logging(log_level);
+            end(serve(&config).map(|()| ExitCode::SUCCESS))
         }
+        Action::InspectLog { directory, inspection } => end(io::inspect_log(&directory, inspection)),
     }
+}
+
+/// The exit code, or the error where everybody looks for it.
+fn end<E: Display>(result: Result<ExitCode, E>) -> ExitCode {
+    result.unwrap_or_else(|error| {
+        eprintln!("oncemq: {error}");
+        ExitCode::FAILURE
+    })
 }
 
 /// Starts everything, serves until a signal ends it.
 fn serve(config: &ServeConfig) -> Result<(), StartError> {
     io::check_kernel()?;
+    io::outlive_file_size_limit();
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGUSR1]).map_err(|source| StartError::Signals { source })?;
     let permits = ConnectionPermits::new(connections_max(config));
     let allowed_cpus = io::allowed_cpus();
     let placement = io::place(config.shards.map(u16::from), SHARDS_MAX, &config.pinning, &allowed_cpus)?;
+    // Held until the process ends.
+    let data = match config.durability {
+        Durability::Sync | Durability::Write => Some(DataDirectory::hold(&config.log.directory)?),
+        Durability::None => None,
+    };
     let listeners = config.listen.iter().map(|&address| io::listen(address)).collect::<Result<Vec<_>, _>>()?;
-    let shards = io::start(&placement, config.rings, &config.limits, config.durability, Clock::start())?;
+    let clock = Clock::start();
+    let shard_count = u16::try_from(placement.len()).expect("no more shards than SHARDS_MAX");
+    let logs = data.as_ref().map(|data| io::restore(data, config, shard_count, &clock)).transpose()?;
+    let shards = io::start(&placement, config, logs, clock)?;
     let gate = gate::start(listeners, config.gate, permits.clone(), shards.doors().clone())?;
     introduce(config, &placement, &gate, permits.max());
     for signal in signals.forever() {
@@ -101,8 +116,9 @@ fn introduce(config: &ServeConfig, placement: &Placement, gate: &Gate, connectio
     info!("listeners: {addresses} (anonymous, loopback only)");
     info!("shards: {}{shards}", placement.len());
     info!("durability: {}; survives {}", durability.name(), durability.survives());
-    if let Some(directory) = &config.data_dir {
-        info!("data directory {} is not used with durability {}", directory.display(), durability.name());
+    match durability {
+        Durability::Sync | Durability::Write => info!("data directory: {}", config.log.directory.display()),
+        Durability::None => {}
     }
     info!(
         "limits: max_connections={connections_max} max_half_open={} max_packet_bytes={} receive_maximum={} max_inflight={} \

@@ -1,21 +1,20 @@
-//! `chaos`: pairs of a publisher and a subscriber whose connections are dropped at every point of the handshakes, and
-//! that come back to the same session each time.
+//! `chaos`: pairs of a publisher and a subscriber whose connections are dropped at every point of the handshakes, whose
+//! broker may be killed and started again, and that come back to the same session each time.
 //!
 //! Client-side state is honest ([`party`]) and outlives the connections ([`session`]); where they break is decided by
-//! [`cut`]. In the end drops stop, every exchange must complete, the ledger must balance, and all sessions are ended at
-//! the broker, so that nothing of the run may be left there.
+//! [`cut`], when the broker dies by [`keeper`]. In the end drops and kills stop, every exchange must complete, the ledger
+//! must balance, and all sessions are ended at the broker, so that nothing of the run may be left there.
 
 mod cut;
+mod keeper;
 mod party;
+mod report;
 mod session;
 
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::SystemTime;
-
-use oncemq::proto::QoS;
-use serde::Serialize;
+use std::time::{Duration, Instant, SystemTime};
 
 use crate::cli::ChaosArguments;
 use crate::clock::Clock;
@@ -26,15 +25,25 @@ use crate::ledger::{Balance, Ledger, Published};
 use crate::message::MessageForm;
 use crate::participant::joined;
 use crate::random::Random;
-use crate::report::{Accounts, print_json, verdict, version_name};
+use crate::report::Accounts;
 use crate::setup::Setup;
 
-use cut::{Point, Role};
+use cut::Role;
+use keeper::{Broker, Crashes, Life, Orders};
 use party::{Publisher, Subscriber};
+use report::ChaosReport;
 use session::{Mishaps, Terms, live};
+
+pub(crate) use keeper::KeeperError;
 
 /// Sockets of one client: its connection and the one that was taken over.
 const SOCKETS_PER_CLIENT: u64 = 2;
+
+/// Parts into which the time of drops and kills is cut, to look whether the broker still comes back.
+const WATCH: Duration = Duration::from_millis(50);
+
+/// The random stream of the kills; those of the clients are counted from 0.
+const KEEPER_STREAM: u64 = u64::MAX;
 
 /// Runs the command; whether the ledger balances and every session was resumed.
 pub(crate) fn run(arguments: &ChaosArguments) -> Result<bool, CommandError> {
@@ -50,7 +59,9 @@ pub(crate) fn run(arguments: &ChaosArguments) -> Result<bool, CommandError> {
         client_id_prefix: setup.client_id_prefix.clone(),
         topic_prefix: setup.topic_prefix.clone(),
         threads: setup.thread_cpus.len(),
+        life: Arc::default(),
     });
+    let broker = orders(arguments, &setup).map(Broker::start).transpose()?;
     let mut coordinator =
         Coordinator::new(Clock::start(), &setup, arguments.output.quiet, arguments.broker.connect_timeout);
     let mut workers = Vec::new();
@@ -68,11 +79,12 @@ pub(crate) fn run(arguments: &ChaosArguments) -> Result<bool, CommandError> {
         measure_start_ns: start_ns,
         measure_end_ns: u64::MAX,
     });
-    coordinator.wait_for("dropping", arguments.duration);
+    let haunted = haunt(&mut coordinator, &plan, broker)?;
     coordinator.enter_drain();
     coordinator.wait_for_messages("draining", 1, 0, arguments.drain_timeout);
     let drained = coordinator.wait_for_release(arguments.drain_timeout);
     let homecomings = coordinator.close(workers)?;
+    drop(haunted.broker);
 
     let (balance, refused, mishaps) = gather(homecomings);
     let accounts = Accounts {
@@ -84,12 +96,48 @@ pub(crate) fn run(arguments: &ChaosArguments) -> Result<bool, CommandError> {
         errors: coordinator.control.fault_count(),
         error_examples: coordinator.control.faults(),
     };
-    let report = ChaosReport::new(arguments, seed, mishaps, accounts);
-    match arguments.output.json {
-        true => print_json(&report),
-        false => report.print_text(),
+    let report = ChaosReport::new(arguments, seed, mishaps, haunted.crashes, accounts);
+    report.print(arguments.output.json);
+    Ok(report.is_good())
+}
+
+/// How to keep the broker, if that is wanted.
+fn orders(arguments: &ChaosArguments, setup: &Setup) -> Option<Orders> {
+    Some(Orders {
+        command: arguments.broker_command.clone()?,
+        log: arguments.broker_log.clone(),
+        address: setup.address,
+        version: arguments.broker.protocol,
+        client_id: format!("{}k", setup.client_id_prefix),
+        life_mean: arguments.kill_every?,
+        kills_max: arguments.kills.unwrap_or(u64::MAX),
+        restart_timeout: arguments.restart_timeout,
+    })
+}
+
+/// What is left when drops and kills are over.
+struct Haunted {
+    /// Alive until this is dropped.
+    broker: Option<Broker>,
+    crashes: Option<Crashes>,
+}
+
+/// The time of drops and kills. It ends early when the broker does not come back, which voids the run.
+fn haunt(coordinator: &mut Coordinator, plan: &Plan, broker: Option<Broker>) -> Result<Haunted, CommandError> {
+    let Some(broker) = broker else {
+        coordinator.wait_for("dropping", plan.arguments.duration);
+        return Ok(Haunted { broker: None, crashes: None });
+    };
+    let random = Random::new(plan.seed, KEEPER_STREAM);
+    let keeper = broker.haunt(Arc::clone(&plan.life), random).map_err(FleetError::Thread)?;
+    let start = Instant::now();
+    let is_over = || plan.arguments.kills.is_none() && start.elapsed() >= plan.arguments.duration;
+    while !is_over() && !keeper.has_ended() {
+        coordinator.wait_for("killing", WATCH);
     }
-    Ok(report.ledger.are_good(arguments.qos))
+    let haunted = keeper.stop();
+    let broker = haunted.broker.map_err(|error| coordinator.control.report("keeper", &error)).ok();
+    Ok(Haunted { broker, crashes: Some(haunted.crashes) })
 }
 
 struct Plan {
@@ -98,6 +146,7 @@ struct Plan {
     client_id_prefix: String,
     topic_prefix: String,
     threads: usize,
+    life: Arc<Life>,
 }
 
 impl Plan {
@@ -108,13 +157,14 @@ impl Plan {
             Role::Subscriber => ('s', vec![self.topic(pair)], 2 * pair + 1),
         };
         let clients = f64::from(self.arguments.pairs) * 2.0;
+        let drop_rate = self.arguments.drop_rate;
         Terms {
             version: self.arguments.broker.protocol,
             qos: self.arguments.qos,
             client_id: format!("{}{letter}{pair}", self.client_id_prefix),
             filters,
             keep_alive_seconds: self.arguments.broker.keep_alive,
-            lifetime_mean_ns: clients / self.arguments.drop_rate * 1e9,
+            lifetime_mean_ns: (drop_rate > 0.0).then(|| clients / drop_rate * 1e9),
             number,
         }
     }
@@ -167,6 +217,7 @@ async fn work(seat: Rc<Seat>, plan: Arc<Plan>, index: usize) -> Homecoming {
             Subscriber::new(broker.protocol, plan.arguments.qos, number),
             Random::new(plan.seed, 2 * u64::from(number) + 1),
             Rc::clone(&mishaps),
+            Arc::clone(&plan.life),
         ));
         pace.next().await;
         let publisher = tokio_uring::spawn(live(
@@ -175,6 +226,7 @@ async fn work(seat: Rc<Seat>, plan: Arc<Plan>, index: usize) -> Homecoming {
             plan.publisher(number),
             Random::new(plan.seed, 2 * u64::from(number)),
             Rc::clone(&mishaps),
+            Arc::clone(&plan.life),
         ));
         pairs.push((number, publisher, subscriber));
     }
@@ -208,74 +260,4 @@ fn gather(homecomings: Vec<Homecoming>) -> (Balance, u64, Mishaps) {
 fn seed_from_clock() -> u64 {
     let since_epoch = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
     crate::clock::nanoseconds(since_epoch)
-}
-
-/// The report of `chaos`.
-#[derive(Debug, Serialize)]
-struct ChaosReport {
-    command: &'static str,
-    verdict: &'static str,
-    seed: u64,
-    pairs: u32,
-    #[serde(skip)]
-    quality: QoS,
-    qos: u8,
-    protocol: &'static str,
-    duration_seconds: f64,
-    drops: u64,
-    drops_by_point: Vec<DropsAt>,
-    /// Points of the handshakes at which no connection was dropped.
-    points_missed: Vec<String>,
-    takeovers: u64,
-    resumes: u64,
-    ledger: Accounts,
-}
-
-#[derive(Debug, Serialize)]
-struct DropsAt {
-    point: String,
-    drops: u64,
-}
-
-impl ChaosReport {
-    fn new(arguments: &ChaosArguments, seed: u64, mishaps: Mishaps, ledger: Accounts) -> Self {
-        let points = [Role::Publisher, Role::Subscriber].into_iter().flat_map(|role| Point::all(role, arguments.qos));
-        let points_missed =
-            points.filter(|point| !mishaps.drops.contains_key(point)).map(|point| point.to_string()).collect();
-        Self {
-            command: "chaos",
-            verdict: verdict(ledger.are_good(arguments.qos)),
-            seed,
-            pairs: arguments.pairs,
-            quality: arguments.qos,
-            qos: arguments.qos.bits(),
-            protocol: version_name(arguments.broker.protocol),
-            duration_seconds: arguments.duration.as_secs_f64(),
-            drops: mishaps.drops.values().sum(),
-            drops_by_point: mishaps
-                .drops
-                .iter()
-                .map(|(point, &drops)| DropsAt { point: point.to_string(), drops })
-                .collect(),
-            points_missed,
-            takeovers: mishaps.takeovers,
-            resumes: mishaps.resumes,
-            ledger,
-        }
-    }
-
-    fn print_text(&self) {
-        println!(
-            "chaos        {} pairs  QoS {}  MQTT {}  {:.0} s  seed {}",
-            self.pairs, self.qos, self.protocol, self.duration_seconds, self.seed
-        );
-        for at in &self.drops_by_point {
-            println!("{:>8}     {}", at.drops, at.point);
-        }
-        for point in &self.points_missed {
-            println!("{:>8}     {point}", 0);
-        }
-        println!("drops        {}  take-overs {}  resumes {}", self.drops, self.takeovers, self.resumes);
-        self.ledger.print(self.quality);
-    }
 }

@@ -1,4 +1,4 @@
-//! The command line: three commands, their flags with units, defaults and bounds.
+//! The command line: the commands, their flags with units, defaults and bounds.
 //!
 //! Values are parsed into types that can't be wrong ([`values`]); what only two flags together can get wrong is checked
 //! by the command that uses them.
@@ -16,7 +16,7 @@ use crate::payload::STAMP_BYTES;
 use crate::shape::ShapeKind;
 
 pub(crate) use values::BrokerUrl;
-use values::{duration, duration_above_zero, qos, rate, version};
+use values::{duration, duration_above_zero, qos, rate, rate_or_zero, version};
 
 /// Largest payload that a publisher sends.
 pub(crate) const PAYLOAD_BYTES_MAX: usize = 1 << 20;
@@ -47,8 +47,19 @@ pub(crate) enum Command {
     Run(RunArguments),
     /// Opens and holds clients that stay idle; measures connects per second and broker memory per client.
     Connect(ConnectArguments),
-    /// Drops connections at every point of the handshakes, resumes the sessions, and balances the ledger.
+    /// Drops connections at every point of the handshakes, kills the broker too, resumes the sessions, and balances the
+    /// ledger.
     Chaos(ChaosArguments),
+    /// Leaves messages at the broker for subscribers that are away; `collect` fetches them.
+    ///
+    /// Both commands need the same prefixes, shape, counts, quality and protocol; the prefixes default to
+    /// oncemq-loadgen-backlog here.
+    Fill(BacklogArguments),
+    /// Returns for all that `fill` left at the broker, balances the ledger, and ends the sessions.
+    ///
+    /// Both commands need the same prefixes, shape, counts, quality and protocol; the prefixes default to
+    /// oncemq-loadgen-backlog here.
+    Collect(BacklogArguments),
 }
 
 /// Where the broker is and how to speak to it.
@@ -145,6 +156,11 @@ pub(crate) struct RunArguments {
     /// Subscribing clients [1-1000000].
     #[arg(long, default_value_t = 10, value_parser = client_count())]
     pub(crate) subscribers: u32,
+
+    /// Give all clients sessions that outlive their connections, such as only a log can keep safe (3.1.1: no clean session;
+    /// 5.0: no expiry). They are ended after the run.
+    #[arg(long)]
+    pub(crate) persistent: bool,
 
     /// Quality of service of messages and subscriptions: 0, 1 or 2. At 0 losses are reported but do not void the run.
     #[arg(long, default_value = "2", value_parser = qos)]
@@ -247,15 +263,80 @@ pub(crate) struct ChaosArguments {
     #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = duration_above_zero)]
     pub(crate) duration: Duration,
 
-    /// Connections dropped or taken over per second, over all clients, as far as the broker keeps up.
-    #[arg(long, value_name = "PER_SECOND", default_value = "300", value_parser = rate, allow_negative_numbers = true)]
+    /// Connections dropped or taken over per second, over all clients, as far as the broker keeps up; 0 for none.
+    #[arg(long, value_name = "PER_SECOND", default_value = "300", value_parser = rate_or_zero, allow_negative_numbers = true)]
     pub(crate) drop_rate: f64,
 
-    /// Seed of the choice of drops; the timing stays the machine's [default: from the clock, and printed].
+    /// Start the broker with this shell command, and kill it in the end; --port says where it accepts clients.
+    #[arg(long = "broker", value_name = "COMMAND", requires = "kill_every", conflicts_with = "broker_pid")]
+    pub(crate) broker_command: Option<String>,
+
+    /// Kill the broker with SIGKILL after a random time of this mean since it began to answer, and start it again; one start in
+    /// eight is killed before it answers. Needs --broker.
+    #[arg(long, value_name = "DURATION", requires = "broker_command", value_parser = duration_above_zero)]
+    pub(crate) kill_every: Option<Duration>,
+
+    /// End after so many kills instead of after --duration.
+    #[arg(long, value_name = "KILLS", requires = "broker_command", conflicts_with = "duration",
+          value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) kills: Option<u64>,
+
+    /// Append what the broker prints to this file [default: its standard error is that of this command].
+    #[arg(long, value_name = "FILE", requires = "broker_command")]
+    pub(crate) broker_log: Option<PathBuf>,
+
+    /// How long a broker may take from its start until it accepts a CONNECT.
+    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = duration_above_zero)]
+    pub(crate) restart_timeout: Duration,
+
+    /// Seed of the choice of drops and kills; the timing stays the machine's [default: from the clock, and printed].
     #[arg(long)]
     pub(crate) seed: Option<u64>,
 
     /// After the last message was sent, how long nothing may arrive before what is missing counts as lost.
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration_above_zero)]
+    pub(crate) drain_timeout: Duration,
+}
+
+/// Flags of `fill` and of `collect`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct BacklogArguments {
+    #[command(flatten)]
+    pub(crate) broker: BrokerArguments,
+    #[command(flatten)]
+    pub(crate) machine: MachineArguments,
+    #[command(flatten)]
+    pub(crate) output: OutputArguments,
+
+    /// Who hears whom.
+    #[arg(long, value_enum, default_value_t = ShapeKind::FanIn)]
+    pub(crate) shape: ShapeKind,
+
+    /// Publishing clients [1-1000000].
+    #[arg(long, default_value_t = 10, value_parser = client_count())]
+    pub(crate) publishers: u32,
+
+    /// Subscribing clients with a persistent session [1-1000000].
+    #[arg(long, default_value_t = 1, value_parser = client_count())]
+    pub(crate) subscribers: u32,
+
+    /// Quality of service: 1 or 2.
+    #[arg(long, default_value = "2", value_parser = values::qos_with_handshake)]
+    pub(crate) qos: QoS,
+
+    /// Messages of each publisher.
+    #[arg(long, value_name = "MESSAGES", default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) count: u64,
+
+    /// Payload size in bytes [20-1048576].
+    #[arg(long, value_name = "BYTES", default_value_t = 64, value_parser = payload_bytes())]
+    pub(crate) payload_bytes: u32,
+
+    /// Unfinished exchanges of each publisher at a time [1-65535].
+    #[arg(long, value_name = "MESSAGES", default_value_t = 100, value_parser = window())]
+    pub(crate) window: u16,
+
+    /// How long nothing may arrive before what is missing counts as lost.
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration_above_zero)]
     pub(crate) drain_timeout: Duration,
 }
@@ -322,6 +403,7 @@ mod tests {
             ("loadgen run --pin 1-0", "--pin", "1-0"),
             ("loadgen run --topic-prefix a/#", "--topic-prefix", "a/#"),
             ("loadgen chaos --qos 0", "--qos", "0"),
+            ("loadgen chaos --drop-rate -1", "--drop-rate", "-1"),
         ] {
             let error = parse(line).expect_err(line);
             let text = error.to_string();
@@ -336,11 +418,20 @@ mod tests {
             "loadgen run --count 5 --duration 5s",
             "loadgen run --count 5 --warm-up 5s",
             "loadgen run --pin 0 --avoid-cpus 1",
+            "loadgen chaos --broker b --kill-every 1s --kills 3 --duration 5s",
         ] {
             let kind = parse(line).map(|_| ()).expect_err(line).kind();
             assert_eq!(kind, ErrorKind::ArgumentConflict, "{line}");
         }
-        let kind = parse("loadgen connect --measure-at 10,20").map(|_| ()).expect_err("no pid").kind();
-        assert_eq!(kind, ErrorKind::MissingRequiredArgument);
+        for line in [
+            "loadgen connect --measure-at 10,20",
+            "loadgen chaos --kill-every 2s",
+            "loadgen chaos --broker oncemq",
+            "loadgen chaos --broker-log log",
+            "loadgen chaos --kills 3",
+        ] {
+            let kind = parse(line).map(|_| ()).expect_err(line).kind();
+            assert_eq!(kind, ErrorKind::MissingRequiredArgument, "{line}");
+        }
     }
 }

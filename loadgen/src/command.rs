@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
+use crate::chaos::KeeperError;
 use crate::coordinator::FleetError;
 use crate::process::ProcessError;
 use crate::setup::SetupError;
@@ -23,6 +24,8 @@ pub(crate) enum CommandError {
     Broker(#[from] ProcessError),
     #[error("cannot write {flag} {path}: {source}")]
     File { flag: &'static str, path: PathBuf, source: io::Error },
+    #[error(transparent)]
+    Keeper(#[from] KeeperError),
     #[error("{0}")]
     Usage(String),
 }

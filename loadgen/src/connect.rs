@@ -128,22 +128,21 @@ async fn work(seat: Rc<Seat>, plan: Arc<Plan>, index: usize) {
             pace.restart();
         }
         pace.next().await;
-        let name = format!("{}i{number}", plan.client_id_prefix);
         let filters = match plan.arguments.subscribe {
             true => vec![format!("{}/{number}", plan.topic_prefix)],
             false => Vec::new(),
         };
         let login = Login {
             version: broker.protocol,
-            client_id: name.clone(),
+            client_id: format!("{}i{number}", plan.client_id_prefix),
             session: Session::Transient,
             keep_alive_seconds: broker.keep_alive,
         };
-        let opening = Opening::new(login, filters, QoS::ExactlyOnce);
+        let opening = Opening::new(login.clone(), filters, QoS::ExactlyOnce);
         let permit = seat.admission().await;
         let participant = Participant::new(Rc::clone(&seat), broker.protocol, broker.keep_alive, opening, permit);
         let client = Idler { participant };
-        let attending = attend(Rc::clone(&seat), name, number, seat.new_kick(), client);
+        let attending = attend(Rc::clone(&seat), login, number, seat.new_kick(), client);
         clients.push(tokio_uring::spawn(attending));
     }
     for client in clients {
@@ -244,7 +243,7 @@ mod tests {
     fn arguments(line: &str) -> ConnectArguments {
         match Arguments::parse_from(line.split_whitespace()).command {
             Command::Connect(arguments) => arguments,
-            Command::Run(_) | Command::Chaos(_) => panic!("not connect"),
+            Command::Run(_) | Command::Chaos(_) | Command::Fill(_) | Command::Collect(_) => panic!("not connect"),
         }
     }
 

@@ -88,6 +88,8 @@ pub(crate) enum Fault {
     Disconnected(ReasonCode),
     #[error("the broker refused the connection: {0}")]
     Refused(ReasonCode),
+    #[error("the broker lost the session: it says session present 0")]
+    SessionLost,
     #[error("the broker refused the subscription to {filter}: {reason}")]
     SubscriptionRefused { filter: String, reason: String },
     #[error("the broker limits {limit}; {remedy}")]
@@ -100,6 +102,23 @@ pub(crate) enum Fault {
     Unexpected(String),
     #[error("connection failed: {0}")]
     Io(#[from] io::Error),
+}
+
+impl Fault {
+    /// Whether it is what the death of a broker looks like, rather than something that a broker did.
+    pub(crate) fn is_broken_connection(&self) -> bool {
+        match self {
+            Self::Connect { .. } | Self::Closed | Self::Io(_) => true,
+            Self::Disconnected(_)
+            | Self::Refused(_)
+            | Self::SessionLost
+            | Self::SubscriptionRefused { .. }
+            | Self::Limited { .. }
+            | Self::Malformed(_)
+            | Self::Violation(_)
+            | Self::Unexpected(_) => false,
+        }
+    }
 }
 
 /// Wakes a client so that its `poll` runs; any number of kicks before that count as one.

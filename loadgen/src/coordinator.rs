@@ -120,6 +120,20 @@ impl Coordinator {
         published_least: u64,
         quiet: Duration,
     ) -> Look {
+        self.wait_while_moving(stage, quiet, |now| {
+            now.published >= published_least
+                && now.delivered >= now.published * listeners
+                && now.completed == now.published
+        })
+    }
+
+    /// Watches until so many messages were delivered, or until nothing has changed for `quiet`. The look is that of the
+    /// last change.
+    pub(crate) fn wait_for_deliveries(&mut self, stage: &str, delivered: u64, quiet: Duration) -> Look {
+        self.wait_while_moving(stage, quiet, |now| now.delivered >= delivered)
+    }
+
+    fn wait_while_moving(&mut self, stage: &str, quiet: Duration, is_complete: impl Fn(&Totals) -> bool) -> Look {
         let mut last = self.look();
         loop {
             let look = self.watch(stage);
@@ -130,10 +144,7 @@ impl Coordinator {
             {
                 last = look;
             }
-            let complete = now.published >= published_least
-                && now.delivered >= now.published * listeners
-                && now.completed == now.published;
-            if complete || last.at.elapsed() > quiet {
+            if is_complete(&now) || last.at.elapsed() > quiet {
                 return last;
             }
         }

@@ -145,6 +145,15 @@ impl Sender {
         unfinished
     }
 
+    /// Forgets all exchanges, because the broker has lost the session [MQTT-3.2.2-5]; returns where they stood.
+    pub(crate) fn abandon(&mut self) -> Vec<Inflight> {
+        let unfinished = self.unfinished();
+        for &(packet_id, inflight) in &unfinished {
+            self.end(packet_id, inflight, false);
+        }
+        unfinished.into_iter().map(|(_, inflight)| inflight).collect()
+    }
+
     /// The message with this id, if it waits for this packet.
     fn expect(&self, packet: &'static str, packet_id: PacketId, stage: Stage) -> Result<Inflight, Violation> {
         match self.slots.get(index(packet_id)).copied().flatten() {
@@ -200,6 +209,11 @@ impl Receiver {
             self.held -= 1;
         }
         was_held
+    }
+
+    /// How many ids it holds.
+    pub(crate) fn held(&self) -> usize {
+        self.held
     }
 }
 

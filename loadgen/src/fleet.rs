@@ -8,6 +8,7 @@
 //! starts another message.
 
 use std::cell::{Cell, RefCell};
+use std::fmt::Display;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
@@ -20,7 +21,7 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::clock::Clock;
-use crate::connection::{Fault, Kick};
+use crate::connection::Kick;
 use crate::latency::{Interval, Latencies};
 
 /// How often a supervisor looks at the control.
@@ -94,7 +95,7 @@ impl Control {
         phase_of(self.phase.load(Ordering::Acquire))
     }
 
-    pub(crate) fn report(&self, who: &str, fault: &Fault) {
+    pub(crate) fn report(&self, who: &str, fault: &impl Display) {
         self.fault_count.fetch_add(1, Ordering::Relaxed);
         let mut faults = self.faults.lock().unwrap_or_else(PoisonError::into_inner);
         if faults.len() < FAULTS_KEPT {

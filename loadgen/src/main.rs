@@ -1,6 +1,6 @@
 //! The OnceMQ load generator: loads any MQTT broker and proves what it delivered.
 //!
-//! Clients are plain state machines (`participant`, `run`, `chaos`, `connect`, on `opening` and `exchange`); one driver
+//! Clients are plain state machines (`participant`, `visit`, `run`, `chaos`, `connect`, `backlog`, on `opening` and `exchange`); one driver
 //! (`connection`) brings them to a socket on tokio-uring; a coordinator thread leads them through their phases
 //! (`coordinator`, `fleet`) and in the end the `ledger` says whether every message arrived as its quality of service
 //! promises.
@@ -8,6 +8,7 @@
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+mod backlog;
 mod chaos;
 mod cli;
 mod clock;
@@ -31,6 +32,7 @@ mod report;
 mod run;
 mod setup;
 mod shape;
+mod visit;
 
 use std::process::ExitCode;
 
@@ -49,6 +51,8 @@ fn main() -> ExitCode {
         Command::Run(arguments) => run::run(&arguments),
         Command::Connect(arguments) => connect::run(&arguments),
         Command::Chaos(arguments) => chaos::run(&arguments),
+        Command::Fill(arguments) => backlog::fill(&arguments),
+        Command::Collect(arguments) => backlog::collect(&arguments),
     };
     match outcome {
         Ok(true) => ExitCode::SUCCESS,

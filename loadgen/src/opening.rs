@@ -25,8 +25,19 @@ pub(crate) struct Login {
 pub(crate) enum Session {
     /// A new one, that ends with the connection.
     Transient,
-    /// The one that the broker has, or a new one; it outlives the connection. `present` says which it must be.
-    Persistent { present: bool },
+    /// The one that the broker has, or a new one; it outlives the connection.
+    Persistent(Presence),
+}
+
+/// Whether the broker has the session already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Presence {
+    /// It can't have it; one that it claims to have is a fault.
+    Absent,
+    /// It must have it, with all its subscriptions. If it does not, the session is lost and begins anew.
+    Due,
+    /// It died before it said so, with or without the subscriptions.
+    Unknown,
 }
 
 /// What the broker's CONNACK permits; 3.1.1 has no such limits.
@@ -37,8 +48,8 @@ pub(crate) struct BrokerLimits {
     pub(crate) maximum_packet_bytes: u32,
 }
 
-/// Seconds for which a persistent 5.0 session outlives its connection.
-const SESSION_EXPIRY_SECONDS: u32 = 3600;
+/// A persistent 5.0 session never expires (section 3.1.2.11.2), like one of 3.1.1 without clean session.
+const SESSION_EXPIRY_SECONDS: u32 = u32::MAX;
 
 /// The opening of one connection.
 ///
@@ -46,7 +57,7 @@ const SESSION_EXPIRY_SECONDS: u32 = 3600;
 /// |------------------|--------------------------------|------------------|------------------|
 /// | idle             | `poll`                         | awaiting CONNACK | CONNECT          |
 /// | awaiting CONNACK | CONNACK, success, with filters | awaiting SUBACK  | SUBSCRIBEs       |
-/// | awaiting CONNACK | CONNACK, success, no filters   | open             |                  |
+/// | awaiting CONNACK | CONNACK, success, no filters or the session has them | open |        |
 /// | awaiting SUBACK  | last SUBACK                    | open             |                  |
 /// | anything else    |                                | fault            |                  |
 #[derive(Debug)]
@@ -55,6 +66,7 @@ pub(crate) struct Opening {
     filters: Vec<String>,
     qos: QoS,
     state: State,
+    session_lost: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -68,11 +80,24 @@ enum State {
 impl Opening {
     /// Connects, then subscribes to `filters` at `qos`, unless there are none.
     pub(crate) fn new(login: Login, filters: Vec<String>, qos: QoS) -> Self {
-        Self { login, filters, qos, state: State::Idle }
+        Self { login, filters, qos, state: State::Idle, session_lost: false }
     }
 
     pub(crate) fn is_open(&self) -> bool {
         matches!(self.state, State::Open)
+    }
+
+    /// Whether the broker may send messages: of a session that it has, it may do so before it answers SUBSCRIBE.
+    pub(crate) fn is_connected(&self) -> bool {
+        match self.state {
+            State::Idle | State::AwaitingConnack => false,
+            State::AwaitingSubacks { .. } | State::Open => true,
+        }
+    }
+
+    /// Whether the broker no longer had the session that was due; true once for each loss.
+    pub(crate) fn take_session_lost(&mut self) -> bool {
+        std::mem::take(&mut self.session_lost)
     }
 
     pub(crate) fn poll(&mut self, out: &mut Vec<u8>) {
@@ -94,7 +119,12 @@ impl Opening {
         match (self.state, packet) {
             (State::AwaitingConnack, Packet::Connack(connack)) => {
                 let limits = self.accept(connack)?;
-                let left = self.subscribe(out);
+                let left = match self.login.session {
+                    Session::Persistent(Presence::Due) if connack.session_present => 0,
+                    Session::Persistent(Presence::Due | Presence::Absent | Presence::Unknown) | Session::Transient => {
+                        self.subscribe(out)
+                    }
+                };
                 if left > 0 {
                     self.state = State::AwaitingSubacks { left, limits };
                     return Ok(None);
@@ -118,23 +148,23 @@ impl Opening {
         }
     }
 
-    fn accept(&self, connack: &Connack<'_>) -> Result<BrokerLimits, Fault> {
+    fn accept(&mut self, connack: &Connack<'_>) -> Result<BrokerLimits, Fault> {
         if connack.reason != ReasonCode::Success {
             return Err(Fault::Refused(connack.reason));
         }
-        let due = match self.login.session {
+        match (self.login.session, connack.session_present) {
             // [MQTT-3.2.2-2]
-            Session::Transient => false,
+            (Session::Transient | Session::Persistent(Presence::Absent), true) => {
+                return Err(Fault::Unexpected(format!(
+                    "the broker says session present 1 to {}, which should be 0",
+                    self.login.client_id,
+                )));
+            }
             // [MQTT-3.2.2-3]
-            Session::Persistent { present } => present,
-        };
-        if connack.session_present != due {
-            return Err(Fault::Unexpected(format!(
-                "the broker says session present {} to {}, which should be {}",
-                u8::from(connack.session_present),
-                self.login.client_id,
-                u8::from(due),
-            )));
+            (Session::Persistent(Presence::Due), false) => self.session_lost = true,
+            (Session::Transient | Session::Persistent(Presence::Absent), false)
+            | (Session::Persistent(Presence::Due), true)
+            | (Session::Persistent(Presence::Unknown), _) => {}
         }
         let limits = BrokerLimits::of(connack.properties);
         if self.qos > limits.maximum_qos {
@@ -188,7 +218,7 @@ impl Login {
         let mut properties = PropertyWriter::new();
         let clean_start = match self.session {
             Session::Transient => true,
-            Session::Persistent { .. } => {
+            Session::Persistent(_) => {
                 if self.version == Version::V5 {
                     properties.push(Property::SessionExpiryInterval(SESSION_EXPIRY_SECONDS));
                 }
@@ -258,5 +288,62 @@ pub(crate) fn unexpected(packet: &Packet<'_>) -> Fault {
     match packet {
         Packet::Disconnect(disconnect) => Fault::Disconnected(disconnect.reason),
         other => Fault::Unexpected(format!("the broker sent {:?} where it has no place", other.packet_type())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LOGIN: Login =
+        Login { version: Version::V5, client_id: String::new(), session: Session::Transient, keep_alive_seconds: 0 };
+
+    fn connack(session_present: bool) -> Packet<'static> {
+        let (reason, properties) = (ReasonCode::Success, Properties::EMPTY);
+        Packet::Connack(Connack { session_present, reason, properties })
+    }
+
+    /// What CONNACK does to an opening with one filter.
+    #[derive(Debug, PartialEq, Eq)]
+    enum Outcome {
+        Open,
+        Subscribes,
+        SubscribesAfterLoss,
+        Fault,
+    }
+
+    fn outcome(session: Session, session_present: bool) -> Outcome {
+        let mut opening = Opening::new(Login { session, ..LOGIN }, vec!["t".to_owned()], QoS::ExactlyOnce);
+        opening.poll(&mut Vec::new());
+        let mut out = Vec::new();
+        match opening.handle_packet(&connack(session_present), &mut out) {
+            Err(_) => Outcome::Fault,
+            Ok(limits) => {
+                assert_eq!((limits.is_some(), opening.is_open()), (out.is_empty(), out.is_empty()));
+                assert!(opening.is_connected());
+                let lost = opening.take_session_lost();
+                assert!(!opening.take_session_lost());
+                match (out.is_empty(), lost) {
+                    (true, false) => Outcome::Open,
+                    (false, false) => Outcome::Subscribes,
+                    (false, true) => Outcome::SubscribesAfterLoss,
+                    (true, true) => panic!("a lost session has no subscriptions"),
+                }
+            }
+        }
+    }
+
+    // [MQTT-3.2.2-2], [MQTT-3.2.2-3]: every expectation against both answers.
+    #[test]
+    fn session_present_is_held_against_what_is_expected() {
+        for (session, when_absent, when_present) in [
+            (Session::Transient, Outcome::Subscribes, Outcome::Fault),
+            (Session::Persistent(Presence::Absent), Outcome::Subscribes, Outcome::Fault),
+            (Session::Persistent(Presence::Due), Outcome::SubscribesAfterLoss, Outcome::Open),
+            (Session::Persistent(Presence::Unknown), Outcome::Subscribes, Outcome::Subscribes),
+        ] {
+            assert_eq!(outcome(session, false), when_absent, "{session:?}");
+            assert_eq!(outcome(session, true), when_present, "{session:?}");
+        }
     }
 }

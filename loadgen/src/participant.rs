@@ -7,7 +7,8 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use crate::connection::{Client, Fault, Flow, Kick, drive, open};
 use crate::fleet::{Phase, Seat};
-use crate::opening::{BrokerLimits, KeepAlive, Opening, encode_disconnect, unexpected};
+use crate::opening::{BrokerLimits, KeepAlive, Login, Opening, Session, encode_disconnect, unexpected};
+use crate::visit::end_session;
 
 /// The common part of a client's state.
 #[derive(Debug)]
@@ -50,6 +51,9 @@ impl Participant {
             other if self.opening.is_open() => Err(unexpected(other)),
             other => {
                 let limits = self.opening.handle_packet(other, out)?;
+                if self.opening.take_session_lost() {
+                    return Err(Fault::SessionLost);
+                }
                 if limits.is_some() {
                     self.permit = None;
                     self.seat.counters.ready.add(1);
@@ -74,14 +78,25 @@ impl Participant {
     }
 }
 
-/// Connects a client and runs it to its end, reporting a fault under `name`. `number` tells all clients apart.
-pub(crate) async fn attend<C: Client>(seat: Rc<Seat>, name: String, number: u32, kick: Rc<Kick>, mut client: C) -> C {
+/// Connects a client and runs it to its end, and ends its session if that outlives it. A fault is reported under its client
+/// id. `number` tells all clients apart.
+pub(crate) async fn attend<C: Client>(seat: Rc<Seat>, login: Login, number: u32, kick: Rc<Kick>, mut client: C) -> C {
     let ended = match open(seat.address, number).await {
         Ok(stream) => drive(&stream, &mut client, &kick, seat.clock).await,
         Err(fault) => Err(fault),
     };
     if let Err(fault) = ended {
-        seat.control.report(&name, &fault);
+        seat.control.report(&login.client_id, &fault);
+    }
+    match login.session {
+        Session::Transient => {}
+        Session::Persistent(_) => {
+            // Not all of them at once.
+            let _turn = seat.admission().await;
+            if let Err(fault) = end_session(&seat, &login, number).await {
+                seat.control.report(&login.client_id, &fault);
+            }
+        }
     }
     client
 }

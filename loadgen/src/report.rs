@@ -66,16 +66,8 @@ impl Accounts {
         if !balance.exact {
             println!("             more gaps than the ledger remembers: the counts are not exact");
         }
-        println!(
-            "             refused {}  unfinished exchanges {}  awaiting PUBREL {}  errors {}",
-            self.refused, self.unfinished_exchanges, self.unreleased, self.errors
-        );
         let is_good = self.are_good(qos);
-        if !is_good {
-            for example in balance.examples.iter().chain(&self.error_examples) {
-                println!("             {example}");
-            }
-        }
+        self.print_exchanges(is_good);
         let verdict = match (is_good, qos) {
             (true, QoS::AtMostOnce) => "BALANCED (QoS 0: losses are permitted, duplicates are not)",
             (true, QoS::AtLeastOnce) => "BALANCED (QoS 1: duplicates are permitted, losses are not)",
@@ -83,6 +75,19 @@ impl Accounts {
             (false, _) => "VOID: the ledger does not balance or the run failed",
         };
         println!("verdict      {verdict}");
+    }
+
+    /// Prints what stands beside the ledger, and unless all is good the first few troubles.
+    pub(crate) fn print_exchanges(&self, is_good: bool) {
+        println!(
+            "             refused {}  unfinished exchanges {}  awaiting PUBREL {}  errors {}",
+            self.refused, self.unfinished_exchanges, self.unreleased, self.errors
+        );
+        if !is_good {
+            for example in self.balance.examples.iter().chain(&self.error_examples) {
+                println!("             {example}");
+            }
+        }
     }
 }
 

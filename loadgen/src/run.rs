@@ -23,7 +23,7 @@ use crate::fleet::{self, Pace, Schedule, Seat};
 use crate::latency::{self, Interval, Latencies};
 use crate::ledger::{Balance, Ledger, Published};
 use crate::message::MessageForm;
-use crate::opening::{Login, Opening, Session};
+use crate::opening::{Login, Opening, Presence, Session};
 use crate::participant::{Participant, attend, joined};
 use crate::process::Process;
 use crate::report::{Accounts, BrokerUse, RunReport};
@@ -31,8 +31,8 @@ use crate::setup::Setup;
 use crate::shape::Shape;
 
 use pacer::Pacer;
-use publisher::{Publisher, Timing};
-use subscriber::Subscriber;
+pub(crate) use publisher::{Publisher, Timing};
+pub(crate) use subscriber::Subscriber;
 
 /// Time between the order to publish and the first message that is due, for every worker to see the order.
 const LEAD: Duration = Duration::from_millis(50);
@@ -143,11 +143,15 @@ impl Plan {
         }
     }
 
-    fn login(&self, client_id: String) -> Login {
+    /// The login of a client by the letter of its role and its number.
+    fn login(&self, role: char, number: u32) -> Login {
         Login {
             version: self.arguments.broker.protocol,
-            client_id,
-            session: Session::Transient,
+            client_id: format!("{}{role}{number}", self.client_id_prefix),
+            session: match self.arguments.persistent {
+                true => Session::Persistent(Presence::Absent),
+                false => Session::Transient,
+            },
             keep_alive_seconds: self.arguments.broker.keep_alive,
         }
     }
@@ -187,28 +191,28 @@ async fn work(seat: Rc<Seat>, plan: Arc<Plan>, share: Share, ship: mpsc::Sender<
 
     let mut subscribers = Vec::new();
     for index in share.of(shape.subscribers()) {
-        let name = format!("{}s{index}", plan.client_id_prefix);
-        let participant = recruits.next(&name, shape.filters(index)).await;
+        let login = plan.login('s', index);
+        let participant = recruits.next(&login, shape.filters(index)).await;
         let client = Subscriber::new(participant, plan.arguments.qos, Rc::clone(&shape), index);
-        let attending = attend(Rc::clone(&seat), name, index, seat.new_kick(), client);
+        let attending = attend(Rc::clone(&seat), login, index, seat.new_kick(), client);
         subscribers.push((index, tokio_uring::spawn(attending)));
     }
     let mut publishers = Vec::new();
     let mut paced = Vec::new();
     for index in share.of(shape.publishers()) {
-        let name = format!("{}p{index}", plan.client_id_prefix);
-        let participant = recruits.next(&name, Vec::new()).await;
+        let login = plan.login('p', index);
+        let participant = recruits.next(&login, Vec::new()).await;
         let (timing, window) = (plan.timing(index), plan.arguments.window);
         let count_max = plan.arguments.count.unwrap_or(u64::MAX);
         let client = Publisher::new(participant, plan.form(index), timing, count_max, window);
         let kick = seat.new_kick();
         paced.push((Rc::clone(&kick), timing));
         let number = shape.subscribers() + index;
-        let attending = attend(Rc::clone(&seat), name, number, kick, client);
+        let attending = attend(Rc::clone(&seat), login, number, kick, client);
         publishers.push((index, tokio_uring::spawn(attending)));
     }
     if let Err(error) = Pacer::new(paced).run(&seat).await {
-        seat.control.report("pacer", &error.into());
+        seat.control.report("pacer", &error);
     }
 
     let mut homecoming = Homecoming::default();
@@ -232,11 +236,10 @@ struct Recruits {
 }
 
 impl Recruits {
-    async fn next(&mut self, client_id: &str, filters: Vec<String>) -> Participant {
+    async fn next(&mut self, login: &Login, filters: Vec<String>) -> Participant {
         self.pace.next().await;
         let permit = self.seat.admission().await;
-        let login = self.plan.login(client_id.to_owned());
-        let opening = Opening::new(login, filters, self.plan.arguments.qos);
+        let opening = Opening::new(login.clone(), filters, self.plan.arguments.qos);
         let broker = &self.plan.arguments.broker;
         let seat = Rc::clone(&self.seat);
         Participant::new(seat, broker.protocol, broker.keep_alive, opening, permit)
@@ -356,8 +359,14 @@ fn balance(shape: &Shape, homecomings: Vec<Homecoming>) -> (Balance, u64) {
         }
         ledgers.extend(homecoming.subscribers);
     }
+    (close_ledgers(shape, &published, &ledgers), refused_in_all)
+}
+
+/// The sum of the ledgers of these subscribers, each with the messages that no publisher sent it. `published` is indexed by
+/// publisher.
+pub(crate) fn close_ledgers(shape: &Shape, published: &[Published], ledgers: &[(u32, Ledger, u64)]) -> Balance {
     let mut balance = Balance::new();
-    for (subscriber, ledger, foreign) in &ledgers {
+    for (subscriber, ledger, foreign) in ledgers {
         balance.foreign += foreign;
         ledger.close(
             &mut balance,
@@ -368,5 +377,5 @@ fn balance(shape: &Shape, homecomings: Vec<Homecoming>) -> (Balance, u64) {
             },
         );
     }
-    (balance, refused_in_all)
+    balance
 }

@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 
 use io_uring::types::BufRingEntry;
 
+use super::pages::Pages;
 use super::ring::Ring;
 
 /// The group that a shard's buffers are registered under; a ring has only this one.
@@ -20,9 +21,9 @@ pub(super) const BUFFER_GROUP: u16 = 0;
 /// Buffers that the kernel fills.
 pub(super) struct ReceiveBuffers {
     /// `count` entries, read by the kernel; the tail overlies the first one's reserved field.
-    entries: Mapping,
+    entries: Pages,
     /// `count` buffers of `buffer_bytes` each.
-    storage: Mapping,
+    storage: Pages,
     count: u16,
     buffer_bytes: u32,
     /// How many buffers were ever given to the kernel, modulo 2^16.
@@ -35,12 +36,12 @@ impl ReceiveBuffers {
     /// They must be dropped after the ring, or with the process: the kernel writes into them while the ring is entered.
     pub(super) fn register(ring: &Ring, count: u16, buffer_bytes: u32) -> io::Result<Self> {
         assert!(count.is_power_of_two() && buffer_bytes > 0);
-        let entries = Mapping::new(usize::from(count) * size_of::<BufRingEntry>())?;
-        let storage = Mapping::new(usize::from(count) * buffer_bytes as usize)?;
+        let entries = Pages::new(usize::from(count) * size_of::<BufRingEntry>())?;
+        let storage = Pages::new(usize::from(count) * buffer_bytes as usize)?;
         // SAFETY: the mapping holds `count` entries, is aligned to a page and lives as long as `self`, which outlives the
         // ring's last entry (see above).
         unsafe {
-            ring.submitter().register_buf_ring_with_flags(entries.start.as_ptr() as u64, count, BUFFER_GROUP, 0)?;
+            ring.submitter().register_buf_ring_with_flags(entries.start().as_ptr() as u64, count, BUFFER_GROUP, 0)?;
         }
         let mut buffers = Self { entries, storage, count, buffer_bytes, tail: 0 };
         for id in 0..count {
@@ -61,7 +62,7 @@ impl ReceiveBuffers {
 
     fn give_back(&mut self, id: u16) {
         let slot = usize::from(self.tail & (self.count - 1));
-        let base = self.entries.start.cast::<BufRingEntry>().as_ptr();
+        let base = self.entries.start().cast::<BufRingEntry>().as_ptr();
         // SAFETY: `slot < count`, so the entry lies in the mapping; the kernel reads it only once the tail has passed it.
         // Its fields are set one by one because the tail overlies a fourth field of the first entry.
         let entry = unsafe { &mut *base.add(slot) };
@@ -76,45 +77,7 @@ impl ReceiveBuffers {
 
     fn buffer(&self, id: u16) -> NonNull<u8> {
         // SAFETY: `id < count`, so the offset lies inside the mapping.
-        unsafe { self.storage.start.add(usize::from(id) * self.buffer_bytes as usize) }
-    }
-}
-
-/// Zeroed pages of our own, unmapped when dropped.
-struct Mapping {
-    start: NonNull<u8>,
-    bytes: usize,
-}
-
-// SAFETY: the pages belong to this value alone, wherever it is moved.
-unsafe impl Send for Mapping {}
-
-impl Mapping {
-    fn new(bytes: usize) -> io::Result<Self> {
-        // SAFETY: asks for new pages, wherever the kernel likes; no existing memory is touched.
-        let start = unsafe {
-            libc::mmap(
-                std::ptr::null_mut(),
-                bytes,
-                libc::PROT_READ | libc::PROT_WRITE,
-                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
-                -1,
-                0,
-            )
-        };
-        if start == libc::MAP_FAILED {
-            return Err(io::Error::last_os_error());
-        }
-        let start = NonNull::new(start.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
-        Ok(Self { start, bytes })
-    }
-}
-
-impl Drop for Mapping {
-    fn drop(&mut self) {
-        // SAFETY: the pages were mapped by `new` with this length, and nothing refers to them any more.
-        let result = unsafe { libc::munmap(self.start.as_ptr().cast(), self.bytes) };
-        assert_eq!(result, 0, "pages of our own can be unmapped");
+        unsafe { self.storage.start().add(usize::from(id) * self.buffer_bytes as usize) }
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! 1. sleep in the kernel until something completes, the shard's next timeout, or a bell;
 //! 2. feed the shard: completions, requests from the gate and the main thread, letters (bounded), the timeout;
-//! 3. drain the shard: letters out, at most one transmit per connection, commands;
+//! 3. drain the shard: letters out, at most one transmit per connection, commands, the next write to the log;
 //! 4. enter the kernel once, with all that was queued.
 //!
 //! The clock is read once per turn. Whatever this loop cannot do now (a full routing ring) waits inside the shard. A failure
@@ -24,6 +24,7 @@ use super::bell::Bell;
 use super::buffers::{BUFFER_GROUP, ReceiveBuffers};
 use super::clock::Clock;
 use super::connection::{Connection, Phase, Receive, Step};
+use super::disk::{LogDisk, Written};
 use super::door::{Arrival, Request};
 use super::doorbell::Doorbell;
 use super::operation::Operation;
@@ -54,6 +55,8 @@ pub(super) struct Driver {
     /// Every shard's bell, this one's included.
     pub(super) bells: Arc<[Arc<Bell>]>,
     pub(super) doorbell: Doorbell,
+    /// The log; none with `--durability none`.
+    pub(super) disk: Option<LogDisk>,
     /// Where to say that the shutdown is complete.
     pub(super) drained: Sender<ShardId>,
     pub(super) state: State,
@@ -102,10 +105,12 @@ impl Driver {
             self.take_completions(now)?;
             self.take_requests(now)?;
             self.take_letters(now)?;
+            self.take_prepared_segment(now)?;
             if self.shard.next_timeout().is_some_and(|due| due <= now) {
                 self.shard.handle_timeout(now);
             }
             self.drain_shard()?;
+            self.drain_log(now)?;
             self.finish_shutdown();
             self.enter_kernel(now)?;
         }
@@ -130,6 +135,11 @@ impl Driver {
                 }
                 Operation::BellHeard => {} // to be awake is all that was wanted
                 Operation::BellRung(shard) => self.bells[shard as usize].ring_by_eventfd(),
+                Operation::WriteLog => {
+                    let disk = self.disk.as_mut().expect("only a log is written to");
+                    let written = disk.completed(&mut self.ring, completion.result)?;
+                    self.log_written(now, written);
+                }
             }
         }
         Ok(())
@@ -274,6 +284,20 @@ impl Driver {
         Ok(())
     }
 
+    fn take_prepared_segment(&mut self, now: Timestamp) -> io::Result<()> {
+        if let Some(disk) = &mut self.disk {
+            let written = disk.take_prepared(&mut self.ring)?;
+            self.log_written(now, written);
+        }
+        Ok(())
+    }
+
+    fn log_written(&mut self, now: Timestamp, written: Option<Written>) {
+        if let Some((write, result)) = written {
+            self.shard.handle_log_written(now, write, result);
+        }
+    }
+
     // --- Step 3: drain the shard.
 
     fn drain_shard(&mut self) -> io::Result<()> {
@@ -288,6 +312,20 @@ impl Driver {
             while let Some(command) = self.shard.poll_command() {
                 closed_one |= self.obey(command)?;
             }
+        }
+        Ok(())
+    }
+
+    /// Behind all that causes records, so that they enter the kernel with the sends of their turn.
+    fn drain_log(&mut self, now: Timestamp) -> io::Result<()> {
+        let Some(disk) = &mut self.disk else {
+            return Ok(());
+        };
+        if let Some(write) = self.shard.poll_log_write(now) {
+            disk.begin(&mut self.ring, write)?;
+        }
+        while let Some(segment) = self.shard.poll_obsolete_segment() {
+            disk.retire(segment);
         }
         Ok(())
     }
@@ -368,7 +406,8 @@ impl Driver {
 
     fn enter_kernel(&mut self, now: Timestamp) -> io::Result<()> {
         self.own_bell().announce_sleep();
-        if self.routes.have_work() || !self.requests.is_empty() {
+        let is_prepared = self.disk.as_ref().is_some_and(LogDisk::has_prepared);
+        if is_prepared || self.routes.have_work() || !self.requests.is_empty() {
             self.own_bell().announce_awake();
             return self.ring.submit();
         }
@@ -437,6 +476,9 @@ impl Driver {
             self.state.open,
             self.ring.overflows(),
         );
+        if let Some(disk) = &self.disk {
+            info!("log shard={} {}", self.id.number(), disk.counters());
+        }
     }
 }
 

@@ -11,26 +11,44 @@
 //! - A shard sleeps only after it has said so and looked once more (`bell`), so that nobody rings a busy one and no
 //!   letter is slept over.
 //!
-//! This is the only module with `unsafe`, each with its reason beside it. It does not accept connections (`gate` does),
-//! and it does not read or write files yet.
+//! The logs lie in files of the data directory: `data_dir` and `log_files` say where, `restoring` reads them at the start,
+//! `disk` writes them through the ring, and `housekeeper` makes and removes them beside it.
+//!
+//! This is the only module with `unsafe`, each with its reason beside it. It does not accept connections (`gate` does).
 
 mod bell;
 mod buffers;
 mod clock;
 mod connection;
+mod data_dir;
+mod disk;
 mod door;
 mod doorbell;
 mod driver;
+mod housekeeper;
+mod inspecting;
+mod log_files;
 mod operation;
+mod pages;
 mod permit;
+mod planted;
+mod restoring;
+mod rewriting;
 mod ring;
 mod routes;
+#[cfg(test)]
+mod scratch;
 mod send;
 mod system;
 mod threads;
 
 pub use clock::Clock;
+pub use data_dir::DataDirectory;
 pub use door::{Arrival, Doors};
+pub use inspecting::inspect_log;
 pub use permit::{ConnectionPermit, ConnectionPermits};
-pub use system::{allowed_cpus, check_kernel, listen, raise_open_file_limit, stop_listening, take_descriptor};
+pub use restoring::{RestoredLogs, restore};
+pub use system::{
+    allowed_cpus, check_kernel, listen, outlive_file_size_limit, raise_open_file_limit, stop_listening, take_descriptor,
+};
 pub use threads::{Placement, Shards, place, start};

@@ -20,6 +20,8 @@ pub(super) enum Operation {
     BellHeard,
     /// A bell that this shard tried to ring at the shard named; only its failure completes.
     BellRung(u32),
+    /// The one write to the log.
+    WriteLog,
 }
 
 const RECEIVE: u64 = 1;
@@ -29,6 +31,7 @@ const CLOSE: u64 = 4;
 const DOORBELL: u64 = 5;
 const BELL_HEARD: u64 = 6;
 const BELL_RUNG: u64 = 7;
+const WRITE_LOG: u64 = 8;
 
 impl Operation {
     /// The 64 bits that stand for this operation.
@@ -41,6 +44,7 @@ impl Operation {
             Operation::Doorbell => (DOORBELL, 0),
             Operation::BellHeard => (BELL_HEARD, 0),
             Operation::BellRung(shard) => (BELL_RUNG, shard),
+            Operation::WriteLog => (WRITE_LOG, 0),
         };
         kind << 32 | index as u64
     }
@@ -59,6 +63,7 @@ impl Operation {
             DOORBELL => Operation::Doorbell,
             BELL_HEARD => Operation::BellHeard,
             BELL_RUNG => Operation::BellRung(index),
+            WRITE_LOG => Operation::WriteLog,
             _ => panic!("the ring completed an operation that was never submitted: {user_data:#x}"),
         }
     }
@@ -79,6 +84,7 @@ mod tests {
             Operation::Doorbell,
             Operation::BellHeard,
             Operation::BellRung(63),
+            Operation::WriteLog,
         ] {
             assert_eq!(Operation::from_user_data(operation.to_user_data()), operation);
         }

@@ -56,6 +56,14 @@ pub(super) fn mesh<T>(shards: usize, batches: usize) -> Vec<Routes<T>> {
     routes
 }
 
+/// A number of shards, as the shards themselves count them.
+///
+/// # Panics
+/// If it is more than SHARDS_MAX.
+pub(super) fn shard_count(shards: usize) -> u16 {
+    u16::try_from(shards).expect("no more shards than SHARDS_MAX")
+}
+
 /// The shard with this index in the mesh.
 pub(super) fn shard_id(index: usize) -> ShardId {
     u16::try_from(index).ok().and_then(ShardId::new).expect("a mesh has no more shards than SHARDS_MAX")

@@ -1,7 +1,7 @@
 //! What else is asked of the kernel: listeners, descriptors, limits, CPUs.
 #![allow(unsafe_code, reason = "calls of the C library")]
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -98,6 +98,50 @@ pub(super) fn eventfd() -> io::Result<OwnedFd> {
     }
     // SAFETY: the descriptor is new and nobody else's.
     Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
+}
+
+/// Takes the lock of a file for this process, until the file is closed; says whether nobody else has it.
+pub(super) fn try_lock(file: &File, lock: Lock) -> io::Result<bool> {
+    let operation = match lock {
+        Lock::Shared => libc::LOCK_SH,
+        Lock::Exclusive => libc::LOCK_EX,
+    };
+    // SAFETY: no memory is involved.
+    if unsafe { libc::flock(file.as_raw_fd(), operation | libc::LOCK_NB) } == 0 {
+        return Ok(true);
+    }
+    match io::Error::last_os_error() {
+        error if error.raw_os_error() == Some(libc::EWOULDBLOCK) => Ok(false),
+        error => Err(error),
+    }
+}
+
+/// How a file is locked.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Lock {
+    /// Others may share it.
+    Shared,
+    /// Nobody else may have it.
+    Exclusive,
+}
+
+/// Gives a new file its space on the disk. A file system that cannot do so leaves it to the first write.
+pub(super) fn allocate(file: &File, bytes: u64) -> io::Result<()> {
+    let length = libc::off_t::try_from(bytes).map_err(|_| io::Error::from_raw_os_error(libc::EFBIG))?;
+    // SAFETY: no memory is involved.
+    if unsafe { libc::fallocate(file.as_raw_fd(), 0, 0, length) } == 0 {
+        return Ok(());
+    }
+    match io::Error::last_os_error() {
+        error if error.raw_os_error() == Some(libc::EOPNOTSUPP) => Ok(()),
+        error => Err(error),
+    }
+}
+
+/// Makes a write beyond the limit of a file's size fail, where it would end the process otherwise.
+pub fn outlive_file_size_limit() {
+    // SAFETY: to ignore a signal runs no code of ours in its place.
+    unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
 }
 
 #[cfg(test)]

@@ -9,21 +9,25 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use core_affinity::CoreId;
-use crossbeam_channel::{Receiver, unbounded};
+use crossbeam_channel::{Receiver, bounded, unbounded};
 use tracing::{error, warn};
 
-use crate::config::{Durability, Limits, Pinning, RingSizes};
+use crate::config::{Pinning, RingSizes, ServeConfig};
 use crate::error::StartError;
 use crate::fault::PlantedFault;
 use crate::route::ShardId;
 use crate::shard::{Shard, ShardConfig};
+use crate::store::{Image, LogConfig, LogEnd, SegmentNumber};
 
 use super::bell::Bell;
 use super::buffers::ReceiveBuffers;
 use super::clock::Clock;
+use super::disk::LogDisk;
 use super::door::{Door, Doors};
 use super::doorbell::Doorbell;
 use super::driver::{Driver, State};
+use super::housekeeper;
+use super::restoring::RestoredLogs;
 use super::ring::Ring;
 use super::routes;
 
@@ -58,66 +62,126 @@ pub fn place(
     Ok((0..usize::from(shards)).map(|shard| cpus.get(shard % cpus.len().max(1)).copied()).collect())
 }
 
-/// Starts one thread per element of `placement`.
+/// Starts one thread per element of `placement`, and returns when every shard serves. With logs, each shard goes on where
+/// its log ended.
 pub fn start(
     placement: &Placement,
-    sizes: RingSizes,
-    limits: &Limits,
-    _durability: Durability,
+    config: &ServeConfig,
+    logs: Option<RestoredLogs>,
     clock: Clock,
 ) -> Result<Shards, StartError> {
-    let shards = placement.len();
-    // Room for one completion per receive buffer on top of what one submission can cause.
-    let completions = (sizes.entries * 2).max(u32::from(sizes.recv_buffers) * 2).next_power_of_two();
-    let mut rings = Vec::with_capacity(shards);
-    let mut bells = Vec::with_capacity(shards);
-    for _ in 0..shards {
-        let ring =
-            Ring::new(sizes.entries, completions).map_err(|error| StartError::ring("creating the ring", error))?;
-        let buffers = ReceiveBuffers::register(&ring, sizes.recv_buffers, sizes.recv_buffer_bytes)
-            .map_err(|error| StartError::ring("registering the receive buffers", error))?;
-        let bell = Bell::new(ring.as_raw_fd()).map_err(|error| StartError::ring("creating the bell", error))?;
-        rings.push((ring, buffers));
-        bells.push(Arc::new(bell));
-    }
+    let shards = routes::shard_count(placement.len());
+    let rings = (0..shards).map(|_| ring(config.rings)).collect::<Result<Vec<_>, _>>()?;
+    let bells: Vec<Arc<Bell>> = rings
+        .iter()
+        .map(|(ring, _)| Bell::new(ring.as_raw_fd()).map(Arc::new))
+        .collect::<io::Result<_>>()
+        .map_err(|error| StartError::ring("creating the bell", error))?;
     let bells: Arc<[Arc<Bell>]> = bells.into();
-    let routes = routes::mesh(shards, sizes.routing_batches as usize);
+    let logs = match logs {
+        Some(logs) => begin_logs(logs, config, &bells)?,
+        None => (0..shards).map(|_| None).collect(),
+    };
+    let routes = routes::mesh(placement.len(), config.rings.routing_batches as usize);
     let (report_drained, drained) = unbounded();
-    let mut doors = Vec::with_capacity(shards);
-    for (index, ((ring, buffers), routes)) in rings.into_iter().zip(routes).enumerate() {
+    let (report_ready, ready) = bounded(placement.len());
+    let mut doors = Vec::with_capacity(placement.len());
+    for (index, (((ring, buffers), routes), log)) in rings.into_iter().zip(routes).zip(logs).enumerate() {
         let (requests, requested) = unbounded();
         doors.push(Door { requests, bell: Arc::clone(&bells[index]) });
         let id = routes::shard_id(index);
-        let config = ShardConfig {
+        let shard_config = ShardConfig {
             id,
-            shards: shards as u16,
+            shards,
             seed: getrandom::u64().map_err(StartError::Random)?,
-            limits: limits.clone(),
-            log: None,
+            limits: config.limits.of_one_shard(shards),
+            log: log.as_ref().map(|log| log.config),
             fault: PlantedFault::default(),
         };
-        let (bells, report_drained) = (Arc::clone(&bells), report_drained.clone());
+        let (bells, report_drained, report_ready) = (Arc::clone(&bells), report_drained.clone(), report_ready.clone());
         let cpu = placement[index];
         spawn(format!("shard-{index}"), move || {
             pin(cpu);
+            let (shard, disk) = match log {
+                Some(log) => {
+                    let shard = Shard::restore(shard_config, clock.now(), &log.images, log.end);
+                    (shard, Some(log.disk))
+                }
+                None => (Shard::new(shard_config), None),
+            };
             let mut driver = Driver {
                 ring,
                 buffers,
                 id,
-                shard: Shard::new(config),
+                shard,
                 clock,
                 requests: requested,
                 routes,
                 bells,
                 doorbell: Doorbell::new(),
+                disk,
                 drained: report_drained,
                 state: State::default(),
             };
             driver.ring.enable()?;
+            // The starting thread waits for every shard, unless it has given up and ends the process.
+            let _ = report_ready.send(());
             driver.run()
         })?;
     }
+    for _ in 0..shards {
+        // A shard that does not get so far takes the process with it.
+        ready.recv().expect("this thread holds a sender itself");
+    }
     Ok(Shards { doors: Doors::new(doors), drained })
+}
+
+/// A shard's ring with its receive buffers.
+fn ring(sizes: RingSizes) -> Result<(Ring, ReceiveBuffers), StartError> {
+    // Room for one completion per receive buffer on top of what one submission can cause.
+    let completions = (sizes.entries * 2).max(u32::from(sizes.recv_buffers) * 2).next_power_of_two();
+    let ring = Ring::new(sizes.entries, completions).map_err(|error| StartError::ring("creating the ring", error))?;
+    let buffers = ReceiveBuffers::register(&ring, sizes.recv_buffers, sizes.recv_buffer_bytes)
+        .map_err(|error| StartError::ring("registering the receive buffers", error))?;
+    Ok((ring, buffers))
+}
+
+/// What one shard goes on with.
+struct ShardLog {
+    config: LogConfig,
+    /// Those of all shards; freed when the last one has read its own.
+    images: Arc<[Image]>,
+    end: LogEnd,
+    disk: LogDisk,
+}
+
+/// The logs of all shards, with the thread that keeps their files.
+fn begin_logs(
+    logs: RestoredLogs,
+    config: &ServeConfig,
+    bells: &[Arc<Bell>],
+) -> Result<Vec<Option<ShardLog>>, StartError> {
+    let RestoredLogs { generation, shape, images, ends, spares } = logs;
+    let files = (0..generation.shards).map(|shard| generation.files(shard));
+    let customers = files.zip(spares).zip(bells).map(|((files, spares), bell)| (files, spares, Arc::clone(bell)));
+    let segments = housekeeper::start(customers, shape)?;
+    let images: Arc<[Image]> = images.into();
+    let begin = |(index, (end, segments)): (usize, (LogEnd, _))| {
+        let config = LogConfig {
+            generation: generation.number,
+            shard: routes::shard_id(index).number(),
+            salt: getrandom::u64().map_err(StartError::Random)?,
+            segment_bytes: shape.segment_bytes,
+            commit_delay: config.log.commit_delay,
+            is_synced: shape.mode.is_synced(),
+            fault: PlantedFault::default(),
+        };
+        let first = SegmentNumber(end.segments.last().map_or(0, |(segment, _)| segment.0) + 1);
+        let disk = LogDisk::new(routes::shard_id(index), shape, segments, first)
+            .map_err(|error| StartError::ring("mapping the log's buffer", error))?;
+        Ok(Some(ShardLog { config, images: Arc::clone(&images), end, disk }))
+    };
+    ends.into_iter().zip(segments).enumerate().map(begin).collect()
 }
 
 impl Shards {

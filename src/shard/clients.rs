@@ -90,6 +90,8 @@ impl Clients {
             return;
         }
         while let Some((receipt, after)) = connection.receipts.pop_front() {
+            // What became stable while it was held up is not released by a later write.
+            let after = if self.log.is_stable(after) { LogPosition::NOTHING } else { after };
             self.encoder.acknowledgement(connection, receipt, after);
         }
         self.mark_dirty(key);

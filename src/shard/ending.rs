@@ -98,14 +98,15 @@ impl Shard {
             outbound.detach();
             outbound.set_sent_below(outbound.next_to_start());
         }
-        if self.clients.sessions.get(session).expiry == SessionExpiry::WithConnection {
-            return self.end_session(session);
-        }
         self.wait_for_client(session, now);
     }
 
-    /// The client of a session went away at `since`: its expiry counts, and its will is published or waits for its delay.
+    /// The client of a session went away at `since`: the session ends, or its expiry counts and its will is published or
+    /// waits for its delay.
     pub(super) fn wait_for_client(&mut self, session: SessionKey, since: Timestamp) {
+        if self.clients.sessions.get(session).expiry == SessionExpiry::WithConnection {
+            return self.end_session(session);
+        }
         let record = self.clients.sessions.get_mut(session);
         record.ends_at = record.expiry.deadline(since);
         if let Some(deadline) = record.ends_at {

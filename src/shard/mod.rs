@@ -272,6 +272,10 @@ impl Shard {
             return None;
         }
         self.continue_checkpoint();
+        if self.clients.log.filling_bytes() == 0 && !self.logs_letters_late() {
+            // Letters without effect are acknowledged, too.
+            self.clients.log_applied_letters();
+        }
         if !self.clients.log.is_due(now) {
             return None;
         }
@@ -313,7 +317,12 @@ impl Shard {
 
     /// When [`handle_timeout`](Self::handle_timeout) has something to do; `None` is never.
     pub fn next_timeout(&self) -> Option<Timestamp> {
-        self.clients.timers.next()
+        [self.clients.timers.next(), self.clients.log.next_timeout()].into_iter().flatten().min()
+    }
+
+    /// Whether nothing is being written to the log or waits for that.
+    pub fn is_log_idle(&self) -> bool {
+        self.clients.log.is_idle()
     }
 
     /// Whether packets are exchanged on a connection: it is neither ended nor about to end.

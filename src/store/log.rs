@@ -239,8 +239,8 @@ impl Log {
     }
 
     /// Whether [`poll_write`](Self::poll_write) would give a write now. Records appended between the two lie in it.
-    pub fn is_due(&self, now: Timestamp) -> bool {
-        self.writer.as_ref().is_some_and(|writer| writer.is_due(now))
+    pub fn is_due(&mut self, now: Timestamp) -> bool {
+        self.writer.as_mut().is_some_and(|writer| writer.is_due(now))
     }
 
     /// A write is done: in place as the durability mode asks for, or failed.
@@ -272,7 +272,7 @@ impl Log {
         self.writer.as_ref().is_none_or(|writer| !writer.is_writing && writer.filling.bytes.is_empty())
     }
 
-    /// Length of all segments together, in bytes.
+    /// Length of all segments together that are still needed, in bytes.
     pub fn bytes(&self) -> u64 {
         self.writer.as_ref().map_or(0, |writer| writer.segments.bytes)
     }
@@ -329,15 +329,16 @@ impl Writer {
     }
 
     fn poll_write(&mut self, now: Timestamp) -> Option<LogWrite> {
-        if !self.filling.bytes.is_empty() {
-            self.filling.seen_at.get_or_insert(now);
-        }
         if self.is_due(now) { Some(self.seal(now)) } else { None }
     }
 
-    fn is_due(&self, now: Timestamp) -> bool {
-        let seen_at = self.filling.seen_at.unwrap_or(now);
-        !self.filling.bytes.is_empty() && !self.is_writing && seen_at + self.delay() <= now
+    /// The batch is seen by the first who asks: its delay begins now.
+    fn is_due(&mut self, now: Timestamp) -> bool {
+        if self.filling.bytes.is_empty() {
+            return false;
+        }
+        let seen_at = *self.filling.seen_at.get_or_insert(now);
+        !self.is_writing && seen_at + self.delay() <= now
     }
 
     /// How long the batch waits for company, once it was seen.
@@ -420,7 +421,7 @@ struct Segments {
     releases: VecDeque<(SegmentNumber, LogPosition)>,
     /// Segments before this one may go.
     released_before: SegmentNumber,
-    /// Of all that are present.
+    /// Of all that are present and have to stay.
     bytes: u64,
 }
 
@@ -485,15 +486,15 @@ impl Segments {
             self.released_before = self.released_before.max(*before);
             self.releases.pop_front();
         }
+        self.bytes = self.bytes_from(self.released_before);
     }
 
     fn pop_obsolete(&mut self) -> Option<SegmentNumber> {
-        let (segment, length) = *self.present.front()?;
+        let (segment, _) = *self.present.front()?;
         if segment >= self.released_before {
             return None;
         }
         self.present.pop_front();
-        self.bytes -= length;
         Some(segment)
     }
 }

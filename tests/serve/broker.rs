@@ -1,8 +1,11 @@
-//! A real broker process for one test, on a port of its own.
+//! A real broker process for one test, on a port and with a data directory of its own.
 
+use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::net::TcpStream;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::Duration;
@@ -10,22 +13,65 @@ use std::time::Duration;
 /// How long anything may take before the test counts as hung. Not a measure: everything here takes milliseconds.
 const HUNG: Duration = Duration::from_secs(60);
 
+/// Segments of the tests' logs: the smallest, so that they are quickly made.
+const SEGMENT_BYTES: &str = "1MiB";
+
+/// A data directory, removed when dropped.
+pub(crate) struct DataDirectory {
+    path: PathBuf,
+}
+
+impl DataDirectory {
+    /// A directory that does not exist yet.
+    pub(crate) fn new() -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("oncemq-serve-{}-{number}", std::process::id());
+        Self { path: Path::new(env!("CARGO_TARGET_TMPDIR")).join(name) }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(crate) fn as_str(&self) -> &str {
+        self.path.to_str().expect("a readable name")
+    }
+}
+
+impl Drop for DataDirectory {
+    fn drop(&mut self) {
+        // A broker that was refused has made none.
+        let _ = fs::remove_dir_all(&self.path);
+    }
+}
+
 /// A running broker; killed when dropped.
 pub(crate) struct Broker {
     process: Child,
     address: String,
     log: Receiver<String>,
+    /// Dropped after the process was killed.
+    _data: Option<DataDirectory>,
 }
 
 impl Broker {
     /// Starts a broker with these flags on a free loopback port and waits until it is ready.
     pub(crate) fn start(flags: &[&str]) -> Self {
-        let mut process = Command::new(env!("CARGO_BIN_EXE_oncemq"))
-            .args(["--listen", "127.0.0.1:0"])
-            .args(flags)
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the broker can be started");
+        let data = DataDirectory::new();
+        let mut broker = Self::start_in(&data, flags);
+        broker._data = Some(data);
+        broker
+    }
+
+    /// As [`start`](Self::start), with a data directory that outlives it.
+    pub(crate) fn start_in(data: &DataDirectory, flags: &[&str]) -> Self {
+        Self::run(command(data, flags))
+    }
+
+    /// Waits until the broker that the command starts is ready.
+    pub(crate) fn run(mut command: Command) -> Self {
+        let mut process = command.stderr(Stdio::piped()).spawn().expect("the broker can be started");
         let stderr = process.stderr.take().expect("standard error is piped");
         let (lines, log) = channel();
         thread::spawn(move || {
@@ -49,7 +95,7 @@ impl Broker {
             lines.send(line).expect("the receiver is here");
         }
         thread::spawn(move || log.iter().try_for_each(|line| lines.send(line)));
-        Self { process, address, log: replayed }
+        Self { process, address, log: replayed, _data: None }
     }
 
     /// A connection to it.
@@ -64,6 +110,17 @@ impl Broker {
         let status =
             Command::new("sh").args(["-c", &format!("kill -{name} {}", self.process.id())]).status().expect("a shell");
         assert!(status.success());
+    }
+
+    /// The number of its process.
+    pub(crate) fn process(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// Kills it, as a crash would, and waits until it is gone.
+    pub(crate) fn kill(mut self) {
+        self.process.kill().expect("it runs");
+        self.process.wait().expect("it was started");
     }
 
     /// Waits for a line of its log that contains `part`.
@@ -91,7 +148,16 @@ impl Drop for Broker {
     }
 }
 
-/// Starts a broker that has to refuse these flags; its exit code and what it said.
+/// What starts a broker with these flags on a free loopback port.
+pub(crate) fn command(data: &DataDirectory, flags: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_oncemq"));
+    command
+        .args(["--listen", "127.0.0.1:0", "--segment-bytes", SEGMENT_BYTES, "--data-dir", data.as_str()])
+        .args(flags);
+    command
+}
+
+/// Starts a broker that has to refuse these flags, with no others; its exit code and what it said.
 pub(crate) fn refused_start(flags: &[&str]) -> (Option<i32>, String) {
     let output = Command::new(env!("CARGO_BIN_EXE_oncemq")).args(flags).output().expect("the broker can be started");
     (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())

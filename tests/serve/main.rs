@@ -1,6 +1,10 @@
 //! The real process from outside: start, the bytes at its front door, signals, and what it says when it cannot start.
 
 mod broker;
+mod durable;
+#[cfg(feature = "planted-faults")]
+mod failing_disk;
+mod session;
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -70,7 +74,7 @@ fn a_5_0_client_is_told_that_the_broker_stops() {
 
 #[test]
 fn the_banner_says_what_runs() {
-    let broker = Broker::start(&["--shards", "2", "--pin", "none", "--data-dir", "unused", "--max-connections", "7"]);
+    let broker = Broker::start(&["--shards", "2", "--pin", "none", "--max-connections", "7"]);
     broker.signal("TERM");
     let (code, log) = broker.wait();
     assert_eq!(code, Some(0));
@@ -78,8 +82,8 @@ fn the_banner_says_what_runs() {
         env!("CARGO_PKG_VERSION"),
         "listeners: 127.0.0.1:",
         "shards: 2 shard-0=unpinned shard-1=unpinned",
-        "durability: none; survives nothing",
-        "data directory unused is not used",
+        "durability: sync; survives kill -9 of the broker and power loss",
+        "data directory: ",
         "max_connections=7 ",
         "ready on 127.0.0.1:",
     ] {
@@ -238,7 +242,7 @@ fn many_clients_come_and_go() {
 fn a_bad_value_ends_the_start_with_the_flag_and_what_is_allowed() {
     for (arguments, parts) in [
         (["--listen", "0.0.0.0:1883"], ["--listen", "access rules do not exist yet"]),
-        (["--durability", "sync"], ["--durability", "the log does not exist yet"]),
+        (["--durability", "maybe"], ["--durability", "allowed is sync, write or none"]),
         (["--shards", "0"], ["--shards", "from 1 to 64"]),
         (["--recv-buffers", "1000"], ["--recv-buffers", "a power of two"]),
     ] {
@@ -252,7 +256,7 @@ fn a_bad_value_ends_the_start_with_the_flag_and_what_is_allowed() {
 
 #[test]
 fn a_cpu_that_does_not_exist_is_named() {
-    let (code, text) = refused_start(&["--pin", "4095"]);
+    let (code, text) = refused_start(&["--pin", "4095", "--durability", "none"]);
     assert_eq!(code, Some(1), "{text}");
     assert!(text.contains("CPU 4095") && text.contains("allowed: 0"), "{text}");
 }
@@ -261,7 +265,7 @@ fn a_cpu_that_does_not_exist_is_named() {
 fn a_port_in_use_is_named() {
     let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = taken.local_addr().expect("its address").to_string();
-    let (code, text) = refused_start(&["--listen", &address]);
+    let (code, text) = refused_start(&["--listen", &address, "--durability", "none"]);
     assert_eq!(code, Some(1), "{text}");
     assert!(text.contains(&address) && text.contains("in use"), "{text}");
 }

@@ -3,6 +3,11 @@
 //! The audit sees both directions where the broker does: what it has been given to read, and what it gives to be
 //! sent, whether or not the client ever gets that. From that alone it knows which sessions exist, which exchanges are open and
 //! how far they are, and which acknowledgements are due in which order; each packet that the broker sends has to fit.
+//!
+//! A crash may take back what the broker has read, as long as it has not answered: what is known of a session afterwards
+//! is what the answers promised, and until the broker shows what it still has, both is right. `crash` has that part.
+
+mod crash;
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -10,9 +15,12 @@ use oncemq::proto::{Acknowledgement, Framer, Packet, Publish, QoS, ReasonCode, R
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::client::{ConnectTerms, Meaning};
-use crate::ledger::{Failure, Ledger, fail};
+use crate::ledger::{Failure, Ledger, MessageNumber, fail};
 
 const SECOND: u64 = 1_000_000_000;
+
+/// A shard's timers fire at most this long after their deadline.
+pub(crate) const TIMER_SLACK_NS: u64 = SECOND / 10;
 
 /// The broker's view of the connections and sessions, as the standard wants it.
 #[derive(Debug)]
@@ -27,17 +35,38 @@ pub(crate) struct Audit {
     pub(crate) silences: u64,
     /// Sessions that ended because their time was over.
     pub(crate) expiries: u64,
+    /// A write to a log failed: the broker may turn clients away.
+    pub(crate) log_has_failed: bool,
+}
+
+/// Whether a session is there.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+enum Presence {
+    #[default]
+    Absent,
+    /// Either is right.
+    Unsure,
+    Present,
 }
 
 #[derive(Debug, Default)]
 struct Session {
-    exists: bool,
+    presence: Presence,
+    /// Whether it will be there after a crash.
+    after_crash: Presence,
     /// The connection that serves it, or did last.
     connection: Option<usize>,
     expiry_seconds: u32,
-    ends_at: Option<u64>,
+    /// Session expiry intervals that may hold after a crash, shortest and longest.
+    expiry_after_crash: (u32, u32),
+    /// When its time is over, from the first to the last moment that it may be at.
+    ends_at: Option<(u64, u64)>,
     /// Open exchanges of the broker as sender.
     exchanges: BTreeMap<u16, Exchange>,
+    /// Exchanges whose end a crash may take back.
+    over: BTreeMap<u16, Exchange>,
+    /// Wills that were withdrawn, which a crash may take back.
+    withdrawn: Vec<MessageNumber>,
     /// Ordinal number of the next first sending.
     next_ordinal: u64,
     /// A connection ended with output that the driver had not taken: the broker may have sent more than was seen.
@@ -54,6 +83,10 @@ struct Exchange {
     sent_on: usize,
     /// The PUBLISH itself was sent there, so that it counts for the Receive Maximum.
     published_on: usize,
+    /// PUBREL was sent: the broker never forgets that PUBREC came.
+    is_released: bool,
+    /// It was over before a crash, and may be so after it.
+    may_be_over: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -62,6 +95,8 @@ enum Stage {
     Published,
     /// PUBREC has been received.
     Received,
+    /// PUBREC has been received, and a crash may have taken that back.
+    PerhapsReceived,
 }
 
 #[derive(Debug)]
@@ -73,7 +108,7 @@ struct Connection {
     is_open: bool,
     /// It has been ended because of a second connection or the keep-alive.
     ended_because: Option<ReasonCode>,
-    expects_session: bool,
+    expects_session: Presence,
     framer: Framer,
     has_sent_connack: bool,
     has_sent_new: bool,
@@ -99,6 +134,7 @@ impl Audit {
             violations: 0,
             silences: 0,
             expiries: 0,
+            log_has_failed: false,
         }
     }
 
@@ -110,7 +146,7 @@ impl Audit {
             terms: None,
             is_open: false,
             ended_because: None,
-            expects_session: false,
+            expects_session: Presence::Absent,
             framer: Framer::default(),
             has_sent_connack: false,
             has_sent_new: false,
@@ -149,22 +185,19 @@ impl Audit {
     /// Whether the connection was admitted and found no session to resume.
     pub(crate) fn has_new_session(&self, connection: usize) -> bool {
         let connection = &self.connections[connection];
-        connection.terms.is_some() && !connection.expects_session
+        connection.terms.is_some() && connection.expects_session != Presence::Present
     }
 
     /// A connection is admitted, after the one that it takes over has been [ended](Self::end).
     pub(crate) fn admit(&mut self, now: u64, connection: usize, terms: ConnectTerms) {
         let record = &mut self.connections[connection];
         let session = &mut self.sessions[record.client];
-        if !session.exists || terms.clean_start {
-            *session = Session { next_ordinal: session.next_ordinal, ..Session::default() };
+        if session.presence == Presence::Absent || terms.clean_start {
+            *session = session.successor();
         } else {
-            record.expects_session = true;
+            record.expects_session = session.presence;
         }
-        session.exists = true;
-        session.connection = Some(connection);
-        session.expiry_seconds = terms.expiry_seconds;
-        session.ends_at = None;
+        session.is_admitted(connection, terms.expiry_seconds);
         record.terms = Some(terms);
         record.is_open = true;
         record.last_packet_at = now;
@@ -199,7 +232,9 @@ impl Audit {
                 exchange.stage = Stage::Received;
             }
             Meaning::Puback(id) | Meaning::Pubcomp(id) => {
-                session.exchanges.remove(&id);
+                if let Some(exchange) = session.exchanges.remove(&id) {
+                    session.over.insert(id, exchange);
+                }
             }
             Meaning::Violation(reason) => {
                 self.violations += 1;
@@ -207,7 +242,9 @@ impl Audit {
                 self.end_with(ledger, now, connection, true, has_unseen);
             }
             Meaning::Disconnect { with_will, expiry_seconds } => {
-                session.expiry_seconds = expiry_seconds.unwrap_or(session.expiry_seconds);
+                if let Some(seconds) = expiry_seconds {
+                    session.changes_expiry(seconds);
+                }
                 self.end_with(ledger, now, connection, with_will, has_unseen);
             }
         }
@@ -233,17 +270,22 @@ impl Audit {
     fn end_with(&mut self, ledger: &mut Ledger, now: u64, connection: usize, with_will: bool, has_unseen: bool) {
         let record = &mut self.connections[connection];
         record.is_open = false;
-        // [MQTT-3.1.2-8]
-        if let Some(will) = record.terms.and_then(|terms| terms.will).filter(|_| with_will) {
-            ledger.will_is_due(will);
-        }
         let session = &mut self.sessions[record.client];
+        match record.terms.and_then(|terms| terms.will) {
+            // [MQTT-3.1.2-8]
+            Some(will) if with_will => ledger.will_is_due(will, session.after_crash == Presence::Present),
+            Some(will) => session.withdrawn.push(will),
+            None => {}
+        }
         session.has_unseen |= has_unseen;
         match session.expiry_seconds {
             // [MQTT-3.1.2-23]
-            0 => session.exists = false,
+            0 => session.ends(),
             u32::MAX => {}
-            seconds => session.ends_at = Some(now + u64::from(seconds) * SECOND),
+            seconds => {
+                let ends_at = now + u64::from(seconds) * SECOND;
+                session.ends_at = Some((ends_at, ends_at));
+            }
         }
     }
 
@@ -254,10 +296,11 @@ impl Audit {
         of_client: impl Fn(usize) -> bool,
     ) -> impl Iterator<Item = (u64, u64)> {
         let sessions =
-            self.sessions.iter().enumerate().filter(move |(client, session)| session.exists && of_client(*client));
+            self.sessions.iter().enumerate().filter(move |(client, session)| session.is_there() && of_client(*client));
         let connections = self.connections.iter().enumerate().filter(move |(connection, _)| of_connection(*connection));
         sessions
-            .filter_map(|(_, session)| session.ends_at.map(|ends_at| (ends_at, ends_at)))
+            // Where a crash has left a wide span, the session is allowed to go at any time in it.
+            .filter_map(|(_, session)| session.ends_at.filter(|(first, last)| first == last))
             .chain(connections.filter_map(|(_, connection)| connection.keep_alive_deadline()))
     }
 
@@ -281,16 +324,21 @@ impl Audit {
     /// Ends the session of a client if its time is over.
     pub(crate) fn expire(&mut self, now: u64, client: usize) {
         let session = &mut self.sessions[client];
-        if session.exists && session.ends_at.is_some_and(|ends_at| ends_at <= now) {
-            session.exists = false;
+        let Some((first, last)) = session.ends_at.filter(|(first, _)| session.is_there() && *first <= now) else {
+            return;
+        };
+        if first == last || last.saturating_add(TIMER_SLACK_NS) <= now {
+            session.ends();
             self.expiries += 1;
+        } else {
+            session.presence = Presence::Unsure;
         }
     }
 
     /// All is delivered and acknowledged: what was not seen of earlier connections plays no part any more.
     pub(crate) fn settle(&mut self) -> Result<(), Failure> {
         for (client, session) in self.sessions.iter_mut().enumerate() {
-            session.has_unseen = false;
+            session.rests();
             if !session.exchanges.is_empty() {
                 fail!("the broker has open exchanges with client {client}: {:?}", session.exchanges);
             }
@@ -334,9 +382,21 @@ impl Audit {
         match packet {
             Packet::Connack(connack) => {
                 record.has_sent_connack = true;
+                if connack.reason.is_error() && self.log_has_failed {
+                    return Ok(());
+                }
                 // [MQTT-3.2.2-2] [MQTT-3.2.2-3]
-                if connack.session_present != record.expects_session {
+                let is_right = match record.expects_session {
+                    Presence::Absent => !connack.session_present,
+                    Presence::Unsure => true,
+                    Presence::Present => connack.session_present,
+                };
+                if !is_right {
                     fail!("connection {index} of client {} was told {connack:?}", record.client);
+                }
+                let session = &mut self.sessions[record.client];
+                if session.connection == Some(index) && record.is_open {
+                    session.is_confirmed(connack.session_present);
                 }
                 Ok(())
             }
@@ -344,12 +404,15 @@ impl Audit {
                 Some(id) => self.sent_publish(index, id.get(), publish, max_inflight),
                 None => Ok(()),
             },
+            Packet::Puback(refusal) | Packet::Pubrec(refusal) if refusal.reason.is_error() && !self.log_has_failed => {
+                fail!("connection {index} was told {refusal:?} without need")
+            }
             Packet::Puback(puback) => acknowledged(index, "PUBACK", puback, &mut record.due_puback),
             Packet::Pubrec(pubrec) => acknowledged(index, "PUBREC", pubrec, &mut record.due_pubrec),
             Packet::Pubcomp(pubcomp) => acknowledged(index, "PUBCOMP", pubcomp, &mut record.due_pubcomp),
             Packet::Pubrel(pubrel) => self.sent_pubrel(index, pubrel),
             Packet::Disconnect(disconnect) => {
-                if record.ended_because != Some(disconnect.reason) {
+                if record.ended_because != Some(disconnect.reason) && !self.log_has_failed {
                     fail!("connection {index} was told {disconnect:?} instead of {:?}", record.ended_because);
                 }
                 Ok(())
@@ -376,7 +439,10 @@ impl Audit {
             return Ok(());
         }
         let content = xxh3_64(publish.topic.as_bytes()) ^ xxh3_64(publish.payload);
-        match (session.exchanges.get_mut(&id), publish.dup) {
+        let is_other = |exchange: &Exchange| !publish.dup || exchange.content != content || exchange.qos != publish.qos;
+        let known = session.exchanges.get_mut(&id).filter(|exchange| !(exchange.may_be_over && is_other(exchange)));
+        session.over.remove(&id);
+        match (known, publish.dup) {
             // [MQTT-2.2.1-4] [MQTT-4.3.3-1]
             (Some(exchange), false) => {
                 fail!("id {id} is used again on connection {index} before the end of {exchange:?}")
@@ -398,6 +464,8 @@ impl Audit {
                     ordinal,
                     sent_on: index,
                     published_on: index,
+                    is_released: false,
+                    may_be_over: false,
                 };
                 session.exchanges.insert(id, exchange);
             }
@@ -420,6 +488,8 @@ impl Audit {
                 record.last_resent = Some(exchange.ordinal);
                 exchange.sent_on = index;
                 exchange.published_on = index;
+                exchange.stage = Stage::Published;
+                exchange.may_be_over = false;
             }
         }
         // [MQTT-3.3.4-7]
@@ -435,16 +505,23 @@ impl Audit {
         let record = &mut self.connections[index];
         let id = pubrel.packet_id.get();
         let session = &mut self.sessions[record.client];
+        let exchange = session.exchanges.get_mut(&id).filter(|_| session.connection == Some(index));
         if record.due_pubrel.front() == Some(&id) {
             record.due_pubrel.pop_front();
+            if let Some(exchange) = exchange {
+                exchange.is_released = true;
+            }
             return Ok(());
         }
         if session.connection != Some(index) {
             return Ok(());
         }
-        match session.exchanges.get_mut(&id) {
-            Some(exchange) if exchange.stage == Stage::Received && exchange.sent_on != index => {
+        match exchange {
+            Some(exchange) if exchange.stage != Stage::Published && exchange.sent_on != index => {
                 exchange.sent_on = index;
+                exchange.stage = Stage::Received;
+                exchange.is_released = true;
+                exchange.may_be_over = false;
                 Ok(())
             }
             exchange => {

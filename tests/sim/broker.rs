@@ -3,27 +3,44 @@
 //! A driver here does what the real one does, only slower, later and in less convenient pieces, and it checks that the shards
 //! keep their side of the contract.
 
+mod crash;
+mod recovery;
+mod storage;
+
+pub(crate) use crash::CrashPlan;
+
 use std::collections::VecDeque;
 
 use bytes::Bytes;
+use oncemq::config::Limits;
 use oncemq::fault::PlantedFault;
 use oncemq::proto::{ReasonCode, decode_connect, frame_length};
 use oncemq::route::{Letter, ShardId};
 use oncemq::shard::{Admission, Command, ConnectionKey, Counters, Shard, ShardConfig, Transmit, shard_of};
+use oncemq::store::{Image, LogEnd};
+use oncemq::time::Timestamp;
 use oncemq::transport::Transport;
 
+use crate::audit::TIMER_SLACK_NS;
 use crate::client::Meaning;
 use crate::ledger::{Failure, fail};
 use crate::network::{End, Sending, Stage};
 use crate::scenario::{MILLISECOND, Scenario};
 use crate::world::{Event, World};
 
-/// A shard's timers fire at most this long after their deadline.
-const TIMER_SLACK_NS: u64 = 100 * MILLISECOND;
+use storage::Storage;
 
 /// All shards with their drivers.
 pub(crate) struct Broker {
+    /// None while the broker is gone.
     seats: Vec<Seat>,
+    shards: u16,
+    seed: u64,
+    fault: PlantedFault,
+    limits: Limits,
+    pub(crate) storage: Storage,
+    /// Counters of those that are gone.
+    past: Vec<Counters>,
 }
 
 /// One shard and what its driver keeps beside it.
@@ -45,40 +62,83 @@ struct Ring {
 }
 
 impl Broker {
-    pub(crate) fn new(scenario: &Scenario, seed: u64, fault: PlantedFault) -> Self {
-        let seat = |number: u16| Seat {
-            shard: Shard::new(ShardConfig {
-                id: shard_id(usize::from(number)),
-                shards: scenario.shards,
-                seed,
-                limits: scenario.limits.clone(),
-                log: None,
-                fault,
-            }),
+    pub(crate) fn new(scenario: &Scenario, now: Timestamp, seed: u64, fault: PlantedFault) -> Self {
+        let shards = scenario.shards;
+        let mut broker = Self {
+            seats: Vec::new(),
+            shards,
+            seed,
+            fault,
+            limits: scenario.limits.clone(),
+            storage: Storage::new(&scenario.storage, shards, fault),
+            past: Vec::new(),
+        };
+        let nothing = vec![Image::default(); usize::from(shards)];
+        let started = (0..shards).map(|number| match broker.config(number) {
+            config @ ShardConfig { log: Some(_), .. } => Shard::restore(config, now, &nothing, LogEnd::default()),
+            config => Shard::new(config),
+        });
+        broker.seats = started.map(|shard| broker.seat(shard)).collect();
+        broker
+    }
+
+    fn config(&self, number: u16) -> ShardConfig {
+        ShardConfig {
+            id: shard_id(usize::from(number)),
+            shards: self.shards,
+            seed: self.seed,
+            limits: self.limits.clone(),
+            log: self.storage.log_config(number),
+            fault: self.fault,
+        }
+    }
+
+    fn seat(&self, shard: Shard) -> Seat {
+        Seat {
+            shard,
             connections: Vec::new(),
             turn_is_scheduled: false,
             timeout: None,
-            rings: (0..scenario.shards).map(|_| Ring::default()).collect(),
-        };
-        Self { seats: (0..scenario.shards).map(seat).collect() }
+            rings: (0..self.shards).map(|_| Ring::default()).collect(),
+        }
+    }
+
+    /// Whether it has crashed and is not back.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.seats.is_empty()
     }
 
     pub(crate) fn shard_of(&self, client_id: &str) -> usize {
-        shard_of(client_id, self.seats.len() as u16).index()
+        shard_of(client_id, self.shards).index()
     }
 
     /// QoS 1 and 2 messages that were dropped because a queue was full; retained ones likewise.
     pub(crate) fn dropped(&self) -> u64 {
-        self.counters().map(|counters| counters.dropped_queue_full + counters.dropped_retained_full).sum()
+        self.history().map(|counters| counters.dropped_queue_full + counters.dropped_retained_full).sum()
     }
 
-    pub(crate) fn counters(&self) -> impl Iterator<Item = Counters> {
+    /// What all shards have counted, those that are gone too.
+    pub(crate) fn history(&self) -> impl Iterator<Item = Counters> {
+        self.past.iter().copied().chain(self.counters())
+    }
+
+    fn counters(&self) -> impl Iterator<Item = Counters> {
         self.seats.iter().map(|seat| seat.shard.counters())
+    }
+
+    /// Whether no log has anything to write.
+    pub(crate) fn has_logged_all(&self) -> bool {
+        self.seats.iter().all(|seat| seat.shard.is_log_idle())
+    }
+
+    /// Whether every shard has ended its connections and written its log.
+    pub(crate) fn is_drained(&self) -> bool {
+        self.seats.iter().all(|seat| seat.shard.is_drained())
     }
 
     /// Every client is there and has everything: nothing may be under way.
     pub(crate) fn check_rest(&self, violations: u64) -> Result<(), Failure> {
-        let counted: u64 = self.counters().map(|counters| counters.protocol_violations).sum();
+        let counted: u64 = self.history().map(|counters| counters.protocol_violations).sum();
         if counted != violations {
             fail!("{counted} violations of {violations} were found");
         }
@@ -88,7 +148,8 @@ impl Broker {
                 + counters.outbound_inflight
                 + counters.queued
                 + counters.pending_subscribes
-                + counters.waiting_letters;
+                + counters.waiting_letters
+                + counters.unacknowledged_letters;
             if under_way > 0 {
                 fail!("shard {shard} is not at rest: {counters}");
             }
@@ -101,9 +162,9 @@ impl Broker {
         if sessions_have_ended {
             self.check_rest(violations)?;
         }
-        for (seat, counters) in self.seats.iter().zip(self.counters()) {
+        for counters in self.counters() {
             let sessions = if sessions_have_ended { counters.sessions + counters.subscriptions } else { 0 };
-            if counters.connections + sessions > 0 || !seat.shard.is_drained() {
+            if counters.connections + sessions > 0 {
                 fail!("not everything has ended: {counters}");
             }
         }
@@ -301,10 +362,11 @@ impl World {
         Ok(())
     }
 
-    /// Whether the shard may hold output of the connection that its driver has not taken.
+    /// Whether the shard may hold output of the connection that its driver has not taken, or that waits for the log.
     fn has_unseen(&self, index: usize) -> bool {
         let connection = &self.connections[index];
-        connection.sending.is_some() || self.broker.seats[connection.shard].turn_is_scheduled
+        let seat = &self.broker.seats[connection.shard];
+        connection.sending.is_some() || seat.turn_is_scheduled || !seat.shard.is_log_idle()
     }
 
     /// Mostly drains a shard before something decisive, so that the audit sees as much as possible.
@@ -322,6 +384,7 @@ impl World {
         while let Some(command) = self.broker.seats[shard].shard.poll_command() {
             self.obey(shard, command)?;
         }
+        self.drive_log(shard)?;
         self.schedule_timeout(shard);
         Ok(())
     }
@@ -461,6 +524,9 @@ impl World {
             fail!("{command:?} of shard {shard} does not fit connection {index}: {connection:?}");
         }
         self.trace.note(self.now, "command", &[index as u64]);
+        if is_open && matches!(command, Command::FinishSending(_) | Command::Close(_)) && self.audit.log_has_failed {
+            self.audit.end(&mut self.ledger, self.now, index, None, true);
+        }
         match command {
             Command::PauseReceiving(_) => connection.is_paused = true,
             Command::ResumeReceiving(_) => {
@@ -468,7 +534,7 @@ impl World {
                 self.audit.does_not_hear(self.now, index);
                 self.schedule_upstream(index);
             }
-            Command::FinishSending(_) | Command::Close(_) if is_open => {
+            Command::FinishSending(_) | Command::Close(_) if is_open && !self.audit.log_has_failed => {
                 fail!("{command:?} ends connection {index} of an honest client");
             }
             Command::FinishSending(_) => {

@@ -52,6 +52,8 @@ pub(crate) struct Message {
     /// How often its publisher sent it.
     pub(crate) sends: u32,
     is_will: bool,
+    /// A will that is owed even if the broker crashes now.
+    survives_crash: bool,
 }
 
 /// One filter of one SUBSCRIBE.
@@ -113,6 +115,10 @@ pub(crate) struct Ledger {
     pub(crate) step: Step,
     pub(crate) messages: Vec<Message>,
     accounts: Vec<Account>,
+    /// When the broker crashed.
+    crashes: Vec<Step>,
+    /// What was sent before may be lost: a broker without a log crashed then.
+    lost_before: Step,
 }
 
 impl Message {
@@ -131,7 +137,13 @@ impl Request {
 
 impl Ledger {
     pub(crate) fn new(clients: usize) -> Self {
-        Self { step: 0, messages: Vec::new(), accounts: (0..clients).map(|_| Account::default()).collect() }
+        Self {
+            step: 0,
+            messages: Vec::new(),
+            accounts: (0..clients).map(|_| Account::default()).collect(),
+            crashes: Vec::new(),
+            lost_before: 0,
+        }
     }
 
     /// Enters a message that is about to be sent; `filling` is the size of its payload behind the number, none for an
@@ -157,6 +169,7 @@ impl Ledger {
             sent_at: self.step,
             sends: 1,
             is_will: false,
+            survives_crash: false,
         });
         number
     }
@@ -170,12 +183,52 @@ impl Ledger {
         number
     }
 
-    /// The connection of a will ended without a DISCONNECT.
-    pub(crate) fn will_is_due(&mut self, number: MessageNumber) {
+    /// The connection of a will ended without a DISCONNECT. With `survives_crash` the will is owed also if the broker
+    /// crashes before it could publish it.
+    pub(crate) fn will_is_due(&mut self, number: MessageNumber, survives_crash: bool) {
         let step = self.step;
         let will = self.message_mut(number);
         will.fate = Fate::Owed;
         will.sent_at = step;
+        will.survives_crash = survives_crash;
+    }
+
+    /// A crash has perhaps taken back that a will was withdrawn.
+    pub(crate) fn will_may_come(&mut self, number: MessageNumber) {
+        let step = self.step;
+        let will = self.message_mut(number);
+        will.fate = Fate::Sent;
+        will.sent_at = step;
+    }
+
+    /// Everything owed has been delivered or dropped.
+    pub(crate) fn rest(&mut self) {
+        for will in self.messages.iter_mut().filter(|message| message.is_will) {
+            will.survives_crash = true;
+        }
+    }
+
+    /// The broker crashed. Nobody was told that a will of a transient session is safe; with `forgets_all` the broker has
+    /// no log, and nothing is owed any more.
+    pub(crate) fn crash(&mut self, forgets_all: bool) {
+        self.crashes.push(self.step);
+        if forgets_all {
+            self.lost_before = self.step;
+        }
+        for message in self.messages.iter_mut().filter(|message| message.fate == Fate::Owed) {
+            if forgets_all || message.is_will && !message.survives_crash {
+                message.fate = Fate::Sent;
+            }
+        }
+    }
+
+    /// How many live copies of a message a session may get at a QoS.
+    fn live_copies(&self, message: &Message, qos: QoS) -> u32 {
+        // [MQTT-4.3.3]: once; a QoS 1 publisher may cause one for each time it sent.
+        let copies = if message.qos == QoS::AtLeastOnce { message.sends } else { 1 };
+        // QoS 0 waits for no log, and what a crash takes back is done again.
+        let crashes = self.crashes.iter().filter(|step| **step >= message.sent_at).count() as u32;
+        if qos == QoS::AtMostOnce { copies + crashes } else { copies }
     }
 
     pub(crate) fn message(&self, number: MessageNumber) -> &Message {
@@ -188,8 +241,9 @@ impl Ledger {
 
     /// The broker has acknowledged a message. One that may expire is still not owed.
     pub(crate) fn acknowledge(&mut self, number: MessageNumber) {
+        let lost_before = self.lost_before;
         let message = self.message_mut(number);
-        if message.expiry_seconds.is_none() {
+        if message.expiry_seconds.is_none() && message.sent_at >= lost_before {
             message.fate = Fate::Owed;
         }
     }
@@ -252,8 +306,8 @@ impl Ledger {
 
     /// Enters what a client received, if it may receive that.
     pub(crate) fn arrive(&mut self, client: usize, arrival: &Arrival<'_>) -> Result<(), Failure> {
-        let account = &mut self.accounts[client];
         let Some((number, message)) = identify(&self.messages, arrival)? else {
+            let account = &self.accounts[client];
             if !account.requests.iter().any(|request| matches(&request.filter, arrival.topic)) {
                 fail!("client {client} got a message of {} without a subscription", arrival.topic);
             }
@@ -262,11 +316,13 @@ impl Ledger {
         if message.fate == Fate::Withheld {
             fail!("client {client} got will {number}, which is not due");
         }
+        let live = self.live_copies(message, arrival.qos);
+        let account = &mut self.accounts[client];
         account.check_terms(client, number, message, arrival)?;
         if arrival.is_repeated {
             return Ok(());
         }
-        account.count(client, number, message, arrival)
+        account.count(client, number, message, arrival, live)
     }
 
     /// What is owed to a client and has not arrived, now that everything has had the time to: messages that were
@@ -394,6 +450,7 @@ impl Account {
         number: MessageNumber,
         message: &Message,
         arrival: &Arrival<'_>,
+        live: u32,
     ) -> Result<(), Failure> {
         let requests = self.requests_for(&message.topic).count() as u32;
         let lookups = self.requests_for(&message.topic).filter(|request| request.wants_retained()).count() as u32;
@@ -408,8 +465,6 @@ impl Account {
         }
         copies.all += 1;
         copies.without_retain += u32::from(!arrival.retain);
-        // [MQTT-4.3.3]: once; a QoS 1 publisher may cause one for each time it sent.
-        let live = if message.qos == QoS::AtLeastOnce { message.sends } else { 1 };
         if copies.without_retain > live {
             fail!("client {client} got message {number} {} times", copies.without_retain);
         }
@@ -419,10 +474,10 @@ impl Account {
         if copies.all > allowed {
             fail!("client {client} got message {number} {} times, {allowed} allowed", copies.all);
         }
-        // [MQTT-4.6.0-5] [MQTT-4.6.0-6]; repeats of a QoS 1 publisher have no order with each other.
+        // [MQTT-4.6.0-5] [MQTT-4.6.0-6]; what may come more than once has no order with itself.
         let is_in_order = is_first && (!arrival.retain || requests == 1);
         if is_in_order {
-            self.check_order(client, number, message, arrival)?;
+            self.check_order(client, number, message, arrival, live > 1)?;
         }
         Ok(())
     }
@@ -433,6 +488,7 @@ impl Account {
         number: MessageNumber,
         message: &Message,
         arrival: &Arrival<'_>,
+        may_repeat: bool,
     ) -> Result<(), Failure> {
         let qos = (message.qos, arrival.qos);
         let same = |latest: &&mut Latest| {
@@ -443,8 +499,7 @@ impl Account {
             self.latest.push(Latest { topic: topic.clone(), publisher, qos, message: number });
             return Ok(());
         };
-        let is_repeat = message.qos == QoS::AtLeastOnce && message.sends > 1;
-        if number < latest.message && !is_repeat {
+        if number < latest.message && !may_repeat {
             fail!("client {client} got message {number} of {} behind {}", message.topic, latest.message);
         }
         latest.message = latest.message.max(number);

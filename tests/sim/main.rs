@@ -13,6 +13,7 @@
 mod audit;
 mod broker;
 mod client;
+mod disk;
 mod ledger;
 mod network;
 mod random;
@@ -21,7 +22,11 @@ mod trace;
 mod world;
 
 use std::collections::BTreeMap;
+use std::num::NonZero;
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use oncemq::fault::{Fault, PlantedFault};
 
@@ -29,6 +34,9 @@ use ledger::Failure;
 use world::World;
 
 const SEEDS: u64 = 2_000;
+
+/// All kinds of trouble have to happen within so many seeds.
+const SEEDS_TO_SEE_ALL: u64 = 2_000;
 
 /// Every planted fault has to be found within so many seeds.
 const SEEDS_TO_FIND_A_FAULT: u64 = 300;
@@ -63,11 +71,34 @@ fn seeds_hold() {
         None => 0..number_from_environment("ONCEMQ_SIM_SEEDS").unwrap_or(SEEDS),
     };
     let with_text = number_from_environment("ONCEMQ_SIM_TRACE").is_some();
-    for seed in seeds {
-        if let Err(Failure(reason)) = run(seed, PlantedFault::default(), with_text) {
-            panic!("seed {seed}: {reason}\nto run it again: ONCEMQ_SIM_SEED={seed} ONCEMQ_SIM_TRACE=1");
-        }
+    let failed = in_parallel(seeds, |seed| run(seed, PlantedFault::default(), with_text).err());
+    if let Some((seed, Failure(reason))) = failed {
+        panic!("seed {seed}: {reason}\nto run it again: ONCEMQ_SIM_SEED={seed} ONCEMQ_SIM_TRACE=1");
     }
+}
+
+/// Tries seeds on all cores until one gives a result: the lowest of those that do.
+fn in_parallel<R: Send>(seeds: Range<u64>, attempt: impl Fn(u64) -> Option<R> + Sync) -> Option<(u64, R)> {
+    let next = AtomicU64::new(seeds.start);
+    let work = || {
+        loop {
+            let seed = next.fetch_add(1, Relaxed);
+            if seed >= seeds.end {
+                return None;
+            }
+            if let Some(result) = attempt(seed) {
+                // Lower seeds are under way already.
+                next.store(seeds.end, Relaxed);
+                return Some((seed, result));
+            }
+        }
+    };
+    let workers = std::thread::available_parallelism().map_or(1, NonZero::get);
+    std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..workers).map(|_| scope.spawn(work)).collect();
+        let found = workers.into_iter().filter_map(|worker| worker.join().expect("failures are results"));
+        found.min_by_key(|(seed, _)| *seed)
+    })
 }
 
 #[test]
@@ -81,29 +112,22 @@ fn the_same_seed_leaves_the_same_trace() {
 /// A simulator that never gets into trouble proves nothing: what it is made for has to happen.
 #[test]
 fn seeds_visit_all_kinds_of_trouble() {
-    let mut visits: BTreeMap<&str, u64> = BTreeMap::new();
-    for world in (0..1000).map(hold) {
-        for counters in world.broker.counters() {
-            let counted = [
-                ("take-over", counters.takeovers),
-                ("repeat by a publisher", counters.duplicates_suppressed),
-                ("repeat by the broker", counters.publishes_resent),
-                ("held publisher", counters.held_publishers),
-                ("stalled subscriber", counters.stalled_subscribers),
-                ("full queue", counters.dropped_queue_full),
-                ("full ring", counters.dropped_ring_full),
-                ("slow reader", counters.dropped_slow_subscriber),
-                ("message too large", counters.dropped_too_large),
-                ("message expired", counters.dropped_expired),
-                ("illegal packet", counters.protocol_violations),
-                ("silent client", world.audit.silences),
-                ("session expired", world.audit.expiries),
-            ];
-            for (trouble, count) in counted {
-                *visits.entry(trouble).or_default() += count;
-            }
+    let visits: Mutex<BTreeMap<&str, u64>> = Mutex::default();
+    let failed = in_parallel(0..SEEDS_TO_SEE_ALL, |seed| {
+        let world = match run(seed, PlantedFault::default(), false) {
+            Ok(world) => world,
+            Err(failure) => return Some(failure),
+        };
+        let mut visits = visits.lock().expect("nobody panics with it");
+        for (trouble, count) in world.visits() {
+            *visits.entry(trouble).or_default() += count;
         }
+        None
+    });
+    if let Some((seed, Failure(reason))) = failed {
+        panic!("seed {seed}: {reason}");
     }
+    let visits = visits.into_inner().expect("nobody panicked with it");
     assert!(visits.values().all(|count| *count > 0), "{visits:?}");
 }
 
@@ -112,8 +136,7 @@ fn hold(seed: u64) -> World {
 }
 
 fn assert_found(fault: Fault) {
-    let find = |seed| run(seed, PlantedFault::plant(fault), false).err().map(|failure| (seed, failure));
-    match (0..SEEDS_TO_FIND_A_FAULT).find_map(find) {
+    match in_parallel(0..SEEDS_TO_FIND_A_FAULT, |seed| run(seed, PlantedFault::plant(fault), false).err()) {
         Some((seed, Failure(reason))) => println!("{fault:?} was found with seed {seed}: {reason}"),
         None => panic!("{fault:?} was not found"),
     }
@@ -137,4 +160,29 @@ fn finds_a_dropped_letter() {
 #[test]
 fn finds_an_id_reused_before_its_pubcomp() {
     assert_found(Fault::IdReusedBeforePubcomp);
+}
+
+#[test]
+fn finds_an_acknowledgement_before_its_sync() {
+    assert_found(Fault::LogAcknowledgedBeforeSync);
+}
+
+#[test]
+fn finds_a_high_water_mark_logged_behind_its_effects() {
+    assert_found(Fault::LettersAppliedLoggedLate);
+}
+
+#[test]
+fn finds_a_tail_believed_against_its_checksum() {
+    assert_found(Fault::LogTailChecksumIgnored);
+}
+
+#[test]
+fn finds_received_ids_lost_at_a_restart() {
+    assert_found(Fault::ReceivedIdsLostAtRestart);
+}
+
+#[test]
+fn finds_a_segment_removed_too_early() {
+    assert_found(Fault::SegmentRemovedTooEarly);
 }

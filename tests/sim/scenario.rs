@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use oncemq::config::Limits;
+use oncemq::config::{Durability, Limits};
 use oncemq::proto::{QoS, RetainHandling, SubscriptionOptions, Version};
 
 use crate::random::Random;
@@ -41,6 +41,28 @@ pub(crate) struct Scenario {
     pub(crate) ring_letters: usize,
     /// Bytes that a socket takes before its client has to read.
     pub(crate) socket_bytes: usize,
+    pub(crate) storage: Storage,
+}
+
+/// What the broker writes to, and how it crashes.
+#[derive(Debug)]
+pub(crate) struct Storage {
+    pub(crate) durability: Durability,
+    pub(crate) segment_bytes: u64,
+    /// Longest usual time that a write takes, in nanoseconds.
+    pub(crate) write_ns_max: u64,
+    /// Crashes of the broker in the run, at most.
+    pub(crate) crashes: u32,
+    /// Most events between the start of the broker and its crash.
+    pub(crate) crash_steps_max: u64,
+    /// Longest time that the broker is gone, in nanoseconds.
+    pub(crate) absence_ns_max: u64,
+    /// Chance in percent that the crash is the consequence of a write that failed.
+    pub(crate) failed_write_percent: u64,
+    /// Chance in percent that the broker comes back with another number of shards.
+    pub(crate) other_shards_percent: u64,
+    /// Chance in percent that somebody tries to start it with damaged bytes first.
+    pub(crate) damage_percent: u64,
 }
 
 /// What kind of client it is.
@@ -98,6 +120,7 @@ impl Scenario {
                 stall_timeout: Duration::from_millis(1 + random.up_to(5_000)),
                 max_waiting_letters: if is_roomy { 1024 } else { random.between(1, 16) as u32 },
                 max_log_backlog_bytes: 1 << 20,
+                queue_memory_bytes: 1 << 30,
                 max_retained_messages: 10_000,
                 linger: Duration::from_millis(random.between(50, 5_000)),
             },
@@ -117,6 +140,7 @@ impl Scenario {
             ring_delay_ns_max: random.pick(&[MILLISECOND / 100, MILLISECOND, 50 * MILLISECOND]),
             ring_letters: if is_roomy { 256 } else { random.between(1, 8) as usize },
             socket_bytes: if is_roomy { 1 << 20 } else { random.between(16, 4000) as usize },
+            storage: Storage::new(random, has_time_limits),
         }
     }
 
@@ -150,6 +174,22 @@ impl Scenario {
     }
 }
 
+impl Storage {
+    fn new(random: &mut Random, has_time_limits: bool) -> Self {
+        Self {
+            durability: random.pick(&[Durability::None, Durability::Write, Durability::Sync, Durability::Sync]),
+            segment_bytes: random.pick(&[8, 8, 16, 64, 1024]) * 1024,
+            write_ns_max: random.pick(&[MILLISECOND / 100, MILLISECOND, 20 * MILLISECOND]),
+            crashes: random.pick(&[0, 0, 1, 2, 8]),
+            crash_steps_max: random.pick(&[100, 1_000, 5_000]),
+            absence_ns_max: if has_time_limits { 3_000 * MILLISECOND } else { 20 * MILLISECOND },
+            failed_write_percent: 0,
+            other_shards_percent: random.pick(&[0, 0, 20]),
+            damage_percent: 30,
+        }
+    }
+}
+
 impl Profile {
     fn new(random: &mut Random, index: u64, has_time_limits: bool) -> Self {
         let any_qos = vec![QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce, QoS::ExactlyOnce];
@@ -161,7 +201,11 @@ impl Profile {
             keep_alive_seconds: if has_time_limits { random.below(4) as u16 } else { 0 },
             pings: random.percent(70),
             clean_percent: random.pick(&[0, 10, 50]),
-            expiry_seconds: if has_time_limits { vec![0, 1, 2, 5, u32::MAX] } else { vec![u32::MAX, 3600, 3600] },
+            expiry_seconds: match random.below(100) {
+                _ if has_time_limits => vec![0, 1, 2, 5, u32::MAX],
+                0..15 => vec![0],
+                _ => vec![u32::MAX, 3600, 3600],
+            },
             versions: random.pick(&versions),
             window: random.between(1, 12) as usize,
             answer_delay_ns_max: random.pick(&[1, MILLISECOND, 30 * MILLISECOND]),

@@ -7,7 +7,7 @@ use oncemq::proto::{Framer, Received, Version, decode};
 use xxhash_rust::xxh3::Xxh3;
 
 /// Lines kept for the report of a failure.
-const LINES_KEPT: usize = 3000;
+const LINES_KEPT: usize = 20_000;
 
 /// The trace of one run.
 pub(crate) struct Trace {

@@ -8,10 +8,11 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use oncemq::fault::PlantedFault;
+use oncemq::shard::Counters;
 use oncemq::time::Timestamp;
 
 use crate::audit::Audit;
-use crate::broker::Broker;
+use crate::broker::{Broker, CrashPlan};
 use crate::client::{Client, Outgoing, Surroundings};
 use crate::ledger::{Failure, Ledger, fail};
 use crate::network::{Connection, Stage};
@@ -47,6 +48,12 @@ pub(crate) enum Event {
     Timeout(usize),
     /// Letters arrive: from one shard at another.
     Ring(usize, usize),
+    /// The disk is done with the write of a shard.
+    Written(usize),
+    /// The broker is killed, or the machine is.
+    Crash,
+    /// The broker comes back.
+    Restart,
 }
 
 impl Event {
@@ -62,7 +69,30 @@ impl Event {
             | Event::Admit(_)
             | Event::Close(_)
             | Event::Turn(_)
-            | Event::Ring(..) => false,
+            | Event::Ring(..)
+            | Event::Written(_)
+            | Event::Crash
+            | Event::Restart => false,
+        }
+    }
+
+    /// Whether it happens inside the broker, and so not any more if that is gone.
+    fn is_of_broker(self) -> bool {
+        match self {
+            Event::Write(_)
+            | Event::Admit(_)
+            | Event::Close(_)
+            | Event::Turn(_)
+            | Event::Timeout(_)
+            | Event::Ring(..)
+            | Event::Written(_)
+            | Event::Crash => true,
+            Event::Act(_)
+            | Event::Answer(_)
+            | Event::Ping(_)
+            | Event::Upstream(_)
+            | Event::Downstream(_)
+            | Event::Restart => false,
         }
     }
 }
@@ -94,6 +124,7 @@ pub(crate) struct World {
     has_ended: Vec<bool>,
     pub(crate) connections: Vec<Connection>,
     pub(crate) broker: Broker,
+    pub(crate) crash_plan: CrashPlan,
     pub(crate) ledger: Ledger,
     pub(crate) audit: Audit,
 }
@@ -104,15 +135,17 @@ impl World {
         let scenario = Scenario::new(&mut random);
         let clients: Vec<_> =
             scenario.clients.iter().cloned().enumerate().map(|(index, profile)| Client::new(index, profile)).collect();
+        let now = 1_700_000_000_000 * MILLISECOND;
         Self {
-            broker: Broker::new(&scenario, random.next(), fault),
+            broker: Broker::new(&scenario, Timestamp::from_nanos(now), random.next(), fault),
+            crash_plan: CrashPlan::new(&scenario, &mut random),
             ledger: Ledger::new(clients.len()),
             audit: Audit::new(clients.len()),
             has_ended: vec![false; clients.len()],
             random,
             trace: Trace::new(with_text),
             scenario,
-            now: 1_700_000_000_000 * MILLISECOND,
+            now,
             queue: BinaryHeap::new(),
             busy: 0,
             mood: Mood::Settling,
@@ -131,19 +164,21 @@ impl World {
             }
             self.mood = Mood::Settling;
             self.wake_all();
-            while self.busy > 0 {
+            while self.busy > 0 || !self.broker.has_logged_all() {
                 self.step()?;
             }
             self.check_rest()?;
         }
         if self.scenario.ends_by_shutdown {
             self.mood = Mood::Watching;
+            self.crash_plan = CrashPlan::Never;
             self.shut_down();
         } else {
             self.mood = Mood::Ending;
             self.wake_all();
         }
-        while self.busy > 0 || self.connections.iter().any(|connection| connection.stage != Stage::Closed) {
+        let is_open = |connection: &Connection| connection.stage != Stage::Closed;
+        while self.busy > 0 || self.connections.iter().any(is_open) || !self.broker.is_drained() {
             self.step()?;
         }
         self.check_end()
@@ -163,6 +198,8 @@ impl World {
     pub(crate) fn schedule_soon(&mut self, event: Event) {
         let longest = match event {
             Event::Ring(..) => self.scenario.ring_delay_ns_max,
+            Event::Written(_) => self.scenario.storage.write_ns_max,
+            Event::Restart => self.scenario.storage.absence_ns_max,
             Event::Act(_)
             | Event::Answer(_)
             | Event::Ping(_)
@@ -172,7 +209,8 @@ impl World {
             | Event::Admit(_)
             | Event::Close(_)
             | Event::Turn(_)
-            | Event::Timeout(_) => self.scenario.delay_ns_max,
+            | Event::Timeout(_)
+            | Event::Crash => self.scenario.delay_ns_max,
         };
         let delay = 1 + self.random.up_to(if self.is_kind() { longest.min(MILLISECOND) } else { longest });
         let delay = if self.random.percent(3) { delay * 20 } else { delay };
@@ -191,8 +229,9 @@ impl World {
     }
 
     fn step(&mut self) -> Result<(), Failure> {
+        self.crash_perhaps();
         let Some(Reverse((at, _, event))) = self.queue.pop() else {
-            fail!("nothing happens any more, and connections are open");
+            fail!("nothing happens any more, and not everything has ended");
         };
         self.busy -= usize::from(!event.is_timer());
         self.now = self.now.max(at);
@@ -212,8 +251,22 @@ impl World {
             Event::Turn(shard) => self.turn(shard)?,
             Event::Timeout(shard) => self.timeout(shard)?,
             Event::Ring(from, to) => self.ring(from, to),
+            Event::Written(shard) => self.written(shard),
+            Event::Crash => self.crash(),
+            Event::Restart => {
+                self.restart()?;
+                if self.mood == Mood::Settling || self.mood == Mood::Ending {
+                    self.wake_all();
+                }
+            }
         }
         Ok(())
+    }
+
+    /// Nothing goes on inside the broker any more.
+    pub(crate) fn forget_events_of_broker(&mut self) {
+        self.queue.retain(|Reverse((_, _, event))| !event.is_of_broker());
+        self.busy = self.queue.iter().filter(|Reverse((_, _, event))| !event.is_timer()).count();
     }
 
     fn wake_all(&mut self) {
@@ -311,6 +364,10 @@ impl World {
     }
 
     fn connect(&mut self, client: usize, to_end: bool) {
+        if self.broker.is_gone() {
+            // Refused; the client tries again when it acts again.
+            return;
+        }
         self.turn_away(client);
         // A client that loses its session and then the CONNACK that says so would resume a session which knows nothing of
         // its exchanges. The protocol has no remedy for that, so it is spared to clients here.
@@ -501,6 +558,7 @@ impl World {
             }
         }
         self.audit.settle()?;
+        self.ledger.rest();
         self.broker.check_rest(self.audit.violations)?;
         let (dropped, mut missing) = (self.broker.dropped(), 0);
         if dropped > 0 && !self.scenario.has_tiny_queues {
@@ -515,6 +573,27 @@ impl World {
             }
         }
         Ok(())
+    }
+
+    /// How often it came to what kind of trouble.
+    pub(crate) fn visits(&self) -> Vec<(&'static str, u64)> {
+        let sum = |count: fn(Counters) -> u64| self.broker.history().map(count).sum();
+        let visits = [
+            ("take-over", sum(|counters| counters.takeovers)),
+            ("repeat by a publisher", sum(|counters| counters.duplicates_suppressed)),
+            ("repeat by the broker", sum(|counters| counters.publishes_resent)),
+            ("held publisher", sum(|counters| counters.held_publishers)),
+            ("stalled subscriber", sum(|counters| counters.stalled_subscribers)),
+            ("full queue", sum(|counters| counters.dropped_queue_full)),
+            ("full ring", sum(|counters| counters.dropped_ring_full)),
+            ("slow reader", sum(|counters| counters.dropped_slow_subscriber)),
+            ("message too large", sum(|counters| counters.dropped_too_large)),
+            ("message expired", sum(|counters| counters.dropped_expired)),
+            ("illegal packet", sum(|counters| counters.protocol_violations)),
+            ("silent client", self.audit.silences),
+            ("session expired", self.audit.expiries),
+        ];
+        visits.into_iter().chain(self.broker.storage.visits()).collect()
     }
 
     /// All sessions have ended: nothing may be left.

@@ -39,6 +39,18 @@ class LoadGenerator:
     def test_run_with_an_open_loop_and_one_message_at_a_time(self):
         self.generate("run", "--window", 1, "--rate", 2_000, "--warm-up", "200ms", "--duration", "1s")
 
+    def test_persistent_sessions_end_with_the_run(self):
+        self.generate("run", "--persistent", "--publishers", 20, "--subscribers", 20, "--count", COUNT)
+
+    def test_a_backlog_is_collected_as_it_was_left(self):
+        for qos in (1, 2):
+            with self.subTest(qos=qos):
+                backlog = ("--publishers", 4, "--subscribers", 2, "--count", COUNT, "--qos", qos)
+                filled = self.generate("fill", *backlog)
+                collected = self.generate("collect", *backlog)
+                self.assertEqual(filled["messages"], 4 * COUNT)
+                self.assertEqual(collected["messages"], 4 * COUNT)
+
     def test_chaos_balances(self):
         self.generate("chaos", "--pairs", 10, "--duration", "5s", "--seed", 1)
 

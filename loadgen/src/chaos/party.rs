@@ -6,7 +6,7 @@ use oncemq::proto::{
 
 use super::cut::{Cutter, Role, Step};
 use crate::connection::Fault;
-use crate::exchange::{AfterPubrec, Ended, Receiver, Sender, Stage};
+use crate::exchange::{AfterPubrec, Ended, Inflight, Receiver, Sender, Stage};
 use crate::fleet::Counters;
 use crate::ledger::{Arrival, Ledger, Published};
 use crate::message::MessageForm;
@@ -46,6 +46,9 @@ pub(super) trait Party {
 
     /// Messages may be published.
     fn publish(&mut self, line: &mut Line<'_>);
+
+    /// The broker has lost the session, so its state ends here too [MQTT-3.2.2-5].
+    fn lose_session(&mut self, counters: &Counters);
 }
 
 /// Publishes as fast as its window lets it.
@@ -55,19 +58,22 @@ pub(super) struct Publisher {
     sender: Sender,
     next_sequence: u64,
     refused: Vec<u64>,
+    /// Sent to a session that was lost before the broker took them over.
+    abandoned: Vec<u64>,
 }
 
 impl Publisher {
     pub(super) fn new(form: MessageForm, window: u16) -> Self {
-        Self { form, sender: Sender::new(window), next_sequence: 0, refused: Vec::new() }
+        Self { form, sender: Sender::new(window), next_sequence: 0, refused: Vec::new(), abandoned: Vec::new() }
     }
 
     /// What it says about its messages in the end, and how many of them the broker refused.
     pub(super) fn into_published(self) -> (Published, u64) {
         let refused_count = self.refused.len() as u64;
         let unfinished = self.sender.unfinished();
-        let unfinished = unfinished.iter().map(|(_, inflight)| inflight.sequence);
-        let published = Published::new(self.next_sequence, self.refused, unfinished);
+        let not_taken =
+            unfinished.iter().filter_map(|(_, inflight)| sequence_not_taken(inflight)).chain(self.abandoned);
+        let published = Published::new(self.next_sequence, self.refused, not_taken);
         (published, refused_count)
     }
 
@@ -140,6 +146,21 @@ impl Party for Publisher {
             self.next_sequence += 1;
             line.counters.published.add(1);
         }
+    }
+
+    fn lose_session(&mut self, counters: &Counters) {
+        let ended = self.sender.abandon();
+        counters.completed.add(ended.len() as u64);
+        self.abandoned.extend(ended.iter().filter_map(sequence_not_taken));
+    }
+}
+
+/// The sequence of a message that the broker has not taken over. With PUBREC it has: such a message must arrive, whatever
+/// became of its exchange.
+fn sequence_not_taken(inflight: &Inflight) -> Option<u64> {
+    match inflight.stage {
+        Stage::Puback | Stage::Pubrec => Some(inflight.sequence),
+        Stage::Pubcomp => None,
     }
 }
 
@@ -235,4 +256,58 @@ impl Party for Subscriber {
     }
 
     fn publish(&mut self, _line: &mut Line<'_>) {}
+
+    fn lose_session(&mut self, counters: &Counters) {
+        let held = std::mem::take(&mut self.receiver).held();
+        counters.released.add(held as u64);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::random::Random;
+
+    fn id(value: u16) -> PacketId {
+        PacketId::new(value).expect("not 0")
+    }
+
+    /// What a broker says about a packet id.
+    fn acknowledgement(packet_id: u16) -> Acknowledgement<'static> {
+        let (packet_id, reason) = (id(packet_id), ReasonCode::Success);
+        Acknowledgement { packet_id, reason, properties: oncemq::proto::Properties::EMPTY }
+    }
+
+    /// A lost session ends its exchanges; what the broker had taken over with PUBREC must still arrive.
+    #[test]
+    fn a_publisher_stands_by_what_was_taken_over_before_the_session_was_lost() {
+        let form = MessageForm {
+            version: Version::V5,
+            qos: QoS::ExactlyOnce,
+            topic: "t".to_owned(),
+            payload_bytes: 20,
+            publisher: 0,
+        };
+        let mut publisher = Publisher::new(form, 3);
+        let (mut cutter, counters) = (Cutter::new(Random::new(1, 0)), Counters::default());
+        let mut out = Vec::new();
+        let mut line = Line { cutter: &mut cutter, out: &mut out, counters: &counters, now_ns: 0 };
+        publisher.publish(&mut line);
+        publisher.handle_packet(&Packet::Pubrec(acknowledgement(2)), &mut line).expect("in use");
+        publisher.lose_session(&counters);
+        assert_eq!((counters.published.value(), counters.completed.value()), (3, 3));
+        let (published, _refused) = publisher.into_published();
+        assert_eq!((published.total, published.undecided), (3, vec![0, 2]));
+    }
+
+    #[test]
+    fn a_subscriber_forgets_the_ids_of_a_lost_session() {
+        let mut subscriber = Subscriber::new(Version::V5, QoS::ExactlyOnce, 0);
+        let counters = Counters::default();
+        assert!(subscriber.receiver.handle_publish(id(7)));
+        counters.taken.add(1);
+        subscriber.lose_session(&counters);
+        assert_eq!(counters.released.value(), 1);
+        assert!(subscriber.receiver.handle_publish(id(7)));
+    }
 }

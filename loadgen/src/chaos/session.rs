@@ -1,26 +1,37 @@
-//! One client of `chaos` over all its connections: open, be dropped or taken over, come back to the same session.
+//! One client of `chaos` over all its connections: open, be dropped or taken over or outlive the broker, come back to the
+//! same session.
+//!
+//! Only a connection that a kill of the broker broke may fail; any other fault is reported, and so is a session that the
+//! broker no longer has. The client comes back all the same, because only then can the ledger tell what became of its
+//! messages.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use oncemq::proto::{Packet, QoS, Version};
 use tokio_uring::net::TcpStream;
 
 use super::cut::{Arrival, Cutter, Point};
+use super::keeper::Life;
 use super::party::{Line, Party};
 use crate::connection::{Client, Fault, Flow, Kick, drive, open, wait_for_close};
 use crate::fleet::{Phase, Seat};
-use crate::opening::{KeepAlive, Login, Opening, Session, encode_disconnect};
+use crate::opening::{KeepAlive, Login, Opening, Presence, Session, encode_disconnect};
 use crate::participant::joined;
 use crate::random::Random;
+use crate::visit::end_session;
 
 /// One connection in so many ends by a take-over rather than a drop.
 const TAKEOVER_ONE_IN: usize = 10;
 
 /// Longest pause before a client comes back.
 const PAUSE_MAX: Duration = Duration::from_millis(20);
+
+/// How often a client looks whether the broker is back.
+const BROKER_POLL: Duration = Duration::from_millis(2);
 
 /// How long a broker may take to close a connection that was taken over.
 const TAKEOVER_LIMIT: Duration = Duration::from_secs(10);
@@ -32,6 +43,10 @@ pub(super) struct Mishaps {
     pub(super) takeovers: u64,
     /// Connections that the broker resumed with the session present.
     pub(super) resumes: u64,
+    /// Connections that broke because the broker was killed.
+    pub(super) killed: u64,
+    /// Connections to which the broker said that it has no session, where one was due.
+    pub(super) sessions_lost: u64,
 }
 
 impl Mishaps {
@@ -41,6 +56,8 @@ impl Mishaps {
         }
         self.takeovers += other.takeovers;
         self.resumes += other.resumes;
+        self.killed += other.killed;
+        self.sessions_lost += other.sessions_lost;
     }
 }
 
@@ -50,11 +67,11 @@ pub(super) struct Terms {
     pub(super) version: Version,
     pub(super) qos: QoS,
     pub(super) client_id: String,
-    /// Filters of the first connection.
+    /// Filters of a new session.
     pub(super) filters: Vec<String>,
     pub(super) keep_alive_seconds: u16,
-    /// Time that a connection lives on average before it is dropped.
-    pub(super) lifetime_mean_ns: f64,
+    /// Time that a connection lives on average before it is dropped; `None` when none is.
+    pub(super) lifetime_mean_ns: Option<f64>,
     /// Tells all clients apart.
     pub(super) number: u32,
 }
@@ -67,7 +84,9 @@ pub(super) struct Chaotic<P> {
     random: Random,
     points: Vec<Point>,
     /// Whether the broker has the session.
-    established: bool,
+    presence: Presence,
+    /// Whether it was open once.
+    ready: bool,
     opening: Opening,
     keep_alive: KeepAlive,
     cutter: Cutter,
@@ -93,13 +112,15 @@ pub(super) async fn live<P: Party>(
     party: P,
     random: Random,
     mishaps: Rc<RefCell<Mishaps>>,
+    life: Arc<Life>,
 ) -> P {
     let kick = seat.new_kick();
     let mut client = Chaotic::new(Rc::clone(&seat), terms, party, random, mishaps);
+    let (own, number) = (login(&client.terms, Session::Transient), client.terms.number);
     let lived = async {
-        wipe(&seat, &client.terms).await?;
-        live_through_connections(&seat, &mut client, &kick).await?;
-        wipe(&seat, &client.terms).await
+        end_session(&seat, &own, number).await?;
+        live_through_connections(&seat, &mut client, &kick, &life).await?;
+        end_session(&seat, &own, number).await
     };
     if let Err(fault) = lived.await {
         seat.control.report(&client.terms.client_id, &fault);
@@ -107,31 +128,76 @@ pub(super) async fn live<P: Party>(
     client.party
 }
 
-async fn live_through_connections<P: Party>(seat: &Seat, client: &mut Chaotic<P>, kick: &Kick) -> Result<(), Fault> {
+async fn live_through_connections<P: Party>(
+    seat: &Seat,
+    client: &mut Chaotic<P>,
+    kick: &Kick,
+    life: &Life,
+) -> Result<(), Fault> {
     let mut taken_over = None;
-    loop {
-        client.prepare();
-        let stream = open(seat.address, client.terms.number).await?;
-        let closing = taken_over.take().map(closed_by_broker);
-        let closing = closing.map(tokio_uring::spawn);
-        let flow = drive(&stream, client, kick, seat.clock).await?;
-        if let Some(closing) = closing {
-            joined(closing.await)?;
-        }
-        if flow == Flow::Abandon {
-            client.mishaps.borrow_mut().takeovers += 1;
-            taken_over = Some(stream);
-            continue;
-        }
-        match client.cutter.struck_at() {
-            Some(point) => {
-                *client.mishaps.borrow_mut().drops.entry(point).or_default() += 1;
+    while broker_is_up(seat, life).await {
+        let number = life.number();
+        match live_once(seat, client, kick, &mut taken_over).await {
+            Ok(Parting::Left) => return Ok(()),
+            Ok(Parting::TakenOver) => continue,
+            Ok(Parting::Dropped) => {}
+            Err(fault) if fault.is_broken_connection() && life.number() != number => {
+                client.mishaps.borrow_mut().killed += 1
             }
-            None => return Ok(()),
+            Err(fault) if !client.ready || seat.phase() == Phase::Close => return Err(fault),
+            Err(fault) => seat.control.report(&client.terms.client_id, &fault),
         }
-        drop(stream);
         let pause = client.random.below(PAUSE_MAX.as_micros() as usize);
         tokio::time::sleep(Duration::from_micros(pause as u64)).await;
+    }
+    Ok(())
+}
+
+/// Waits for a broker that is being started again; false when the run is over first.
+async fn broker_is_up(seat: &Seat, life: &Life) -> bool {
+    while !life.is_up() {
+        if seat.phase() == Phase::Close {
+            return false;
+        }
+        tokio::time::sleep(BROKER_POLL).await;
+    }
+    true
+}
+
+/// How a connection ended without a fault.
+enum Parting {
+    Left,
+    Dropped,
+    TakenOver,
+}
+
+/// Lives through one connection; `taken_over` is the one before, if this one takes it over, and then this one if it is to be
+/// taken over.
+async fn live_once<P: Party>(
+    seat: &Seat,
+    client: &mut Chaotic<P>,
+    kick: &Kick,
+    taken_over: &mut Option<TcpStream>,
+) -> Result<Parting, Fault> {
+    client.prepare();
+    let stream = open(seat.address, client.terms.number).await?;
+    let closing = taken_over.take().map(closed_by_broker);
+    let closing = closing.map(tokio_uring::spawn);
+    let flow = drive(&stream, client, kick, seat.clock).await?;
+    if let Some(closing) = closing {
+        joined(closing.await)?;
+    }
+    if flow == Flow::Abandon {
+        client.mishaps.borrow_mut().takeovers += 1;
+        *taken_over = Some(stream);
+        return Ok(Parting::TakenOver);
+    }
+    match client.cutter.struck_at() {
+        Some(point) => {
+            *client.mishaps.borrow_mut().drops.entry(point).or_default() += 1;
+            Ok(Parting::Dropped)
+        }
+        None => Ok(Parting::Left),
     }
 }
 
@@ -143,15 +209,6 @@ async fn closed_by_broker(taken_over: TcpStream) -> Result<(), Fault> {
             "the broker left a connection open for {TAKEOVER_LIMIT:?} after its client id was taken over"
         ))),
     }
-}
-
-/// Ends the session at the broker, if there is one: connects with a clean start and leaves.
-async fn wipe(seat: &Seat, terms: &Terms) -> Result<(), Fault> {
-    let login = login(terms, Session::Transient);
-    let mut visitor = Visitor { version: terms.version, opening: Opening::new(login, Vec::new(), QoS::AtMostOnce) };
-    let stream = open(seat.address, terms.number).await?;
-    drive(&stream, &mut visitor, &Kick::new(), seat.clock).await?;
-    Ok(())
 }
 
 fn login(terms: &Terms, session: Session) -> Login {
@@ -171,7 +228,8 @@ impl<P: Party> Chaotic<P> {
             keep_alive: KeepAlive::new(terms.keep_alive_seconds),
             cutter: Cutter::new(random.clone()),
             ending: Ending::Decided,
-            established: false,
+            presence: Presence::Absent,
+            ready: false,
             seat,
             terms,
             party,
@@ -182,16 +240,19 @@ impl<P: Party> Chaotic<P> {
 
     /// Begins a new connection to the same session, and decides how it will end.
     fn prepare(&mut self) {
-        let present = self.established;
-        let login = login(&self.terms, Session::Persistent { present });
-        let filters = match present {
-            true => Vec::new(),
-            false => self.terms.filters.clone(),
-        };
-        self.opening = Opening::new(login, filters, self.terms.qos);
+        let login = login(&self.terms, Session::Persistent(self.presence));
+        if self.presence == Presence::Absent {
+            // From CONNECT on the broker may have it, whether the answer arrives or not.
+            self.presence = Presence::Unknown;
+        }
+        self.opening = Opening::new(login, self.terms.filters.clone(), self.terms.qos);
         self.keep_alive = KeepAlive::new(self.terms.keep_alive_seconds);
         self.cutter = Cutter::new(Random::new(self.random.next(), 0));
-        let lifetime_ns = self.random.exponential_ns(self.terms.lifetime_mean_ns);
+        let Some(lifetime_mean_ns) = self.terms.lifetime_mean_ns else {
+            self.ending = Ending::Decided;
+            return;
+        };
+        let lifetime_ns = self.random.exponential_ns(lifetime_mean_ns);
         let at_ns = self.seat.clock.now_ns().saturating_add(lifetime_ns);
         self.ending = match self.random.below(TAKEOVER_ONE_IN) {
             0 => Ending::TakeOver { at_ns },
@@ -200,6 +261,29 @@ impl<P: Party> Chaotic<P> {
                 Ending::Drop { at_ns, point }
             }
         };
+    }
+
+    /// Takes a packet of the opening; on a resumed session, sends again what is owed.
+    fn handle_opening(&mut self, packet: &Packet<'_>, now_ns: u64, out: &mut Vec<u8>) -> Result<(), Fault> {
+        let limits = self.opening.handle_packet(packet, out)?;
+        if self.opening.take_session_lost() {
+            self.presence = Presence::Unknown;
+            self.party.lose_session(&self.seat.counters);
+            self.mishaps.borrow_mut().sessions_lost += 1;
+            self.seat.control.report(&self.terms.client_id, &Fault::SessionLost);
+        }
+        let Some(limits) = limits else {
+            return Ok(());
+        };
+        let mut line = Line { cutter: &mut self.cutter, out, counters: &self.seat.counters, now_ns };
+        self.party.resume(&limits, &mut line)?;
+        if !std::mem::replace(&mut self.ready, true) {
+            self.seat.counters.ready.add(1);
+        }
+        if std::mem::replace(&mut self.presence, Presence::Due) == Presence::Due {
+            self.mishaps.borrow_mut().resumes += 1;
+        }
+        Ok(())
     }
 
     /// Brings about the ending when its time has come; only while messages are published.
@@ -228,19 +312,17 @@ impl<P: Party> Client for Chaotic<P> {
         if self.cutter.receive(packet) == Arrival::Ignored {
             return Ok(self.cutter.flow());
         }
-        let mut line = Line { cutter: &mut self.cutter, out, counters: &self.seat.counters, now_ns };
+        let belongs_to_party = match packet {
+            Packet::Publish(_) | Packet::Pubrel(_) => self.opening.is_connected(),
+            _of_the_opening_until_it_is_open => self.opening.is_open(),
+        };
         match packet {
             Packet::Pingresp => {}
-            other if self.opening.is_open() => self.party.handle_packet(other, &mut line)?,
-            other => {
-                if let Some(limits) = self.opening.handle_packet(other, line.out)? {
-                    self.party.resume(&limits, &mut line)?;
-                    match std::mem::replace(&mut self.established, true) {
-                        true => self.mishaps.borrow_mut().resumes += 1,
-                        false => self.seat.counters.ready.add(1),
-                    }
-                }
+            other if belongs_to_party => {
+                let mut line = Line { cutter: &mut self.cutter, out, counters: &self.seat.counters, now_ns };
+                self.party.handle_packet(other, &mut line)?;
             }
+            other => self.handle_opening(other, now_ns, out)?,
         }
         Ok(self.cutter.flow())
     }
@@ -278,30 +360,5 @@ impl<P: Party> Client for Chaotic<P> {
 
     fn read_bytes_max(&self) -> usize {
         self.cutter.read_bytes_max().unwrap_or(usize::MAX)
-    }
-}
-
-/// Connects with a clean start and leaves.
-struct Visitor {
-    version: Version,
-    opening: Opening,
-}
-
-impl Client for Visitor {
-    fn version(&self) -> Version {
-        self.version
-    }
-
-    fn handle_packet(&mut self, packet: &Packet<'_>, _now_ns: u64, out: &mut Vec<u8>) -> Result<Flow, Fault> {
-        if self.opening.handle_packet(packet, out)?.is_none() {
-            return Ok(Flow::Continue);
-        }
-        encode_disconnect(self.version, out);
-        Ok(Flow::Close)
-    }
-
-    fn poll(&mut self, _now_ns: u64, out: &mut Vec<u8>) -> Result<Flow, Fault> {
-        self.opening.poll(out);
-        Ok(Flow::Continue)
     }
 }

@@ -78,6 +78,13 @@ pub(super) fn rate(given: &str) -> Result<f64, String> {
         .ok_or_else(|| format!("expected a number per second above 0, at most {RATE_MAX:.0}"))
 }
 
+pub(super) fn rate_or_zero(given: &str) -> Result<f64, String> {
+    match given.parse() {
+        Ok(0.0) => Ok(0.0),
+        Ok(_) | Err(_) => rate(given).map_err(|_| format!("expected 0, or a number per second, at most {RATE_MAX:.0}")),
+    }
+}
+
 pub(super) fn duration(given: &str) -> Result<Duration, String> {
     let unit_start =
         given.find(|character: char| !character.is_ascii_digit() && character != '.').unwrap_or(given.len());
@@ -162,5 +169,8 @@ mod tests {
         for wrong in ["0", "-1", "nan", "inf", "1e10", "x"] {
             assert!(rate(wrong).is_err(), "{wrong:?}");
         }
+        assert_eq!(rate_or_zero("0"), Ok(0.0));
+        assert_eq!(rate_or_zero("7"), Ok(7.0));
+        assert!(rate_or_zero("-1").is_err());
     }
 }

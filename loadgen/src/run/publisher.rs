@@ -11,7 +11,7 @@ use crate::participant::Participant;
 
 /// When a publisher's messages are due.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Timing {
+pub(crate) enum Timing {
     /// As soon as the window has room.
     Closed,
     /// Message n at `offset_ns` + n × `interval_ns` after publishing starts.
@@ -32,7 +32,7 @@ impl Timing {
 
 /// A publisher: keeps its window full, or to its timing, until the phase or the count ends it.
 #[derive(Debug)]
-pub(super) struct Publisher {
+pub(crate) struct Publisher {
     participant: Participant,
     form: MessageForm,
     timing: Timing,
@@ -44,7 +44,7 @@ pub(super) struct Publisher {
 }
 
 impl Publisher {
-    pub(super) fn new(
+    pub(crate) fn new(
         participant: Participant,
         form: MessageForm,
         timing: Timing,
@@ -63,7 +63,7 @@ impl Publisher {
     }
 
     /// What it says about its messages in the end, and how many of them the broker refused.
-    pub(super) fn into_published(self) -> (Published, u64) {
+    pub(crate) fn into_published(self) -> (Published, u64) {
         let refused_count = self.refused.len() as u64;
         let unfinished = self.sender.unfinished();
         let unfinished = unfinished.iter().map(|(_, inflight)| inflight.sequence);

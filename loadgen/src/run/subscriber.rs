@@ -13,7 +13,7 @@ use crate::shape::Shape;
 
 /// A subscriber.
 #[derive(Debug)]
-pub(super) struct Subscriber {
+pub(crate) struct Subscriber {
     participant: Participant,
     qos: QoS,
     shape: Rc<Shape>,
@@ -24,13 +24,13 @@ pub(super) struct Subscriber {
 }
 
 impl Subscriber {
-    pub(super) fn new(participant: Participant, qos: QoS, shape: Rc<Shape>, index: u32) -> Self {
+    pub(crate) fn new(participant: Participant, qos: QoS, shape: Rc<Shape>, index: u32) -> Self {
         let ledger = Ledger::new(shape.sources(index) as usize);
         Self { participant, qos, shape, index, receiver: Receiver::default(), ledger, foreign: 0 }
     }
 
     /// Its account, and how many messages it got that no publisher of this run sent to it.
-    pub(super) fn into_ledger(self) -> (Ledger, u64) {
+    pub(crate) fn into_ledger(self) -> (Ledger, u64) {
         (self.ledger, self.foreign)
     }
 

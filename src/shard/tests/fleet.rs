@@ -52,6 +52,7 @@ pub(super) fn limits() -> Limits {
         max_output_bytes: 1 << 16,
         max_waiting_letters: 100,
         max_log_backlog_bytes: 1 << 20,
+        queue_memory_bytes: 1 << 30,
         max_retained_messages: 100,
         linger: Duration::from_secs(1),
     }

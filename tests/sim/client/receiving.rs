@@ -38,8 +38,13 @@ impl Client {
             Packet::Publish(publish) => self.receive_publish(around.ledger, publish),
             Packet::Puback(puback) => {
                 let message = self.take_exchange(puback.packet_id, Stage::AwaitingPuback, "PUBACK")?;
-                around.ledger.acknowledge(message);
-                succeeded(client, puback)
+                if is_accepted(client, puback)? {
+                    around.ledger.acknowledge(message);
+                }
+                Ok(())
+            }
+            Packet::Pubrec(pubrec) if !is_accepted(client, pubrec)? => {
+                self.take_exchange(pubrec.packet_id, Stage::AwaitingPubrec, "PUBREC").map(drop)
             }
             Packet::Pubrec(pubrec) => {
                 let id = pubrec.packet_id.get();
@@ -52,7 +57,7 @@ impl Client {
                 exchange.stage = Stage::Releasing;
                 around.ledger.acknowledge(exchange.message);
                 self.queue_answer(Answer::Pubrel(id));
-                succeeded(client, pubrec)
+                Ok(())
             }
             Packet::Pubcomp(pubcomp) => {
                 self.take_exchange(pubcomp.packet_id, Stage::AwaitingPubcomp, "PUBCOMP").map(drop)
@@ -78,8 +83,14 @@ impl Client {
 
     fn receive_connack(&mut self, around: &mut Surroundings<'_>, connack: &Connack<'_>) -> Result<(), Failure> {
         let client = self.index;
-        if connack.reason != ReasonCode::Success {
-            fail!("client {client} was refused: {connack:?}");
+        match connack.reason {
+            ReasonCode::Success => {}
+            reason if is_of_failed_log(reason) => {
+                self.link_mut().is_accepted = true;
+                self.finish();
+                return Ok(());
+            }
+            _ => fail!("client {client} was refused: {connack:?}"),
         }
         let quota = match self.version {
             Version::V311 => u16::MAX,
@@ -201,9 +212,16 @@ impl Client {
     }
 }
 
-fn succeeded(client: usize, acknowledgement: &Acknowledgement<'_>) -> Result<(), Failure> {
-    if acknowledgement.reason.is_error() {
+fn is_accepted(client: usize, acknowledgement: &Acknowledgement<'_>) -> Result<bool, Failure> {
+    let is_refused = acknowledgement.reason.is_error();
+    if is_refused && !is_of_failed_log(acknowledgement.reason) {
         fail!("client {client} got {acknowledgement:?}");
     }
-    Ok(())
+    Ok(!is_refused)
+}
+
+/// Whether this is how a broker refuses what it cannot log; the audit knows whether it has reason to.
+fn is_of_failed_log(reason: ReasonCode) -> bool {
+    let reasons = [ReasonCode::ServerUnavailable, ReasonCode::QuotaExceeded, ReasonCode::ImplementationSpecificError];
+    reasons.contains(&reason)
 }

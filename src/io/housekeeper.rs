@@ -1,0 +1,168 @@
+//! The thread that makes the logs' segments before they are needed, and removes them when they are obsolete, so that no
+//! shard ever waits for a file to be created, filled or removed.
+//!
+//! A shard asks for a segment when it begins the one before, and finds it in its queue, its bell rung, long before it gets
+//! there. Obsolete segments are removed in the order in which they are named; a few whole ones are kept and written again,
+//! which saves the filling.
+//!
+//! The queues have no bound of their own: a shard has asked for at most one segment, and names no segment twice.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread;
+
+use crossbeam_channel::{Receiver, Sender, unbounded};
+use tracing::warn;
+
+use crate::config::SPARE_SEGMENTS_MAX;
+use crate::error::StartError;
+use crate::store::SegmentNumber;
+
+use super::bell::Bell;
+use super::log_files::{LogFiles, OpenSegment, Preparation, SegmentShape};
+
+/// A segment that can be begun, or why there is none, with the file that could not be made.
+pub(super) type Prepared = Result<OpenSegment, (PathBuf, io::Error)>;
+
+/// A shard's way to the thread, and its answers.
+#[derive(Debug)]
+pub(super) struct Segments {
+    shard: usize,
+    tasks: Sender<Task>,
+    prepared: Receiver<Prepared>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Task {
+    Prepare { shard: usize, segment: SegmentNumber, preparation: Preparation },
+    Retire { shard: usize, segment: SegmentNumber },
+}
+
+/// One shard, as the thread sees it.
+struct Customer {
+    files: LogFiles,
+    /// Files that can be written again.
+    spares: Vec<SegmentNumber>,
+    prepared: Sender<Prepared>,
+    bell: Arc<Bell>,
+}
+
+/// Starts the thread for the logs of all shards: their files, the spares among them, and the bells of their shards.
+pub(super) fn start(
+    logs: impl IntoIterator<Item = (LogFiles, Vec<SegmentNumber>, Arc<Bell>)>,
+    shape: SegmentShape,
+) -> Result<Vec<Segments>, StartError> {
+    let (tasks, receiver) = unbounded();
+    let mut customers = Vec::new();
+    let mut segments = Vec::new();
+    for (shard, (files, spares, bell)) in logs.into_iter().enumerate() {
+        let (sender, prepared) = unbounded();
+        customers.push(Customer { files, spares, prepared: sender, bell });
+        segments.push(Segments { shard, tasks: tasks.clone(), prepared });
+    }
+    let name = "log-files";
+    thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(move || keep_house(&receiver, &mut customers, shape))
+        .map_err(|source| StartError::Thread { name: name.to_owned(), source })?;
+    Ok(segments)
+}
+
+impl Segments {
+    /// Asks for a segment.
+    pub(super) fn prepare(&self, segment: SegmentNumber, preparation: Preparation) {
+        self.give(Task::Prepare { shard: self.shard, segment, preparation });
+    }
+
+    /// Gives a segment up that is obsolete.
+    pub(super) fn retire(&self, segment: SegmentNumber) {
+        self.give(Task::Retire { shard: self.shard, segment });
+    }
+
+    /// The segment that was asked for, if it is ready.
+    pub(super) fn poll_prepared(&self) -> Option<Prepared> {
+        self.prepared.try_recv().ok()
+    }
+
+    /// Whether [`poll_prepared`](Self::poll_prepared) has something.
+    pub(super) fn have_prepared(&self) -> bool {
+        !self.prepared.is_empty()
+    }
+
+    fn give(&self, task: Task) {
+        // The thread ends only after the last shard has dropped its end, or with the process.
+        self.tasks.send(task).expect("the thread for the logs' files lives as long as the shards");
+    }
+}
+
+fn keep_house(tasks: &Receiver<Task>, customers: &mut [Customer], shape: SegmentShape) {
+    for task in tasks {
+        match task {
+            Task::Prepare { shard, segment, preparation } => {
+                let customer = &mut customers[shard];
+                let spare = customer.spares.pop();
+                let prepared = customer.files.prepare(segment, spare, preparation, shape);
+                if customer.prepared.send(prepared).is_ok() {
+                    customer.bell.ring_if_sleeping();
+                }
+            }
+            Task::Retire { shard, segment } => {
+                let customer = &mut customers[shard];
+                // A spare keeps its number, and an earlier broker may have left one with this number.
+                let wanted = customer.spares.len() < SPARE_SEGMENTS_MAX && !customer.spares.contains(&segment);
+                match customer.files.retire(segment, wanted, shape) {
+                    Ok(true) => customer.spares.push(segment),
+                    Ok(false) => {}
+                    Err(error) => {
+                        let path = customer.files.segment(segment);
+                        warn!("removing {} failed: {error}; it holds nothing that is needed", path.display());
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, File};
+    use std::io::Read;
+
+    use crate::config::Durability;
+
+    use super::super::log_files::WriteMode;
+    use super::super::scratch::Scratch;
+    use super::*;
+
+    #[test]
+    fn segments_are_prepared_with_a_bell_and_retired_into_spares() {
+        let scratch = Scratch::new("housekeeper");
+        let files = LogFiles::new(scratch.path().to_owned());
+        let bell = Arc::new(Bell::new(-1).expect("an eventfd"));
+        let shape = SegmentShape { mode: WriteMode::Direct, segment_bytes: 1024 * 1024 };
+        if WriteMode::for_durability(Durability::Sync, scratch.path()).expect("writable") != shape.mode {
+            return; // nothing is prepared, or kept, where nothing is written directly
+        }
+        let segments = start([(files.clone(), Vec::new(), Arc::clone(&bell))], shape).expect("a thread").remove(0);
+        let next = |number| {
+            bell.announce_sleep();
+            segments.prepare(SegmentNumber(number), Preparation::Filled);
+            let mut eventfd = File::from(bell.eventfd().try_clone_to_owned().expect("a copy"));
+            eventfd.read_exact(&mut [0; 8]).expect("a ring");
+            segments.poll_prepared().expect("ready when the bell rings").expect("a segment")
+        };
+        for number in 1..=4 {
+            let segment = next(number);
+            assert_eq!(segment.number, SegmentNumber(number));
+            assert_eq!(segment.path, files.segment(segment.number));
+        }
+        for number in 1..=3 {
+            segments.retire(SegmentNumber(number));
+        }
+        next(5);
+        assert_eq!(files.list().expect("a directory"), [4, 5].map(SegmentNumber));
+        assert_eq!(fs::read_dir(scratch.path()).expect("a directory").count(), 3, "one spare is left of two");
+        assert!(!segments.have_prepared());
+    }
+}

@@ -1,0 +1,129 @@
+//! What a crash takes back, and what it may not.
+
+use crate::ledger::Ledger;
+
+use super::{Audit, Presence, SECOND, Session, Stage};
+
+impl Audit {
+    /// The broker is gone, and comes back at `returns_at`; all connections have ended. With `forgets_all` it had no log.
+    pub(crate) fn crash(&mut self, ledger: &mut Ledger, now: u64, returns_at: u64, forgets_all: bool) {
+        for record in self.connections.iter_mut().filter(|connection| connection.is_open) {
+            record.is_open = false;
+            let is_durable = self.sessions[record.client].after_crash == Presence::Present;
+            if let Some(will) = record.terms.and_then(|terms| terms.will) {
+                // It is known to the log if CONNACK was sent.
+                ledger.will_is_due(will, is_durable && record.has_sent_connack);
+            }
+        }
+        for session in &mut self.sessions {
+            for will in session.withdrawn.drain(..) {
+                ledger.will_may_come(will);
+            }
+            if forgets_all {
+                *session = session.successor();
+                session.after_crash = Presence::Absent;
+            } else {
+                session.crash(now, returns_at);
+            }
+        }
+        ledger.crash(forgets_all);
+        self.log_has_failed = false;
+    }
+}
+
+impl Session {
+    /// A session without a past, in place of this one.
+    pub(super) fn successor(&self) -> Self {
+        Self {
+            next_ordinal: self.next_ordinal,
+            after_crash: self.after_crash,
+            expiry_after_crash: self.expiry_after_crash,
+            ..Self::default()
+        }
+    }
+
+    pub(super) fn is_there(&self) -> bool {
+        self.presence != Presence::Absent
+    }
+
+    /// A connection serves it from now on.
+    pub(super) fn is_admitted(&mut self, connection: usize, expiry_seconds: u32) {
+        if self.presence == Presence::Absent {
+            self.presence = Presence::Present;
+            self.after_crash = Presence::Unsure;
+        }
+        self.connection = Some(connection);
+        self.changes_expiry(expiry_seconds);
+        self.ends_at = None;
+    }
+
+    pub(super) fn changes_expiry(&mut self, seconds: u32) {
+        self.expiry_seconds = seconds;
+        let (shortest, longest) = self.expiry_after_crash;
+        self.expiry_after_crash = (shortest.min(seconds), longest.max(seconds));
+        if seconds == 0 && self.after_crash == Presence::Present {
+            self.after_crash = Presence::Unsure;
+        }
+    }
+
+    /// CONNACK is sent: what it says outlives a crash.
+    pub(super) fn is_confirmed(&mut self, session_present: bool) {
+        if !session_present {
+            self.exchanges.clear();
+            self.over.clear();
+        }
+        self.presence = Presence::Present;
+        self.expiry_after_crash = (self.expiry_seconds, self.expiry_seconds);
+        self.after_crash = if self.expiry_seconds > 0 { Presence::Present } else { Presence::Absent };
+    }
+
+    /// The session is gone; nobody has been told.
+    pub(super) fn ends(&mut self) {
+        self.presence = Presence::Absent;
+        if self.after_crash == Presence::Present {
+            self.after_crash = Presence::Unsure;
+        }
+    }
+
+    /// All is delivered, acknowledged and in the log.
+    pub(super) fn rests(&mut self) {
+        self.has_unseen = false;
+        self.exchanges.retain(|_, exchange| !exchange.may_be_over);
+        self.over.clear();
+        self.withdrawn.clear();
+        self.expiry_after_crash = (self.expiry_seconds, self.expiry_seconds);
+        if self.expiry_seconds > 0 {
+            self.after_crash = self.presence;
+        } else {
+            self.after_crash = Presence::Absent;
+        }
+    }
+
+    fn crash(&mut self, now: u64, returns_at: u64) {
+        self.presence = self.after_crash;
+        // What was sent last may have been more than was seen.
+        self.has_unseen = true;
+        for exchange in self.exchanges.values_mut() {
+            match exchange.stage {
+                Stage::Received if !exchange.is_released => exchange.stage = Stage::PerhapsReceived,
+                Stage::Published | Stage::Received | Stage::PerhapsReceived => {}
+            }
+        }
+        for (id, mut exchange) in std::mem::take(&mut self.over) {
+            exchange.may_be_over = true;
+            self.exchanges.entry(id).or_insert(exchange);
+        }
+        let (shortest, longest) = self.expiry_after_crash;
+        let ends_at = |from: u64, seconds: u32| match seconds {
+            u32::MAX => None,
+            seconds => Some(from + u64::from(seconds) * SECOND),
+        };
+        let (known_first, known_last) = self.ends_at.unzip();
+        let first = ends_at(now, shortest).into_iter().chain(known_first).min();
+        let last = ends_at(returns_at, longest).map(|last| last.max(known_last.unwrap_or(0)));
+        self.ends_at = first.map(|first| (first, last.unwrap_or(u64::MAX)));
+        if self.presence != Presence::Absent && self.ends_at.is_some_and(|(first, _)| first <= returns_at) {
+            self.presence = Presence::Unsure;
+        }
+    }
+}

@@ -1,0 +1,54 @@
+"""Each bench at a tiny size, so that it cannot rot. What it measures is not judged here."""
+
+import json
+import shutil
+import subprocess
+import tempfile
+import unittest
+
+from interop.broker import ROOT
+
+LIMIT_SECONDS = 120
+
+
+class Benches(unittest.TestCase):
+    def bench(self, name, *flags):
+        """Runs one bench with the release build that is there; returns its JSON."""
+        done = subprocess.run(
+            [ROOT / "benches" / name, "--no-build", "--json", *flags],
+            capture_output=True,
+            text=True,
+            timeout=LIMIT_SECONDS,
+        )
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+        return json.loads(done.stdout)
+
+    @unittest.skipUnless(shutil.which("mosquitto"), "compares with mosquitto, which is not installed")
+    def test_versus_compares(self):
+        (row,) = self.bench("versus", "--loads", "pairs-w100", "--runs", "1", "--seconds", "1", "--warm-up", "0")
+        self.assertGreater(row["cpu_ratio"], 0)
+
+    def test_durable_shows_what_each_mode_costs(self):
+        result = self.bench("durable", "--quick")
+        for mode in ("sync", "write"):
+            self.assertGreater(result[mode]["delivered_per_second_ratio"], 0)
+            self.assertGreater(result[mode]["messages_per_commit"], 0)
+        self.assertNotIn("commits_per_second", result["none"])
+        self.assertGreater(result["latency"]["disk_p99_us"], 0)
+
+    def test_crash_loses_nothing_of_oncemq(self):
+        brokers = ["oncemq-sync", "oncemq-write"]
+        if shutil.which("mosquitto"):
+            brokers.append("mosquitto-best")
+        for name, report in self.bench("crash", "--quick", "--brokers", *brokers).items():
+            self.assertGreater(report["crashes"]["kills"], 0, name)
+
+    def test_recovery_brings_every_message_back(self):
+        with tempfile.TemporaryDirectory() as directory:
+            for row in self.bench("recovery", "--quick", "--directory", directory):
+                self.assertEqual(len(row["start_seconds"]), 2)
+                self.assertGreater(row["collect_per_second"], 0)
+
+
+if __name__ == "__main__":
+    unittest.main()
