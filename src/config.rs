@@ -281,8 +281,9 @@ pub const DATA_DIR_DEFAULT: &str = "oncemq-data";
 /// Writes to a log begin and end at multiples of this, in bytes: the largest block size of the disks in use.
 pub const LOG_BLOCK_BYTES: u64 = 4096;
 
-/// Length of a segment when nothing is said: a second of a fast disk, and the unit in which space is given back.
-pub const SEGMENT_BYTES_DEFAULT: u64 = 64 * 1024 * 1024;
+/// Length of a segment when nothing is said: the unit in which space is given back, and a fraction of a second for a fast
+/// disk to read at a start. A log has some of them on top of what is alive.
+pub const SEGMENT_BYTES_DEFAULT: u64 = 16 * 1024 * 1024;
 /// Bounds of [`LogSettings::segment_bytes`].
 pub const SEGMENT_BYTES: RangeInclusive<u64> = 1024 * 1024..=1 << 30;
 

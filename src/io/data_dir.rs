@@ -18,6 +18,8 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process;
+use std::thread;
+use std::time::Instant;
 
 use tracing::{info, warn};
 
@@ -25,7 +27,7 @@ use crate::config::SHARDS_MAX;
 use crate::error::DataError;
 
 use super::log_files::LogFiles;
-use super::system::{self, Lock};
+use super::system::{self, END_OF_PROCESS_MAX, END_OF_PROCESS_POLL, Lock};
 
 const LOCK: &str = "lock";
 const COMPLETE: &str = "COMPLETE";
@@ -41,8 +43,8 @@ const COMPLETE_BYTES_MAX: u64 = 64;
 #[derive(Debug)]
 pub struct DataDirectory {
     path: PathBuf,
-    /// Locked until it is closed.
-    _lock: File,
+    /// Locked until it is closed, here and by every ring that keeps it.
+    lock: File,
 }
 
 /// The logs of all shards, of a certain number of them.
@@ -71,7 +73,7 @@ impl DataDirectory {
         let mut file = file.map_err(not_writable)?;
         take_lock(path, &file, Lock::Exclusive)?;
         file.set_len(0).and_then(|()| writeln!(file, "{}", process::id())).map_err(not_writable)?;
-        Ok(Self { path: path.to_owned(), _lock: file })
+        Ok(Self { path: path.to_owned(), lock: file })
     }
 
     /// The directory of a broker that does not run, to be read only, and kept from brokers until this value is dropped.
@@ -84,7 +86,14 @@ impl DataDirectory {
             opened => opened.map_err(DataError::io("opening", &lock))?,
         };
         take_lock(path, &file, Lock::Shared)?;
-        Ok(Self { path: path.to_owned(), _lock: file })
+        Ok(Self { path: path.to_owned(), lock: file })
+    }
+
+    /// The file whose lock says that the directory is held. A ring that writes into the directory keeps it, for a killed
+    /// process closes its files before the kernel has finished what its rings had in flight, and the next process must
+    /// not find such a write half done.
+    pub(super) fn lock(&self) -> &File {
+        &self.lock
     }
 
     /// Its path.
@@ -220,8 +229,16 @@ pub(super) fn sync_directory(path: &Path) -> io::Result<()> {
 }
 
 fn take_lock(directory: &Path, file: &File, lock: Lock) -> Result<(), DataError> {
-    if system::try_lock(file, lock).map_err(DataError::io("locking", &directory.join(LOCK)))? {
-        return Ok(());
+    let deadline = Instant::now() + END_OF_PROCESS_MAX;
+    loop {
+        if system::try_lock(file, lock).map_err(DataError::io("locking", &directory.join(LOCK)))? {
+            return Ok(());
+        }
+        if Instant::now() >= deadline {
+            break;
+        }
+        // It may be a process that was killed a moment ago.
+        thread::sleep(END_OF_PROCESS_POLL);
     }
     let mut holder = String::new();
     // Who holds it is only told to help; a lock that cannot be read is held all the same.

@@ -62,6 +62,11 @@ impl Ring {
         Ok(())
     }
 
+    /// Keeps a file open until the kernel has taken the ring down, which is when nothing is in flight on it any more.
+    pub(super) fn keep_open(&self, file: BorrowedFd<'_>) -> io::Result<()> {
+        self.ring.submitter().register_files(&[file.as_raw_fd()])
+    }
+
     /// The next completion, if there is one.
     pub(super) fn next_completion(&mut self) -> Option<Completion> {
         let entry = self.ring.completion().next()?;

@@ -5,6 +5,8 @@ use std::fs::{self, File};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use crate::error::StartError;
 
@@ -51,9 +53,24 @@ pub fn raise_open_file_limit() -> u64 {
     if unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) } == 0 { limit.rlim_max } else { soft }
 }
 
-/// A listener with a backlog for a storm of reconnecting clients.
+/// How long what a killed process held may still be held: the kernel closes the sockets and files of its rings only when
+/// nothing is in flight on them any more.
+pub(super) const END_OF_PROCESS_MAX: Duration = Duration::from_secs(3);
+/// How often to look meanwhile.
+pub(super) const END_OF_PROCESS_POLL: Duration = Duration::from_millis(20);
+
+/// A listener with a backlog for a storm of reconnecting clients. Waits a moment for a port that is in use: its holder may
+/// just have been killed.
 pub fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {
-    let listener = TcpListener::bind(address).map_err(|error| StartError::listen(address, error))?;
+    let deadline = Instant::now() + END_OF_PROCESS_MAX;
+    let listener = loop {
+        match TcpListener::bind(address) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < deadline => {
+                thread::sleep(END_OF_PROCESS_POLL);
+            }
+            bound => break bound.map_err(|error| StartError::listen(address, error))?,
+        }
+    };
     // SAFETY: no memory is involved. A second listen on a listening socket sets the backlog anew.
     if unsafe { libc::listen(listener.as_raw_fd(), BACKLOG) } != 0 {
         return Err(StartError::listen(address, io::Error::last_os_error()));

@@ -2,7 +2,7 @@
 //! thread per shard.
 
 use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::process;
 use std::sync::Arc;
 use std::thread;
@@ -22,6 +22,7 @@ use crate::store::{Image, LogConfig, LogEnd, SegmentNumber};
 use super::bell::Bell;
 use super::buffers::ReceiveBuffers;
 use super::clock::Clock;
+use super::data_dir::DataDirectory;
 use super::disk::LogDisk;
 use super::door::{Door, Doors};
 use super::doorbell::Doorbell;
@@ -67,11 +68,18 @@ pub fn place(
 pub fn start(
     placement: &Placement,
     config: &ServeConfig,
+    data: Option<&DataDirectory>,
     logs: Option<RestoredLogs>,
     clock: Clock,
 ) -> Result<Shards, StartError> {
     let shards = routes::shard_count(placement.len());
     let rings = (0..shards).map(|_| ring(config.rings)).collect::<Result<Vec<_>, _>>()?;
+    if let Some(data) = data {
+        for (ring, _) in &rings {
+            let kept = ring.keep_open(data.lock().as_fd());
+            kept.map_err(|error| StartError::ring("keeping the data directory's lock", error))?;
+        }
+    }
     let bells: Vec<Arc<Bell>> = rings
         .iter()
         .map(|(ring, _)| Bell::new(ring.as_raw_fd()).map(Arc::new))

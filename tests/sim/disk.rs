@@ -41,8 +41,6 @@ pub(crate) struct Disk {
     removed: VecDeque<(SegmentNumber, Vec<u8>)>,
     /// Where the batches are that were written whole, in their order.
     batches: Vec<Place>,
-    /// Segments removed so far.
-    pub(crate) removals: u64,
 }
 
 /// A write that the disk has been given, and what the shard wants to have back.
@@ -125,7 +123,6 @@ impl Disk {
         assert_eq!(oldest, segment, "segments are removed oldest first");
         self.batches.retain(|place| place.segment != segment);
         self.removed.push_back((segment, file));
-        self.removals += 1;
         if self.removed.len() > REMOVALS_UNDONE_MAX {
             self.removed.pop_front();
         }
@@ -180,11 +177,6 @@ impl Disk {
         self.segments.get(&segment).map(Vec::as_slice)
     }
 
-    /// Bytes in all segments.
-    pub(crate) fn bytes(&self) -> usize {
-        self.segments.values().map(Vec::len).sum()
-    }
-
     /// A bit of a batch that is certainly not the last one, if there are so many.
     pub(crate) fn choose_bit(&self, random: &mut Random) -> Option<Bit> {
         let (_, before_last) = self.batches.split_last()?;
@@ -192,10 +184,16 @@ impl Disk {
             return None;
         }
         let place = random.pick(before_last);
-        // Half of them near the beginning, where the headers are.
-        let last = place.bytes as u64 - 1;
-        let offset = if random.percent(50) { random.up_to(last) } else { random.below(last) } as usize;
-        Some(Bit { segment: place.segment, offset: place.offset + offset, mask: 1 << random.below(8) })
+        let file = self.segments.get(&place.segment)?;
+        // Most bytes are padding; what is not is chosen more often.
+        let is_padding = |offset: &usize| file[*offset] == 0;
+        let offsets = place.offset..place.offset + place.bytes;
+        let says_something: Vec<usize> = offsets.clone().filter(|offset| !is_padding(offset)).collect();
+        let offset = match random.percent(80) {
+            true => random.pick(&says_something),
+            false => random.between(offsets.start as u64, offsets.end as u64 - 1) as usize,
+        };
+        Some(Bit { segment: place.segment, offset, mask: 1 << random.below(8) })
     }
 
     /// Turns a bit over, or back again.

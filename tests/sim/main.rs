@@ -1,4 +1,4 @@
-//! The simulator: the production shards on virtual time, with a hostile network and honest clients.
+//! The simulator: the production shards on virtual time, with a hostile network, disks that crash, and honest clients.
 //!
 //! One seed decides everything that happens in a run, so a run can be repeated; nothing here reads a clock, opens a socket
 //! or starts a thread. What must hold is written down in two places that know nothing of the broker's inside:
@@ -136,7 +136,12 @@ fn hold(seed: u64) -> World {
 }
 
 fn assert_found(fault: Fault) {
-    match in_parallel(0..SEEDS_TO_FIND_A_FAULT, |seed| run(seed, PlantedFault::plant(fault), false).err()) {
+    let find = |seed| {
+        let failure = run(seed, PlantedFault::plant(fault), false).err()?;
+        // It is the fault that was found, and not something else.
+        run(seed, PlantedFault::default(), false).is_ok().then_some(failure)
+    };
+    match in_parallel(0..SEEDS_TO_FIND_A_FAULT, find) {
         Some((seed, Failure(reason))) => println!("{fault:?} was found with seed {seed}: {reason}"),
         None => panic!("{fault:?} was not found"),
     }

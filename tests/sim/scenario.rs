@@ -183,7 +183,7 @@ impl Storage {
             crashes: random.pick(&[0, 0, 1, 2, 8]),
             crash_steps_max: random.pick(&[100, 1_000, 5_000]),
             absence_ns_max: if has_time_limits { 3_000 * MILLISECOND } else { 20 * MILLISECOND },
-            failed_write_percent: 0,
+            failed_write_percent: 5,
             other_shards_percent: random.pick(&[0, 0, 20]),
             damage_percent: 30,
         }

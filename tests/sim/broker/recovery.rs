@@ -10,7 +10,8 @@ use std::io;
 use oncemq::config::Durability;
 use oncemq::shard::{Shard, redeal};
 use oncemq::store::{
-    Expected, Image, Log, LogConfig, LogEnd, Recovered, RecoveryError, RecoveryMode, SegmentNumber, Segments, recover,
+    Expected, Image, Log, LogConfig, LogEnd, Record, Recovered, RecoveryError, RecoveryMode, SegmentNumber, Segments,
+    recover,
 };
 
 use crate::disk::Disk;
@@ -31,11 +32,21 @@ impl Segments for Reader<'_> {
 }
 
 /// What the records of a log add up to, and where it ends.
-pub(super) fn read(disk: &Disk, config: &LogConfig, mode: RecoveryMode) -> Result<(Image, Recovered), RecoveryError> {
+pub(super) fn read(disk: &Disk, config: &LogConfig) -> Result<(Image, Recovered), RecoveryError> {
     let mut image = Image::default();
     let expected = Expected { generation: config.generation, shard: config.shard, fault: config.fault };
-    let recovered = recover(&mut Reader(disk), expected, mode, &mut |_| {}, &mut |record, _| image.apply(record))?;
+    let recovered =
+        recover(&mut Reader(disk), expected, RecoveryMode::Strict, &mut |_| {}, &mut |record, _| image.apply(record))?;
     Ok((image, recovered))
+}
+
+/// What the records of a log say, one by one.
+fn records(disk: &Disk, config: &LogConfig) -> Result<Vec<String>, RecoveryError> {
+    let mut records = Vec::new();
+    let expected = Expected { generation: config.generation, shard: config.shard, fault: config.fault };
+    let mut apply = |record: &Record<'_>, _| records.push(format!("{record:?}"));
+    recover(&mut Reader(disk), expected, RecoveryMode::Strict, &mut |_| {}, &mut apply)?;
+    Ok(records)
 }
 
 impl World {
@@ -62,13 +73,13 @@ impl World {
     fn recover_shard(&mut self, shard: usize) -> Result<(Image, LogEnd), Failure> {
         let config = self.broker.storage.log_config(shard as u16).expect("asked for with a log only");
         let disk = &mut self.broker.storage.disks[shard];
-        let (image, recovered) = match read(disk, &config, RecoveryMode::Strict) {
+        let (image, recovered) = match read(disk, &config) {
             Ok(recovered) => recovered,
             Err(error) => fail!("the log of shard {shard} is refused: {error}"),
         };
         disk.cut(&recovered.end);
         // The broker may have crashed again right here.
-        match read(disk, &config, RecoveryMode::Strict) {
+        match read(disk, &config) {
             Ok((again, _)) if again == image => {}
             again => fail!("the log of shard {shard} was read as {image:?} and then as {again:?}"),
         }
@@ -89,14 +100,14 @@ impl World {
         let config = self.broker.storage.log_config(shard as u16).expect("asked for with a log only");
         let disk = &mut self.broker.storage.disks[shard];
         let Some(bit) = disk.choose_bit(&mut self.random) else { return Ok(()) };
-        let intact = read(disk, &config, RecoveryMode::Strict);
+        let intact = records(disk, &config);
         disk.flip(bit);
-        let damaged = read(disk, &config, RecoveryMode::Strict);
+        let damaged = records(disk, &config);
         disk.flip(bit);
         match (intact, damaged) {
             (Ok(_), Err(RecoveryError::Damage { .. })) => self.broker.storage.visit("damage"),
             // What nobody reads may have any value.
-            (Ok((image, _)), Ok((believed, _))) if image == believed => {}
+            (Ok(records), Ok(believed)) if records == believed => {}
             (intact, damaged) => {
                 fail!("with {bit:?} of shard {shard} turned over the log is read as {damaged:?} instead of {intact:?}")
             }
@@ -121,7 +132,7 @@ impl World {
                 disk.begin(&mut self.random, storage.segment_bytes, write);
                 log.handle_written(disk.complete(), Ok(()));
             }
-            match read(&disk, &config, RecoveryMode::Strict) {
+            match read(&disk, &config) {
                 Ok((again, recovered)) if again == *image => ends.push(recovered.end),
                 again => fail!("the new log of shard {number} is to say {image:?} and says {again:?}"),
             }
@@ -134,7 +145,7 @@ impl World {
     pub(super) fn compare_with_log(&mut self, shard: usize) -> Result<(), Failure> {
         let config = self.broker.storage.log_config(shard as u16).expect("asked for with a log only");
         let expected = self.broker.seats[shard].shard.image();
-        match read(&self.broker.storage.disks[shard], &config, RecoveryMode::Strict) {
+        match read(&self.broker.storage.disks[shard], &config) {
             Ok((image, _)) if tells_of(&image, &expected) => {
                 self.broker.storage.visit("comparison with the log");
                 Ok(())
@@ -198,9 +209,11 @@ fn differing(text: &mut String, left: &str, right: &str) {
     let (mut left, mut right): (Vec<&str>, Vec<&str>) = (left.lines().collect(), right.lines().collect());
     let same = left.iter().zip(&right).take_while(|(left, right)| left == right).count();
     let same = same.saturating_sub(LINES_BEFORE);
-    (left.drain(..same), right.drain(..same));
+    left.drain(..same);
+    right.drain(..same);
     while left.last().is_some_and(|last| right.last() == Some(last)) {
-        (left.pop(), right.pop());
+        left.pop();
+        right.pop();
     }
     for (place, lines) in [("here", left), ("in the log", right)] {
         let lines: Vec<&str> = lines.into_iter().map(str::trim).collect();

@@ -120,7 +120,9 @@ impl World {
             self.broker.storage.visit("removed segment");
             self.broker.storage.disks[shard].remove(segment);
         }
-        if self.broker.seats[shard].shard.is_log_idle() && self.random.percent(2) {
+        // A shard whose log has failed knows more than that.
+        let is_comparable = self.broker.seats[shard].shard.is_log_idle() && !self.audit.log_has_failed;
+        if is_comparable && self.random.percent(2) {
             self.compare_with_log(shard)?;
         }
         Ok(())
