@@ -82,7 +82,11 @@ impl Shard {
         connection.max_packet_bytes = connect.properties.maximum_packet_size();
         self.clients.log_session(session);
         // Also for a session that leaves no trace: the end of the one before it must not be taken back by a crash.
-        let after = self.clients.log.wait_for_appended();
+        // With the log failed nothing becomes stable any more; only who needs none of it comes so far.
+        let after = match self.clients.log.failure() {
+            None => self.clients.log.wait_for_appended(),
+            Some(_) => LogPosition::NOTHING,
+        };
         self.clients.connection(key).connack_after = after;
         self.send_connack(key, session_present, admission, after);
         self.clients.resume(session);
