@@ -14,12 +14,12 @@
 //! Nothing is removed whose name is not in the table, and nothing at all before the lock is held.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process;
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tracing::{info, warn};
 
@@ -35,6 +35,9 @@ const COMPLETE_UNFINISHED: &str = "COMPLETE.new";
 
 /// The lock names a process in a few digits; a file with more is not ours.
 const LOCK_BYTES_MAX: u64 = 64;
+
+/// How long to wait for the last writes of a process that is gone.
+const WRITES_OF_THE_DEAD_MAX: Duration = Duration::from_secs(30);
 
 /// COMPLETE holds one short line.
 const COMPLETE_BYTES_MAX: u64 = 64;
@@ -229,25 +232,37 @@ pub(super) fn sync_directory(path: &Path) -> io::Result<()> {
 }
 
 fn take_lock(directory: &Path, file: &File, lock: Lock) -> Result<(), DataError> {
-    let deadline = Instant::now() + END_OF_PROCESS_MAX;
-    loop {
-        if system::try_lock(file, lock).map_err(DataError::io("locking", &directory.join(LOCK)))? {
-            return Ok(());
+    let began = Instant::now();
+    while !system::try_lock(file, lock).map_err(DataError::io("locking", &directory.join(LOCK)))? {
+        // It may be a process that was killed a moment ago. The lock of one that is gone comes free when the disk has
+        // finished what that process had in flight, which on a busy disk takes its time.
+        let patience = match holder(file) {
+            Some(process) if !system::is_running(process) => WRITES_OF_THE_DEAD_MAX,
+            Some(_) | None => END_OF_PROCESS_MAX,
+        };
+        if began.elapsed() >= patience {
+            return Err(held(directory, file));
         }
-        if Instant::now() >= deadline {
-            break;
-        }
-        // It may be a process that was killed a moment ago.
         thread::sleep(END_OF_PROCESS_POLL);
     }
+    Ok(())
+}
+
+/// The process that holds the lock, if the file tells.
+fn holder(mut file: &File) -> Option<u32> {
     let mut holder = String::new();
+    file.rewind().ok()?;
+    file.take(LOCK_BYTES_MAX).read_to_string(&mut holder).ok()?;
+    holder.trim().parse().ok()
+}
+
+fn held(directory: &Path, file: &File) -> DataError {
     // Who holds it is only told to help; a lock that cannot be read is held all the same.
-    let _ = file.take(LOCK_BYTES_MAX).read_to_string(&mut holder);
-    let holder = match holder.trim().parse::<u32>() {
-        Ok(process) => format!("process {process}"),
-        Err(_) => "another process".to_owned(),
+    let holder = match holder(file) {
+        Some(process) => format!("process {process}"),
+        None => "another process".to_owned(),
     };
-    Err(DataError::Held { directory: directory.to_owned(), holder })
+    DataError::Held { directory: directory.to_owned(), holder }
 }
 
 /// The number in `log-GGGGGG`, if that is what the name is.

@@ -18,6 +18,7 @@ use tracing::{debug, error, info, warn};
 use crate::config::LETTERS_PER_BATCH_MAX;
 use crate::route::{Letter, ShardId};
 use crate::shard::{Command, ConnectionKey, Shard, Transmit};
+use crate::store::LogFailure;
 use crate::time::Timestamp;
 
 use super::bell::Bell;
@@ -498,8 +499,16 @@ impl Driver {
             self.ring.overflows(),
         );
         if let Some(disk) = &self.disk {
-            let read_bytes = disk.reader.read_bytes();
-            info!("log shard={} {} log_bytes_read={read_bytes}", self.id.number(), disk.counters());
+            let log = self.shard.log();
+            let failure = log.failure().map_or("none", LogFailure::name);
+            info!(
+                "log shard={} records={} segment_bytes={} failure={failure} {} read_bytes={}",
+                self.id.number(),
+                log.records(),
+                log.bytes(),
+                disk.counters(),
+                disk.reader.read_bytes(),
+            );
         }
     }
 }

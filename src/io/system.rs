@@ -117,6 +117,14 @@ pub(super) fn eventfd() -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
 }
 
+/// Whether a process lives: it is there, and has not ended with only its parent not having asked how.
+pub(super) fn is_running(process: u32) -> bool {
+    let Ok(stat) = fs::read_to_string(format!("/proc/{process}/stat")) else { return false };
+    // The name stands in parentheses and may hold any character; the state is the first letter behind it.
+    let state = stat.rsplit_once(')').and_then(|(_, rest)| rest.trim_start().chars().next());
+    !matches!(state, Some('Z' | 'X'))
+}
+
 /// Takes the lock of a file for this process, until the file is closed; says whether nobody else has it.
 pub(super) fn try_lock(file: &File, lock: Lock) -> io::Result<bool> {
     let operation = match lock {

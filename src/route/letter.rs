@@ -27,6 +27,11 @@ pub struct Ticket {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct RouteSequence(pub u64);
 
+impl RouteSequence {
+    /// Of messages that were routed before the broker started.
+    pub const BEFORE_START: Self = Self(0);
+}
+
 /// Names a message among all, and gives those of one publisher their order.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct RouteStamp {

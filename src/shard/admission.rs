@@ -66,7 +66,6 @@ impl Shard {
     }
 
     fn admit(&mut self, key: ConnectionKey, connect: &Connect<'_>, will: Option<WillMessage>, admission: &Admission) {
-        let records = self.clients.log.records();
         let (session, session_present) = self.take_over(connect, &admission.client_id);
         let max_inflight = self.clients.limits.max_inflight;
         let window = connect.properties.receive_maximum().unwrap_or(u16::MAX).min(max_inflight);
@@ -82,7 +81,13 @@ impl Shard {
         connection.keep_alive_seconds = connect.keep_alive_seconds;
         connection.max_packet_bytes = connect.properties.maximum_packet_size();
         self.clients.log_session(session);
-        let after = self.logged_since(session, records);
+        // Also for a session that leaves no trace: the end of the one before it must not be taken back by a crash.
+        // With the log failed nothing becomes stable any more; only who needs none of it comes so far.
+        let after = match self.clients.log.failure() {
+            None => self.clients.log.wait_for_appended(),
+            Some(_) => LogPosition::NOTHING,
+        };
+        self.clients.connection(key).connack_after = after;
         self.send_connack(key, session_present, admission, after);
         self.clients.resume(session);
         self.arm_keep_alive(key);
@@ -133,7 +138,7 @@ impl Shard {
         self.clients.send_after(key, &Packet::Connack(connack), after);
     }
 
-    fn refuse(&mut self, key: ConnectionKey, violation: Violation) {
+    pub(super) fn refuse(&mut self, key: ConnectionKey, violation: Violation) {
         let version = self.clients.connection(key).version;
         let is_our_fault = self.clients.log.failure().is_some();
         // 3.1.1 has no return code for what a client does wrong: the connection is closed [3.1.1: MQTT-4.8.0-1].

@@ -11,6 +11,7 @@
 
 use std::borrow::Cow;
 
+use crate::proto::QoS;
 use crate::route::{Message, ShardId};
 use crate::session::Reopened;
 use crate::store::{Image, Log, MessageId, Record, SegmentNumber};
@@ -241,7 +242,7 @@ impl Shard {
         let Some(held) = &self.clients.sessions.get(key).held else { return };
         if held.is_logged {
             sink.record(&Record::HeldReleased { session });
-            for delivery in held.deliveries.iter().filter(|delivery| delivery.is_logged()) {
+            for delivery in held.deliveries.iter().filter(|delivery| delivery.terms.qos > QoS::AtMostOnce) {
                 let message = sink.message(&mut self.clients.messages, delivery.message);
                 sink.record(&Record::HeldBack { session, message, terms: Cow::Borrowed(&delivery.terms) });
             }

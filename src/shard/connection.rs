@@ -76,6 +76,8 @@ pub(super) struct Connection {
     /// PUBACKs and PUBRECs in the order of their PUBLISHes [MQTT-4.6.0-2] [MQTT-4.6.0-3] that a subscriber holds up, with
     /// the log positions they wait for.
     pub(super) receipts: VecDeque<(Acknowledgement, LogPosition)>,
+    /// What CONNACK waits for.
+    pub(super) connack_after: LogPosition,
     /// How many congested sessions hold this publisher up.
     pub(super) held_by: u32,
     /// Tells this connection from earlier ones with the same key.
@@ -110,6 +112,7 @@ impl Connection {
             framer: Framer::default(),
             output: Output::default(),
             receipts: VecDeque::new(),
+            connack_after: LogPosition::NOTHING,
             held_by: 0,
             serial,
             last_packet_at: now,

@@ -1,11 +1,9 @@
 //! From a message to a client: into its session, through its window, onto its connection; and again after a resume.
 
-use std::collections::VecDeque;
-
 use crate::proto::{AcknowledgementKind, QoS, ReasonCode};
 use crate::route::{Message, RouteStamp, Terms};
 use crate::session::{NextPublish, QueueLimit, Resend, packet_id_of};
-use crate::store::LogPosition;
+use crate::store::{LogPosition, Record};
 
 use super::backlog;
 use super::clients::Clients;
@@ -14,7 +12,7 @@ use super::connection::Acknowledgement;
 use super::encoder::OutgoingPublish;
 use super::journal;
 use super::messages::{Delivery, MessageKey, Messages};
-use super::sessions::{HeldDelivery, Session, SessionKey};
+use super::sessions::{Held, HeldDelivery, Session, SessionKey};
 
 /// Messages that a queue holds before those behind are given allocations of their own.
 const QUEUED_BEFORE_COMPACTION: usize = 16;
@@ -78,14 +76,35 @@ impl Clients {
         held.deliveries.push_back(HeldDelivery { message, terms, stamp: post.stamp, is_live: true });
     }
 
-    /// Gives a session what was held for it.
-    pub(super) fn deliver_held(&mut self, to: SessionKey, deliveries: VecDeque<HeldDelivery>) {
+    /// Puts retained messages in their places among what is held back for a session.
+    pub(super) fn hold_retained(&mut self, to: SessionKey, retained: Vec<HeldDelivery>) {
+        if retained.is_empty() {
+            return;
+        }
+        let session = self.sessions.get_mut(to);
+        let held = session.held.get_or_insert_default();
+        for superfluous in held.merge(retained, &self.messages) {
+            self.messages.release(superfluous.message);
+        }
+        if session.is_durable {
+            let has_logged = journal::log_held(&mut self.log, &mut self.messages, to, held);
+            held.is_logged |= has_logged;
+        }
+    }
+
+    /// Gives a session what was held for it, if no SUBSCRIBE of it waits any more.
+    pub(super) fn release_held(&mut self, to: SessionKey) {
+        let Some(held) = self.sessions.get_mut(to).held.take_if(|held| held.pending_subscribes == 0) else { return };
+        let Held { deliveries, is_logged, .. } = *held;
         for HeldDelivery { message: key, terms, stamp, .. } in deliveries {
             let message = self.messages.get(key).clone();
             // The reference of the holding is the post's now.
             let mut post = Post { message: &message, stored: Some(key), origin: None, stamp };
             self.deliver(to, &mut post, terms);
             self.end_post(post);
+        }
+        if is_logged {
+            self.log.append(&Record::HeldReleased { session: to.id() });
         }
     }
 

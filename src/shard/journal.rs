@@ -5,13 +5,13 @@
 
 use std::borrow::Cow;
 
-use crate::proto::PacketId;
+use crate::proto::{PacketId, QoS};
 use crate::route::Terms;
 use crate::store::{Log, Record, SessionId, SessionRecord};
 
 use super::clients::Clients;
 use super::messages::{Delivery, MessageKey, Messages};
-use super::sessions::{SessionKey, Sessions};
+use super::sessions::{Held, SessionKey, Sessions};
 
 impl Clients {
     /// Logs the head of a session, as it is now.
@@ -108,6 +108,19 @@ pub(super) fn log_held_back(
 ) {
     let message = messages.log(log, message);
     log.append(&Record::HeldBack { session: session.id(), message, terms: Cow::Borrowed(terms) });
+}
+
+/// Logs anew all that is held back for a session, in its order. Says whether that is anything.
+pub(super) fn log_held(log: &mut Log, messages: &mut Messages, session: SessionKey, held: &Held) -> bool {
+    if held.is_logged {
+        log.append(&Record::HeldReleased { session: session.id() });
+    }
+    let mut logged = held.deliveries.iter().filter(|delivery| delivery.terms.qos > QoS::AtMostOnce).peekable();
+    let is_any = logged.peek().is_some();
+    for delivery in logged {
+        log_held_back(log, messages, session, delivery.message, &delivery.terms);
+    }
+    is_any
 }
 
 /// Logs, if there is something new, up to where messages may have been sent.

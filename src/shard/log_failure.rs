@@ -11,6 +11,7 @@ use crate::store::{LogFailure, LogPosition};
 use super::Shard;
 use super::clients::Clients;
 use super::connection::{Acknowledgement, ConnectionKey};
+use super::ending::Will;
 use super::receiving::Violation;
 
 impl From<LogFailure> for Violation {
@@ -36,13 +37,22 @@ impl Clients {
 impl Shard {
     /// The log has failed: what waits for it will never leave.
     pub(super) fn fail_log(&mut self, failure: LogFailure) {
-        self.clients.outbox.discard_unstable(self.clients.log.stable());
+        let stable = self.clients.log.stable();
+        self.clients.outbox.discard_unstable(stable);
         self.tell_others(|| Letter::LogFailed(failure));
         let violation = Violation::from(failure);
         let dependent: Vec<ConnectionKey> = self.clients.connections_with_promises();
         for key in dependent {
             self.clients.discard_held_output(key);
-            if self.clients.connection(key).is_open() {
+            let connection = self.clients.connection(key);
+            if !connection.is_open() {
+                continue;
+            }
+            if connection.connack_after > stable {
+                // CONNACK was among what is gone, and nothing may come before it [MQTT-3.2.0-1].
+                self.detach(key, Will::Discard);
+                self.refuse(key, violation);
+            } else {
                 self.end_for(key, violation);
             }
         }
@@ -67,23 +77,17 @@ impl Shard {
     }
 
     /// Tells a publisher that its message was not accepted; 3.1.1 has no word for that but the end of the connection.
-    pub(super) fn refuse_publish(
-        &mut self,
-        key: ConnectionKey,
-        publish: &Publish<'_>,
-        failure: LogFailure,
-    ) -> Result<(), Violation> {
+    pub(super) fn refuse_publish(&mut self, key: ConnectionKey, publish: &Publish<'_>, failure: LogFailure) {
         let violation = Violation::from(failure);
+        self.clients.counters.refused_log_failed += 1;
         let (Version::V5, Some(id)) = (self.clients.connection(key).version, publish.packet_id) else {
-            return Err(violation);
+            return self.end_for(key, violation);
         };
         let kind = match publish.qos {
             QoS::AtMostOnce | QoS::AtLeastOnce => AcknowledgementKind::Puback,
             QoS::ExactlyOnce => AcknowledgementKind::Pubrec,
         };
-        self.clients.counters.refused_log_failed += 1;
         let refusal = Acknowledgement { kind, id, reason: violation.reason };
         self.clients.send_receipt(key, refusal, LogPosition::NOTHING);
-        Ok(())
     }
 }

@@ -274,7 +274,7 @@ impl Shard {
             return None;
         }
         self.continue_checkpoint();
-        if self.clients.log.filling_bytes() == 0 && !self.logs_letters_late() {
+        if self.clients.log.filling_bytes() == 0 {
             // Letters without effect are acknowledged, too.
             self.clients.log_applied_letters();
         }
@@ -341,6 +341,11 @@ impl Shard {
     /// Whether no connection is left, and nothing waits for the log.
     pub fn is_drained(&self) -> bool {
         self.clients.connections.is_empty() && self.clients.log.is_idle()
+    }
+
+    /// The log, to look at.
+    pub fn log(&self) -> &Log {
+        &self.clients.log
     }
 
     /// What there is and what there was. Walks the exchange tables: not for every turn.

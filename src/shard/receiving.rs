@@ -156,7 +156,8 @@ impl Shard {
         if self.clients.is_degraded()
             && let Some(failure) = self.refusal_of(publish.qos, publish.retain, topic)
         {
-            return self.refuse_publish(key, publish, failure);
+            self.refuse_publish(key, publish, failure);
+            return Ok(());
         }
         let mut route = |shard: &mut Self| {
             let message = Message::from_publish(now, publish, frame.bytes(), received.share(frame));
@@ -286,7 +287,7 @@ impl Shard {
 
     /// What a promise to this client waits for, when `records` had been logged before the event that causes it: all that
     /// was logged so far if its session outlives the broker or the event logged something, nothing if not.
-    pub(super) fn logged_since(&mut self, session: SessionKey, records: u64) -> LogPosition {
+    fn logged_since(&mut self, session: SessionKey, records: u64) -> LogPosition {
         if self.clients.log.records() > records {
             self.clients.log.wait_for_appended()
         } else {

@@ -50,7 +50,7 @@ impl Shard {
         let now = self.clients.now;
         for (topic, message) in &image.retained {
             if let Ok(topic) = TopicName::parse(topic) {
-                let stamp = RouteStamp { shard: self.clients.id, sequence: RouteSequence::default() };
+                let stamp = RouteStamp { shard: self.clients.id, sequence: RouteSequence::BEFORE_START };
                 self.retained.set(topic, RetainedMessage { message: message.clone(), stamp });
             }
         }
@@ -134,8 +134,7 @@ impl Shard {
             let Some(to) = ShardId::new(*shard) else { continue };
             let mut sender = Sender::new(*acknowledged);
             for (purpose, message) in waiting.values() {
-                self.routed.0 += 1;
-                let (message, sequence) = (message.clone(), self.routed);
+                let (message, sequence) = (message.clone(), RouteSequence::BEFORE_START);
                 sender.post(DurableLetter { purpose: *purpose, message, sequence, publisher: None });
             }
             self.clients.links.senders[to.index()] = sender;
@@ -151,7 +150,7 @@ impl Shard {
     /// Delivers what was held back for a SUBSCRIBE that nobody waits for any more.
     fn deliver_held_back(&mut self, key: SessionKey, session: &SessionImage) {
         for (message, terms) in &session.held_back {
-            let stamp = RouteStamp { shard: self.clients.id, sequence: RouteSequence::default() };
+            let stamp = RouteStamp { shard: self.clients.id, sequence: RouteSequence::BEFORE_START };
             let mut post = Post::new(message, None, stamp);
             self.clients.deliver(key, &mut post, terms.clone());
             self.clients.end_post(post);

@@ -8,15 +8,14 @@ use std::collections::VecDeque;
 use std::hash::BuildHasher;
 
 use crate::fault::PlantedFault;
-use crate::proto::QoS;
-use crate::route::{FilterKey, RouteStamp, ShardId, Terms, WillMessage};
+use crate::route::{FilterKey, RouteSequence, RouteStamp, ShardId, Terms, WillMessage};
 use crate::session::{Inbound, Outbound, SessionExpiry};
 use crate::store::SessionImage;
 use crate::time::Timestamp;
 
 use super::congestion::Congestion;
 use super::connection::ConnectionKey;
-use super::messages::{Delivery, MessageKey};
+use super::messages::{Delivery, MessageKey, Messages};
 
 /// Names a session of a shard.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -78,18 +77,29 @@ pub(super) struct HeldDelivery {
     pub(super) is_live: bool,
 }
 
-impl HeldDelivery {
-    /// Whether it is in the log if its session is: a message that must not be lost.
-    pub(super) fn is_logged(&self) -> bool {
-        self.is_live && self.terms.qos > QoS::AtMostOnce
-    }
-}
-
 impl Held {
     /// Puts retained messages where they belong among what is held: each behind the older and before the newer messages
-    /// of its shard. One that is there live comes only once, on the better terms; those left over are handed back.
-    pub(super) fn merge(&mut self, mut retained: Vec<HeldDelivery>) -> Vec<HeldDelivery> {
+    /// of its shard, those from before a restart before all. One that is there live comes only once, on the better terms;
+    /// those left over are handed back.
+    pub(super) fn merge(&mut self, retained: Vec<HeldDelivery>, messages: &Messages) -> Vec<HeldDelivery> {
         let mut superfluous = Vec::new();
+        let (oldest, mut retained): (Vec<_>, Vec<_>) =
+            retained.into_iter().partition(|delivery| delivery.stamp.sequence == RouteSequence::BEFORE_START);
+        for delivery in oldest {
+            // A restart has lost the stamps: the same message is known by what it says.
+            let is_same = |held: &&mut HeldDelivery| {
+                held.is_live
+                    && held.stamp.sequence == RouteSequence::BEFORE_START
+                    && messages.get(held.message) == messages.get(delivery.message)
+            };
+            match self.deliveries.iter_mut().find(is_same) {
+                Some(held) => {
+                    held.terms.absorb(&delivery.terms);
+                    superfluous.push(delivery);
+                }
+                None => self.deliveries.push_front(delivery),
+            }
+        }
         // Newest first, so that the oldest of each shard is popped first.
         retained.sort_by_key(|delivery| std::cmp::Reverse(delivery.stamp.sequence));
         let mut by_shard: Vec<(ShardId, Vec<HeldDelivery>)> = Vec::new();
@@ -319,13 +329,13 @@ mod tests {
     use super::*;
     use std::num::NonZeroU32;
 
-    use crate::route::{Identifiers, Message, RouteSequence};
-    use crate::shard::messages::Messages;
+    use crate::proto::QoS;
+    use crate::route::{Identifiers, Message};
 
     #[test]
     fn retained_messages_are_merged_by_the_order_of_their_shard() {
         let mut messages = Messages::default();
-        let mut delivery = |(shard, sequence): (u16, u64), is_live: bool| HeldDelivery {
+        let delivery = |messages: &mut Messages, (shard, sequence): (u16, u64), is_live: bool| HeldDelivery {
             message: messages.insert(Message::new("t", &[], b"", QoS::AtMostOnce, true, None)),
             terms: Terms {
                 qos: if is_live { QoS::AtMostOnce } else { QoS::ExactlyOnce },
@@ -338,10 +348,10 @@ mod tests {
             },
             is_live,
         };
-        let live = [(0, 2), (1, 7), (0, 4)].map(|stamp| delivery(stamp, true));
+        let live = [(0, 2), (1, 7), (0, 4)].map(|stamp| delivery(&mut messages, stamp, true));
         let mut held = Held { pending_subscribes: 1, deliveries: live.into(), is_logged: false };
-        let retained = [(1, 8), (0, 4), (0, 3), (2, 1), (0, 1)].map(|stamp| delivery(stamp, false));
-        let superfluous = held.merge(retained.into());
+        let retained = [(1, 8), (0, 4), (0, 3), (2, 1), (0, 1)].map(|stamp| delivery(&mut messages, stamp, false));
+        let superfluous = held.merge(retained.into(), &messages);
         let stamps = |deliveries: &mut dyn Iterator<Item = &HeldDelivery>| -> Vec<(u16, u64, bool)> {
             deliveries.map(|held| (held.stamp.shard.number(), held.stamp.sequence.0, held.is_live)).collect()
         };
@@ -354,7 +364,12 @@ mod tests {
         assert_eq!((both.qos, both.retain), (QoS::ExactlyOnce, false));
         assert_eq!(both.identifiers, Identifiers::One(NonZeroU32::MIN));
         // The same message retained for two filters comes for each of them.
-        assert_eq!(held.merge(vec![delivery((2, 1), false)]).len(), 0);
+        let again = vec![delivery(&mut messages, (2, 1), false)];
+        assert_eq!(held.merge(again, &messages).len(), 0);
         assert_eq!(held.deliveries.len(), 8);
+        // What was retained before a restart is older than all that is live.
+        let old = vec![delivery(&mut messages, (1, 0), false)];
+        assert_eq!(held.merge(old, &messages).len(), 0);
+        assert_eq!(stamps(&mut held.deliveries.iter().take(1)), [(1, 0, false)]);
     }
 }

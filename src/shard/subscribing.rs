@@ -21,7 +21,7 @@ use super::Shard;
 use super::connection::ConnectionKey;
 use super::placement::shard_of;
 use super::receiving::Violation;
-use super::sessions::{Held, HeldDelivery, SessionKey};
+use super::sessions::{HeldDelivery, SessionKey};
 
 /// SUBSCRIBEs and lookups that wait for other shards.
 #[derive(Debug, Default)]
@@ -342,17 +342,9 @@ impl Shard {
         }
         let pending = self.subscribing.pending.remove(&ticket.serial).expect("found above");
         let (session, connection) = (pending.session, pending.connection);
-        self.complete_subscribe(pending);
-        let record = self.clients.sessions.get_mut(session);
-        let held = record.held.as_mut().expect("a pending SUBSCRIBE holds deliveries");
+        let held = self.clients.sessions.get_mut(session).held.as_mut().expect("a pending SUBSCRIBE holds deliveries");
         held.pending_subscribes -= 1;
-        if held.pending_subscribes == 0 {
-            let Held { deliveries, is_logged, .. } = *record.held.take().expect("looked at above");
-            self.clients.deliver_held(session, deliveries);
-            if is_logged {
-                self.clients.log.append(&Record::HeldReleased { session: session.id() });
-            }
-        }
+        self.complete_subscribe(pending);
         if let Some(key) = connection {
             self.end_if_over(key);
         }
@@ -361,11 +353,6 @@ impl Shard {
     /// Every shard has applied the subscription: SUBACK, then the retained messages, in their places among what is held.
     fn complete_subscribe(&mut self, pending: Pending) {
         let Pending { session, connection, packet_id, codes, filters, found, .. } = pending;
-        if let Some(connection) = connection {
-            let suback = Suback { packet_id, properties: Properties::EMPTY, codes: &codes };
-            let after = self.clients.logged_for(session);
-            self.clients.send_after(connection, &Packet::Suback(suback), after);
-        }
         let mut retained = Vec::new();
         for (index, messages) in found {
             let Granted { filter: Some(_), qos, identifier } = filters[index as usize] else { continue };
@@ -380,14 +367,14 @@ impl Shard {
                 retained.push(HeldDelivery { message, terms, stamp, is_live: false });
             }
         }
-        match &mut self.clients.sessions.get_mut(session).held {
-            None => self.clients.deliver_held(session, retained.into()),
-            Some(held) => {
-                for superfluous in held.merge(retained) {
-                    self.clients.messages.release(superfluous.message);
-                }
-            }
+        // They are logged before SUBACK is promised: who has it, has a right to them.
+        self.clients.hold_retained(session, retained);
+        if let Some(connection) = connection {
+            let suback = Suback { packet_id, properties: Properties::EMPTY, codes: &codes };
+            let after = self.clients.logged_for(session);
+            self.clients.send_after(connection, &Packet::Suback(suback), after);
         }
+        self.clients.release_held(session);
     }
 
     /// The shards that keep retained messages for a filter: one for a topic, all for a wildcard.

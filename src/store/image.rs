@@ -346,6 +346,11 @@ impl SessionImage {
             }
             self.first_number = number;
         } else if number >= end {
+            // Doubling would cost as much again as the deliveries of a long queue do.
+            let missing = (number - end) as usize + 1;
+            if self.deliveries.capacity() - self.deliveries.len() < missing {
+                self.deliveries.reserve_exact(missing + self.deliveries.len() / 4 + 4);
+            }
             self.deliveries.resize((number - self.first_number) as usize + 1, None);
         }
         self.deliveries[(number - self.first_number) as usize].replace(delivery)

@@ -74,6 +74,16 @@ pub enum LogFailure {
     Io,
 }
 
+impl LogFailure {
+    /// What the counters call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            LogFailure::NoSpace => "no_space",
+            LogFailure::Io => "io",
+        }
+    }
+}
+
 /// Where a log ends: what recovery hands to the writer that goes on.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct LogEnd {

@@ -120,7 +120,7 @@ impl<'a> Batch<'a> {
         let mut ended = Vec::new();
         for frame in header.records(bytes).map_err(damaged)? {
             let frame = frame.map_err(damaged)?;
-            if !frame.is_sound {
+            if !frame.is_sound() {
                 return Err(damaged(Flaw::RecordChecksum { record: frame.index }));
             }
             if frame.kind == Kind::SessionEnded as u8

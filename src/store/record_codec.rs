@@ -91,6 +91,7 @@ pub(super) fn append(batch: &mut Vec<u8>, seed: u32, sequence: u64, record: &Rec
 }
 
 /// Of what kind a record is.
+#[inline]
 pub(super) fn kind_of(record: &Record<'_>) -> Kind {
     match record {
         Record::Session(_) => Kind::Session,
@@ -130,28 +131,24 @@ fn encode(to: &mut Vec<u8>, record: &Record<'_>) {
             put_text(to, filter);
         }
         Record::Received { session, id } | Record::Released { session, id } => {
-            put(to, session.0.to_le_bytes());
-            put(to, id.get().to_le_bytes());
+            put::<6>(to, join(session.0.to_le_bytes(), id.get().to_le_bytes()));
         }
         Record::Message { message, body } => {
             put(to, message.0.to_le_bytes());
             put_message(to, body);
         }
         Record::Delivered { session, number, message, terms } => {
-            put(to, session.0.to_le_bytes());
-            put(to, number.to_le_bytes());
-            put(to, message.0.to_le_bytes());
+            let number: [u8; 12] = join(session.0.to_le_bytes(), number.to_le_bytes());
+            put::<16>(to, join(number, message.0.to_le_bytes()));
             put_terms(to, terms);
         }
         Record::SentBelow { session, number }
         | Record::Confirmed { session, number }
         | Record::Completed { session, number } => {
-            put(to, session.0.to_le_bytes());
-            put(to, number.to_le_bytes());
+            put::<12>(to, join(session.0.to_le_bytes(), number.to_le_bytes()));
         }
         Record::HeldBack { session, message, terms } => {
-            put(to, session.0.to_le_bytes());
-            put(to, message.0.to_le_bytes());
+            put::<8>(to, join(session.0.to_le_bytes(), message.0.to_le_bytes()));
             put_terms(to, terms);
         }
         Record::Retained { body } => put_message(to, body),
@@ -171,8 +168,7 @@ fn encode(to: &mut Vec<u8>, record: &Record<'_>) {
             put_message(to, body);
         }
         Record::LettersAcknowledged { by: shard, through } | Record::LettersApplied { from: shard, through } => {
-            put(to, shard.number().to_le_bytes());
-            put(to, through.0.to_le_bytes());
+            put::<10>(to, join(shard.number().to_le_bytes(), through.0.to_le_bytes()));
         }
     }
 }
@@ -256,6 +252,19 @@ const _: () = {
 #[inline]
 fn put<const BYTES: usize>(to: &mut Vec<u8>, value: [u8; BYTES]) {
     to.extend_from_slice(&value);
+}
+
+/// One field after the other, so that both are appended in one step.
+#[inline]
+fn join<const FIRST: usize, const SECOND: usize, const BOTH: usize>(
+    first: [u8; FIRST],
+    second: [u8; SECOND],
+) -> [u8; BOTH] {
+    const { assert!(FIRST + SECOND == BOTH) };
+    let mut both = [0; BOTH];
+    both[..FIRST].copy_from_slice(&first);
+    both[FIRST..].copy_from_slice(&second);
+    both
 }
 
 #[inline]

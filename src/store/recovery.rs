@@ -15,12 +15,12 @@ use std::io;
 use crate::fault::PlantedFault;
 use crate::time::Timestamp;
 
-use super::format::{Flaw, SegmentHeader};
+use super::format::{BLOCK_BYTES, BatchHeader, Flaw, SegmentHeader};
 use super::log::{LogEnd, LogPosition, SegmentNumber};
 use super::record::Record;
 use super::record_codec;
 
-use segment::{Due, Segment};
+use segment::{Due, Segment, stronger};
 use verdict::{Follows, Place, Verdict, verdict};
 
 /// The segments of one shard's log, as they lie on the disk.
@@ -257,7 +257,7 @@ impl Recovery<'_> {
                 }
                 Ok(header) => self.due.begin(header.first_batch),
             }
-            offset = super::format::BLOCK_BYTES;
+            offset = BLOCK_BYTES;
         }
         loop {
             match segment.batch(offset, &self.due, &self.expected) {
@@ -272,7 +272,7 @@ impl Recovery<'_> {
     }
 
     /// Applies the records of a batch that was checked.
-    fn apply_batch(&mut self, segment: &Segment, offset: usize, header: &super::format::BatchHeader) {
+    fn apply_batch(&mut self, segment: &Segment, offset: usize, header: &BatchHeader) {
         let frames = header.records(&segment.bytes[offset..]).into_iter().flatten().flatten();
         for frame in frames {
             // Fails only where a planted fault has let a batch pass.
@@ -327,7 +327,7 @@ impl Recovery<'_> {
                 Err(reason @ Flaw::Version(_)) => return Err(newer_version(segment.number, *reason)),
                 Err(_) => {}
             }
-            evidence = segment::stronger(evidence, segment.evidence(0, self.due.batch));
+            evidence = stronger(evidence, segment.evidence(0, self.due.batch));
             if evidence == Follows::Synced {
                 break;
             }

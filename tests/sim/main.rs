@@ -6,7 +6,7 @@
 //!
 //! | variable                 | meaning                                                       |
 //! |--------------------------|---------------------------------------------------------------|
-//! | `ONCEMQ_SIM_SEEDS=n`     | how many seeds `seeds_hold` runs, 2,000 if not set            |
+//! | `ONCEMQ_SIM_SEEDS=n`     | how many seeds `seeds_hold` runs, 5,000 if not set            |
 //! | `ONCEMQ_SIM_SEED=n`      | `seeds_hold` runs this seed only                              |
 //! | `ONCEMQ_SIM_TRACE=1`     | a failure prints the last events of its run                   |
 
@@ -33,7 +33,7 @@ use oncemq::fault::{Fault, PlantedFault};
 use ledger::Failure;
 use world::World;
 
-const SEEDS: u64 = 2_000;
+const SEEDS: u64 = 5_000;
 
 /// All kinds of trouble have to happen within so many seeds.
 const SEEDS_TO_SEE_ALL: u64 = 2_000;

@@ -72,7 +72,7 @@ fn assert_at_rest(fleet: &Fleet) {
 #[test]
 fn a_queue_keeps_its_order_in_flight_in_memory_and_away() {
     for shards in [1, 2] {
-        let mut fleet = Fleet::durable_with(shards, no_memory());
+        let mut fleet = Fleet::durable_with_limits(shards, no_memory());
         let publisher = absent_subscriber(&mut fleet);
         publish(&mut fleet, publisher, 0..1_000);
         assert!(away(&fleet) >= 900, "{}", away(&fleet));
@@ -91,7 +91,7 @@ fn a_queue_keeps_its_order_in_flight_in_memory_and_away() {
 
 #[test]
 fn a_client_that_keeps_up_never_waits_for_the_disk() {
-    let mut fleet = Fleet::durable_with(1, no_memory());
+    let mut fleet = Fleet::durable_with_limits(1, no_memory());
     let publisher = absent_subscriber(&mut fleet);
     let subscriber = fleet.connect(V311, "subscriber", false);
     for number in 0..500 {
@@ -104,7 +104,7 @@ fn a_client_that_keeps_up_never_waits_for_the_disk() {
 #[test]
 fn a_restart_in_the_middle_of_a_drain_goes_on_there() {
     for stop in [0, 1, 9, 63, 64, 65, 200, 777, 999] {
-        let mut fleet = Fleet::durable_with(1, no_memory());
+        let mut fleet = Fleet::durable_with_limits(1, no_memory());
         let publisher = absent_subscriber(&mut fleet);
         publish(&mut fleet, publisher, 0..1_000);
         let subscriber = fleet.connect(V311, "subscriber", false);
@@ -153,7 +153,7 @@ fn take_all(fleet: &mut Fleet, subscriber: Client) -> Vec<u32> {
 /// A checkpoint moves what is away, also while it is being delivered, and lets old segments go.
 #[test]
 fn a_checkpoint_moves_what_is_away() {
-    let mut fleet = Fleet::durable_with(1, no_memory());
+    let mut fleet = Fleet::durable_with_limits(1, no_memory());
     let publisher = absent_subscriber(&mut fleet);
     publish(&mut fleet, publisher, 0..2_000);
     let payload = "x".repeat(2_000);
@@ -200,7 +200,7 @@ fn drained_after(mut fleet: Fleet, mut taken: Vec<u32>) {
 /// Trap 33: an expired message is not started, and its number is used up.
 #[test]
 fn a_message_that_expires_while_it_is_away_is_not_started() {
-    let mut fleet = Fleet::durable_with(1, no_memory());
+    let mut fleet = Fleet::durable_with_limits(1, no_memory());
     absent_subscriber(&mut fleet);
     let publisher = fleet.connect_v5_transient("other");
     fleet.got(publisher);
@@ -235,7 +235,7 @@ fn a_message_that_expires_while_it_is_away_is_not_started() {
 
 #[test]
 fn the_end_of_a_session_frees_what_is_away() {
-    let mut fleet = Fleet::durable_with(1, no_memory());
+    let mut fleet = Fleet::durable_with_limits(1, no_memory());
     let publisher = absent_subscriber(&mut fleet);
     publish(&mut fleet, publisher, 0..500);
     let subscriber = fleet.connect(V311, "subscriber", true);
@@ -255,7 +255,7 @@ fn the_end_of_a_session_frees_what_is_away() {
 /// Sessions that wait for the same messages come back in one pass over the log.
 #[test]
 fn what_is_read_for_one_is_there_for_all() {
-    let mut fleet = Fleet::durable_with(1, Limits { queue_memory_bytes: 200_000, ..no_memory() });
+    let mut fleet = Fleet::durable_with_limits(1, Limits { queue_memory_bytes: 200_000, ..no_memory() });
     let publisher = fleet.connect(V311, "publisher", true);
     let names = ["a", "b", "c", "d", "e"];
     for name in names {
@@ -281,7 +281,7 @@ fn what_is_read_for_one_is_there_for_all() {
 
 #[test]
 fn a_batch_that_has_changed_fails_the_log() {
-    let mut fleet = Fleet::durable_with(1, no_memory());
+    let mut fleet = Fleet::durable_with_limits(1, no_memory());
     let publisher = absent_subscriber(&mut fleet);
     publish(&mut fleet, publisher, 0..500);
     fleet.disks[0].damage();

@@ -359,4 +359,150 @@ fn other_shards_refuse_only_what_needs_a_log_that_has_failed() {
     fleet.publish(publisher, "t", "b", ExactlyOnce, 2);
     assert_eq!(fleet.got(publisher), []);
     assert_eq!(fleet.commands(publisher), ["finish"], "3.1.1 has no word for a refusal");
+    assert_eq!(fleet.count(|counters| counters.protocol_violations), 0, "the fault is not the client's");
+}
+
+/// Found by the simulator (seed 11): a client whose CONNACK waited for a log that then failed got DISCONNECT first.
+#[test]
+fn a_log_that_fails_before_connack_refuses_the_client() {
+    let mut fleet = Fleet::durable(1);
+    fleet.logs_flow = false;
+    let client = fleet.connect_v5("client", 10);
+    assert_eq!(fleet.got(client), []);
+    fleet.fail_log(0, LogFailure::Io);
+    let reason = ReasonCode::ImplementationSpecificError;
+    assert_eq!(fleet.got(client), [Got::Connack { session_present: false, reason }]);
+}
+
+/// Found by the simulator (seed 2278): a clean start ended a session, the next clean start was told so before that was
+/// stable, and a crash brought the session back.
+#[test]
+fn connack_waits_for_the_end_of_the_session_before() {
+    let mut fleet = Fleet::durable(1);
+    let client = fleet.connect(V311, "client", false);
+    fleet.drop_connection(client);
+    fleet.logs_flow = false;
+    fleet.connect(V311, "client", true);
+    let again = fleet.connect(V311, "client", true);
+    assert_eq!(fleet.got(again), []);
+    fleet.sync();
+    assert_eq!(fleet.got(again), [connack(false)]);
+    fleet.crash(Duration::ZERO);
+    let client = fleet.connect(V311, "client", false);
+    assert_eq!(fleet.got(client), [connack(false)]);
+}
+
+/// Found by the simulator (seed 1823): the retained messages of a subscription were logged behind its SUBACK, so that a
+/// crash in between lost them.
+#[test]
+fn who_has_suback_gets_what_was_retained() {
+    for shards in [1, 2] {
+        let mut fleet = Fleet::durable(shards);
+        let publisher = fleet.connect(V311, "publisher", true);
+        fleet.publish_with(publisher, "t", "kept", ExactlyOnce, 1, false, true);
+        let subscriber = fleet.connect(V311, &subscriber_name(shards), false);
+        fleet.got(subscriber);
+        fleet.logs_flow = false;
+        fleet.subscribe(subscriber, "t", ExactlyOnce);
+        let mut syncs = 0;
+        let got = loop {
+            let got = fleet.got(subscriber);
+            if !got.is_empty() {
+                break got;
+            }
+            syncs += 1;
+            assert!(syncs < 9, "SUBACK comes in the end");
+            fleet.sync_once();
+        };
+        assert_eq!(got.first(), Some(&Got::Suback(vec![2])));
+        fleet.crash(Duration::ZERO);
+        let subscriber = fleet.connect(V311, &subscriber_name(shards), false);
+        fleet.sync();
+        let kept = |got: &Got| matches!(got, Got::Publish { payload, qos: ExactlyOnce, retain: true, .. } if payload == "kept");
+        assert!(fleet.got(subscriber).iter().any(kept));
+    }
+}
+
+/// Found by the simulator (seed 1809): what was retained before a restart came behind a newer live message.
+#[test]
+fn what_was_retained_before_a_restart_comes_first() {
+    let mut fleet = Fleet::durable(2);
+    let publisher = fleet.connect(V311, "publisher", true);
+    fleet.publish_with(publisher, "t/1", "old", AtLeastOnce, 1, false, true);
+    fleet.crash(Duration::ZERO);
+    let publisher = fleet.connect(V311, "publisher", true);
+    let subscriber = fleet.connect(V311, &subscriber_name(2), false);
+    fleet.subscribe(subscriber, "t/2", AtLeastOnce);
+    fleet.got(subscriber);
+    fleet.rings_flow = false;
+    fleet.subscribe(subscriber, "t/+", AtLeastOnce);
+    fleet.publish(publisher, "t/2", "new", AtLeastOnce, 1);
+    fleet.flow();
+    let payloads: Vec<String> = fleet
+        .got(subscriber)
+        .into_iter()
+        .filter_map(|got| match got {
+            Got::Publish { payload, .. } => Some(payload),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(payloads, ["old", "new"]);
+}
+
+/// Found by the simulator: a receipt that a slow subscriber held up, and that became stable meanwhile, waited for a write
+/// that nobody had a reason for.
+#[test]
+fn a_receipt_held_up_while_it_became_stable_leaves() {
+    let mut fleet = Fleet::durable_with_limits(1, Limits { congestion_messages: 1, max_inflight: 1, ..limits() });
+    let publisher = fleet.connect(V311, "publisher", false);
+    let subscriber = fleet.connect(V311, "subscriber", false);
+    fleet.subscribe(subscriber, "t", AtLeastOnce);
+    for id in 1..=3 {
+        fleet.publish(publisher, "t", "a", AtLeastOnce, id);
+    }
+    fleet.got(publisher);
+    for _ in 0..3 {
+        fleet.got(subscriber).into_iter().for_each(|got| {
+            if let Got::Publish { id, .. } = got {
+                fleet.ack(subscriber, Puback, id);
+            }
+        });
+    }
+    assert!(!fleet.got(publisher).is_empty(), "nobody holds it up any more");
+}
+
+/// Found by the simulator (seed 5): a letter that had no effect which is logged was never acknowledged.
+#[test]
+fn a_letter_without_effect_is_acknowledged() {
+    let (mut fleet, publisher, subscriber) = pair(2);
+    fleet.rings_flow = false;
+    fleet.publish(publisher, "t", "a", ExactlyOnce, 1);
+    fleet.unsubscribe(subscriber, "t");
+    fleet.flow();
+    for _ in 0..3 {
+        fleet.pass(Duration::from_secs(1));
+    }
+    assert_eq!(fleet.count(|counters| counters.unacknowledged_letters), 0);
+}
+
+/// Found by the simulator: a session that was to end with its connection was there for ever after a restart.
+#[test]
+fn a_session_that_ends_with_its_connection_ends_with_the_broker() {
+    let mut fleet = Fleet::durable(1);
+    let client = fleet.connect_v5("client", 10);
+    fleet.drop_connection(client);
+    let mut properties = PropertyWriter::new();
+    properties.push(Property::SessionExpiryInterval(0));
+    fleet.connect_with(Connect {
+        version: Version::V5,
+        clean_start: false,
+        keep_alive_seconds: 0,
+        client_id: "client",
+        will: None,
+        username: None,
+        password: None,
+        properties: properties.properties(),
+    });
+    fleet.crash(Duration::ZERO);
+    assert_eq!(fleet.count(|counters| counters.sessions), 0);
 }

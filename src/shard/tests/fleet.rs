@@ -88,10 +88,10 @@ impl Fleet {
 
     /// Shards with logs, whose writes are stable as soon as they are taken, unless the log is held up.
     pub(super) fn durable(shards: u16) -> Self {
-        Self::durable_with(shards, limits())
+        Self::durable_with_limits(shards, limits())
     }
 
-    pub(super) fn durable_with(shards: u16, limits: Limits) -> Self {
+    pub(super) fn durable_with_limits(shards: u16, limits: Limits) -> Self {
         let shard = |number| Shard::new(config(number, shards, limits.clone(), Some(log(number))));
         Self::with_shards((0..shards).map(shard).collect(), limits.clone())
     }
@@ -359,6 +359,17 @@ impl Fleet {
     /// Lets the writes to the logs become stable that were held back.
     pub(super) fn sync(&mut self) {
         self.logs_flow = true;
+        self.run();
+    }
+
+    /// Lets the writes become stable that are out now, and no others.
+    pub(super) fn sync_once(&mut self) {
+        for (shard, disk) in self.shards.iter_mut().zip(&mut self.disks) {
+            if let Some((write, image)) = disk.in_flight.take() {
+                disk.stable = image;
+                shard.handle_log_written(self.now, write, Ok(()));
+            }
+        }
         self.run();
     }
 

@@ -63,7 +63,7 @@ proptest! {
         let mut read = Vec::new();
         for frame in header.records(&bytes).expect("all of it is there") {
             let frame = frame.expect("it is whole");
-            prop_assert!(frame.is_sound);
+            prop_assert!(frame.is_sound());
             prop_assert_eq!(frame.sequence, u64::from(u32::MAX) + u64::from(frame.index));
             read.push(decode(frame.kind, frame.body).expect("it is a record"));
         }

@@ -180,7 +180,7 @@ impl Segment {
         }
         for frame in frames {
             let frame = frame?;
-            if !frame.is_sound {
+            if !frame.is_sound() {
                 return Err(Flaw::RecordChecksum { record: frame.index });
             }
             if record_codec::decode(frame.kind, frame.body).is_err() {

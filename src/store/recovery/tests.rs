@@ -1,3 +1,4 @@
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
@@ -69,7 +70,7 @@ fn history() -> History {
                 session: SessionId(1),
                 number,
                 message: MessageId(number as u32),
-                terms: std::borrow::Cow::Owned(terms()),
+                terms: Cow::Owned(terms()),
             },
         ]
     };
