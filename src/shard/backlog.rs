@@ -28,7 +28,7 @@ use hashbrown::HashMap;
 
 use crate::config::Limits;
 use crate::session::Outbound;
-use crate::store::{DamagedBatch, LogFailure, LogPosition, LogRead, LoggedDeliveries, LoggedDelivery};
+use crate::store::{Batch, DamagedBatch, LogFailure, LogPosition, LogRead, LoggedDeliveries, LoggedDelivery};
 use crate::time::Timestamp;
 
 use super::Shard;
@@ -100,6 +100,15 @@ impl Moving {
     pub(super) fn is_done(&self) -> bool {
         self.next >= self.end
     }
+}
+
+/// The return of what was read for one session.
+struct Returning {
+    reader: SessionKey,
+    /// The reader has enough for now, and there was more.
+    is_refused: bool,
+    /// To whom something was given, and the reader.
+    sessions: Vec<SessionKey>,
 }
 
 /// Whether a new message for a session goes away.
@@ -206,6 +215,9 @@ impl Clients {
                 continue;
             };
             backlog.is_wanting = false;
+            // What lay before the oldest batch has been moved.
+            let oldest = self.log.oldest().unwrap_or_default();
+            backlog.deliveries.not_before(oldest);
             let (_, batch) = backlog.deliveries.first().expect("a backlog without a delivery is removed");
             if !self.is_short_of_messages(session) {
                 continue;
@@ -221,31 +233,29 @@ impl Clients {
 
     /// Gives the sessions what was read for one of them.
     fn return_deliveries(&mut self, reader: SessionKey, read: &LogRead, bytes: &[u8]) -> Result<(), DamagedBatch> {
-        let mut returned = vec![reader];
+        let mut returning = Returning { reader, is_refused: false, sessions: vec![reader] };
         for batch in self.log.batches(read, bytes) {
             let batch = batch?;
-            let mut message = None;
-            let walked = batch.deliveries(&mut |delivery| {
-                if let Some(session) = self.return_delivery(reader, batch.number, &delivery, &mut message)
-                    && returned.last() != Some(&session)
-                {
-                    returned.push(session);
-                }
-            });
-            self.forget_shared(message);
-            walked?;
-            if !self.backlogs.by_session.contains_key(&reader) || !self.has_room_to_return(reader) {
+            // What a checkpoint has moved may stand behind what followed it: the next run may begin in the same batch.
+            while self.return_deliveries_of(&batch, &mut returning)? {}
+            if returning.is_refused {
                 break;
             }
-            let backlog = self.backlogs.by_session.get_mut(&reader).expect("asked above");
-            // All that it has here has come back, or would have: the rest lies behind.
-            if !backlog.deliveries.pass(batch.number) {
-                return Err(batch.without_delivery());
+            let Some(backlog) = self.backlogs.by_session.get_mut(&reader) else { break };
+            match backlog.deliveries.first() {
+                // Another run follows, which begins before what was read here.
+                Some((_, first)) if first < batch.number => break,
+                // All that it has here has come back: the rest lies behind.
+                Some((_, first)) if first == batch.number && !backlog.deliveries.not_before(batch.number.next()) => {
+                    return Err(batch.without_delivery());
+                }
+                Some(_) | None => {}
             }
         }
-        returned.sort_unstable_by_key(|session| session.index());
-        returned.dedup();
-        for session in returned {
+        let mut sessions = returning.sessions;
+        sessions.sort_unstable_by_key(|session| session.index());
+        sessions.dedup();
+        for session in sessions {
             if self.sessions.get_if_alive(session).is_some() {
                 self.pump(session);
             }
@@ -253,20 +263,45 @@ impl Clients {
         Ok(())
     }
 
-    /// Puts a delivery back into memory if it is the next one of its session, which wants it; that session.
+    /// Gives the sessions what lies in one batch. Whether the reader has come to the end of a run, and another follows.
+    fn return_deliveries_of(&mut self, batch: &Batch<'_>, returning: &mut Returning) -> Result<bool, DamagedBatch> {
+        let reader = returning.reader;
+        let end_of_run = |backlogs: &Backlogs| {
+            let backlog = backlogs.by_session.get(&reader)?;
+            backlog.deliveries.runs().next().map(|(numbers, _)| numbers.end)
+        };
+        let before = end_of_run(&self.backlogs);
+        let mut message = None;
+        let walked = batch.deliveries(&mut |delivery| {
+            self.return_delivery(batch.number, &delivery, &mut message, returning);
+        });
+        self.forget_shared(message);
+        walked?;
+        let after = end_of_run(&self.backlogs);
+        Ok(after.is_some() && after != before)
+    }
+
+    /// Puts a delivery back into memory if it is the next one of its session, which wants it.
     fn return_delivery(
         &mut self,
-        reader: SessionKey,
         batch: LogPosition,
         delivery: &LoggedDelivery<'_>,
         message: &mut Option<(u32, MessageKey)>,
-    ) -> Option<SessionKey> {
+        returning: &mut Returning,
+    ) {
         let session = SessionKey::from_id(delivery.session.0);
-        let deliveries = &self.backlogs.by_session.get(&session)?.deliveries;
-        let (next, _) = deliveries.first()?;
-        let is_taken = if session == reader { Self::has_room_to_return } else { Self::is_short_of_messages };
-        if next != delivery.number || !deliveries.may_lie_in(next, batch) || !is_taken(self, session) {
-            return None;
+        let Some(backlog) = self.backlogs.by_session.get(&session) else { return };
+        let next = delivery.number;
+        if backlog.deliveries.first().is_none_or(|(first, _)| first != next)
+            || !backlog.deliveries.may_lie_in(next, batch)
+        {
+            return;
+        }
+        let is_reader = session == returning.reader;
+        let is_taken = if is_reader { self.has_room_to_return(session) } else { self.is_short_of_messages(session) };
+        if !is_taken {
+            returning.is_refused |= is_reader;
+            return;
         }
         let message = self.shared(delivery, message);
         self.messages.refer(message);
@@ -275,7 +310,9 @@ impl Clients {
         assert!(outbound.next_to_return() == next, "a queue and what is away of it follow each other");
         outbound.return_from_log(Delivery { message, bytes, terms: delivery.terms.clone() });
         self.backlogs.change(session, |deliveries| deliveries.remove_first(next, batch));
-        Some(session)
+        if returning.sessions.last() != Some(&session) {
+            returning.sessions.push(session);
+        }
     }
 
     /// Logs a delivery again that lies in an old batch.

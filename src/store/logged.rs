@@ -84,10 +84,10 @@ impl LoggedDeliveries {
         }
     }
 
-    /// The first delivery does not lie in batches up to this one. Whether it may lie behind.
-    pub fn pass(&mut self, batch: LogPosition) -> bool {
+    /// The first delivery does not lie before this batch. Whether it may lie there or behind.
+    pub fn not_before(&mut self, batch: LogPosition) -> bool {
         let Some((_, run)) = self.runs.iter_mut().next() else { return true };
-        run.first = run.first.max(batch.next());
+        run.first = run.first.max(batch);
         run.first <= run.last
     }
 

@@ -35,9 +35,11 @@ pub fn recall(
 ) -> Result<(), RecoveryError> {
     let below = image.recalled_below(which);
     let mut missing = image.missing_below(&below);
+    let oldest = end.places.oldest().unwrap_or_default();
     let mut loaded: Option<(SegmentNumber, Vec<u8>)> = None;
     for batches in wanted(image, &below) {
-        let mut next = *batches.start();
+        // A run may begin before the log does: what lay there has been moved.
+        let mut next = *batches.start().max(&oldest);
         while next <= *batches.end() && missing > 0 {
             let stretch = end.places.locate(next).ok_or_else(|| cut_off(SegmentNumber::default(), 0))?;
             let cut_off = || cut_off(stretch.segment, stretch.offset);
@@ -64,6 +66,10 @@ pub fn recall(
             let through = through.filter(|through| *through >= next).ok_or_else(cut_off)?;
             next = LogPosition(through.0 + 1);
         }
+    }
+    if missing > 0 {
+        let (segment, offset) = (end.segments.last().map_or(SegmentNumber::default(), |(segment, _)| *segment), 0);
+        return Err(RecoveryError::Damage { segment, offset, reason: Flaw::MissingDelivery });
     }
     Ok(())
 }
