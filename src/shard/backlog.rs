@@ -32,7 +32,7 @@ use crate::store::{Batch, DamagedBatch, LogFailure, LogPosition, LogRead, Logged
 use crate::time::Timestamp;
 
 use super::Shard;
-use super::checkpoint::Checkpoint;
+use super::checkpoint::{BYTES_PER_BATCH, Checkpoint};
 use super::clients::Clients;
 use super::journal;
 use super::messages::{Delivery, MessageKey, Messages};
@@ -45,7 +45,7 @@ const READ_AHEAD_MESSAGES: usize = 1024;
 /// How much is read at once for sessions.
 const READ_BYTES: u64 = 256 * 1024;
 
-/// How much of the old log a checkpoint reads at once: what it finds is logged in one batch.
+/// How much of the old log a checkpoint reads at once: what it finds is logged without a pause.
 const CHECKPOINT_READ_BYTES: u64 = 64 * 1024;
 
 /// Sessions that are asked at most, in one turn, whether what they wait for can be read.
@@ -86,7 +86,7 @@ pub(super) struct Moving {
     next: LogPosition,
     /// The first that need not be read.
     end: LogPosition,
-    /// The batch to which something was moved last: the next piece goes into another one.
+    /// The batch to which something was moved last: if that is full, the next piece waits for another one.
     moved_to: LogPosition,
 }
 
@@ -414,7 +414,8 @@ impl Shard {
     fn read_for_checkpoint(&mut self) -> Option<LogRead> {
         let log = &self.clients.log;
         let moving = self.checkpoint.as_mut()?.moving()?;
-        if moving.is_done() || moving.moved_to == log.filling() {
+        let is_batch_full = moving.moved_to == log.filling() && log.filling_bytes() >= BYTES_PER_BATCH;
+        if moving.is_done() || is_batch_full {
             return None;
         }
         moving.next = moving.next.max(log.oldest()?);
@@ -441,6 +442,10 @@ impl Shard {
                 moving.moved_to = clients.log.filling();
             }
             moving.next = batch.number.next();
+        }
+        // Old batches of which little is alive become few new ones: these wait for company.
+        if clients.log.filling_bytes() >= BYTES_PER_BATCH {
+            clients.log.wait_for_appended();
         }
         Ok(())
     }

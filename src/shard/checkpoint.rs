@@ -26,7 +26,7 @@ use super::sessions::SessionKey;
 const SPARE_SEGMENTS: u64 = 4;
 
 /// Bytes that a pass adds to one batch, at most by one record more: little beside a batch under load, and no pause.
-const BYTES_PER_BATCH: usize = 64 * 1024;
+pub(super) const BYTES_PER_BATCH: usize = 64 * 1024;
 
 /// What one record of a delivery and of a session, without its message and its client id, takes in the log, roughly.
 const DELIVERY_BYTES: u64 = 64;
@@ -138,11 +138,13 @@ impl Shard {
                 place => self.log_alive(place, &mut sink),
             };
         }
-        // So that a pass goes on when nothing else happens.
-        log.wait_for_appended();
+        if !matches!(checkpoint.next, Place::Away(_)) {
+            // So that a pass goes on when nothing else happens.
+            log.wait_for_appended();
+        }
         match checkpoint.next {
             Place::End => {
-                self.cleaned_bytes = log.bytes_from(checkpoint.began);
+                self.cleaned_bytes = log.bytes_from(checkpoint.began) + log.filling_bytes() as u64;
                 log.release_before(checkpoint.began);
             }
             Place::Session(_) | Place::Away(_) | Place::Deliveries(..) | Place::Retained(_) | Place::Links(_) => {
