@@ -91,8 +91,8 @@ pub(super) struct Moving {
 }
 
 impl Moving {
-    /// From the beginning of the log up to this batch.
-    pub(super) fn up_to(end: LogPosition) -> Self {
+    /// From the beginning of the log to this batch.
+    pub(super) fn before(end: LogPosition) -> Self {
         Self { next: LogPosition::NOTHING, end, moved_to: LogPosition::NOTHING }
     }
 

@@ -4,7 +4,8 @@
 //! each batch. Changes that happen meanwhile are logged as always, before or behind the piece that they concern: records can
 //! be applied on top of themselves, and what is said of a session that is repeated only later is ignored. Deliveries that only
 //! the log holds ([`backlog`](super::backlog)) come behind the heads of all sessions and before the other deliveries: what
-//! comes back into memory meanwhile is then among those. When the pass is through and stable, all segments before its beginning are removed.
+//! comes back into memory meanwhile is then among those. Whatever of them was logged before the last head is moved, for what is
+//! said of a session before its head counts only as long as the old segments are there. When the pass is through and stable, all segments before its beginning are removed.
 //!
 //! A pass starts when the log is longer than twice what is alive, plus a fixed number of segments. So the log stays under three
 //! times what is alive plus that number, and every byte that is logged is copied at most once more in the mean.
@@ -14,7 +15,7 @@ use std::borrow::Cow;
 use crate::proto::QoS;
 use crate::route::{Message, ShardId};
 use crate::session::Reopened;
-use crate::store::{Image, Log, MessageId, Record, SegmentNumber};
+use crate::store::{Image, Log, LogPosition, MessageId, Record, SegmentNumber};
 
 use super::Shard;
 use super::backlog::Moving;
@@ -73,6 +74,8 @@ trait Sink {
     /// Sees to it that the message is known by name.
     fn message(&mut self, messages: &mut Messages, key: MessageKey) -> MessageId;
     fn is_full(&self) -> bool;
+    /// The first batch that has nothing yet.
+    fn next_batch(&self) -> LogPosition;
 }
 
 /// Into the log, up to a length of the batch that is being filled.
@@ -92,6 +95,10 @@ impl Sink for LogSink<'_> {
 
     fn is_full(&self) -> bool {
         self.log.filling_bytes() >= self.limit
+    }
+
+    fn next_batch(&self) -> LogPosition {
+        self.log.appended().next()
     }
 }
 
@@ -113,6 +120,10 @@ impl Sink for ImageSink {
 
     fn is_full(&self) -> bool {
         false
+    }
+
+    fn next_batch(&self) -> LogPosition {
+        LogPosition::NOTHING
     }
 }
 
@@ -189,7 +200,7 @@ impl Shard {
     fn log_alive(&mut self, place: Place, sink: &mut impl Sink) -> Place {
         match place {
             Place::Session(place) => match self.clients.sessions.at_or_behind(place) {
-                None => Place::Away(Moving::up_to(self.clients.messages.log_floor())),
+                None => Place::Away(Moving::before(sink.next_batch())),
                 Some(key) => {
                     if self.clients.sessions.get(key).is_durable {
                         self.log_session_parts(key, sink);

@@ -151,11 +151,6 @@ impl Messages {
         self.log_floor = floor;
     }
 
-    /// What was logged before this batch is going to be removed from the log, or is already.
-    pub(super) fn log_floor(&self) -> LogPosition {
-        self.log_floor
-    }
-
     /// Bytes of the messages that the log has to keep.
     pub(super) fn logged_bytes(&self) -> u64 {
         self.logged_bytes
