@@ -475,6 +475,36 @@ fn a_receipt_held_up_while_it_became_stable_leaves() {
     assert!(!fleet.got(publisher).is_empty(), "nobody holds it up any more");
 }
 
+/// Found by the simulator (seed 8786): a will that a restart published overtook an older message that was held back for a
+/// session behind the publisher's.
+#[test]
+fn a_will_published_by_a_restart_comes_behind_what_was_held_back() {
+    let mut fleet = Fleet::durable(2);
+    let home = shard_of(&subscriber_name(2), 2);
+    let sensor = (0..).map(|number| format!("sensor-{number}")).find(|name| shard_of(name, 2) == home);
+    // The session with the will comes first in the order of the arena.
+    let client = fleet.connect_with_will(&sensor.expect("half of all names do"), 60, 0);
+    let subscriber = fleet.connect(V311, &subscriber_name(2), false);
+    fleet.subscribe(subscriber, "will", AtLeastOnce);
+    fleet.got(subscriber);
+    fleet.rings_flow = false;
+    fleet.subscribe(subscriber, "other", AtLeastOnce);
+    fleet.publish(client, "will", "older", AtLeastOnce, 1);
+    assert_eq!(fleet.got(subscriber), [], "it is held back");
+    fleet.rings_flow = true;
+    fleet.crash(Duration::ZERO);
+    let subscriber = fleet.connect(V311, &subscriber_name(2), false);
+    let payloads: Vec<String> = fleet
+        .got(subscriber)
+        .into_iter()
+        .filter_map(|got| match got {
+            Got::Publish { payload, .. } => Some(payload),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(payloads, ["older", "gone"]);
+}
+
 /// Found by the simulator (seed 5): a letter that had no effect which is logged was never acknowledged.
 #[test]
 fn a_letter_without_effect_is_acknowledged() {
