@@ -378,6 +378,23 @@ fn a_log_that_fails_before_connack_refuses_the_client() {
     assert_eq!(fleet.got(client), [Got::Connack { session_present: false, reason }]);
 }
 
+/// Found by the simulator (seed 8893): the end of a session was in the write that failed, its client began a new one that
+/// leaves no trace, and the restart found the old one.
+#[test]
+fn a_client_whose_session_may_come_back_is_refused() {
+    let mut fleet = Fleet::durable(1);
+    let client = fleet.connect_v5("client", 10);
+    fleet.drop_connection(client);
+    fleet.logs_flow = false;
+    let client = fleet.connect_v5_transient("client");
+    fleet.fail_log(0, LogFailure::Io);
+    let again = fleet.connect_v5_transient("client");
+    let reason = ReasonCode::ImplementationSpecificError;
+    for client in [client, again] {
+        assert_eq!(fleet.got(client), [Got::Connack { session_present: false, reason }]);
+    }
+}
+
 /// Found by the simulator (seed 2278): a clean start ended a session, the next clean start was told so before that was
 /// stable, and a crash brought the session back.
 #[test]
