@@ -306,7 +306,9 @@ impl Recovery<'_> {
         }
         let mut evidence = segment.evidence(stop.offset, self.due.batch);
         let is_last = index + 1 == self.numbers.len();
-        if self.due.had_predecessor {
+        // An earlier start has cut off what was torn: of a segment whose first write it was, nothing is left.
+        let was_cut = stop.reason == Flaw::EndOfFile && !is_last;
+        if self.due.had_predecessor && !was_cut {
             // Segments are removed once what takes their place is on stable storage; so this one had batches.
             evidence = Follows::Synced;
         }
