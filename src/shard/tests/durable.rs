@@ -321,6 +321,25 @@ fn a_checkpoint_repeats_what_is_alive() {
     assert!(ids.iter().copied().eq(1..=900), "{ids:?}");
 }
 
+/// Found by the simulator (seed 19395): a pass that found nothing alive removed every segment before the next had a batch.
+#[test]
+fn a_log_of_nothing_alive_keeps_a_segment() {
+    let mut fleet = Fleet::durable(1);
+    let publisher = fleet.connect(V311, "publisher", false);
+    let payload = "x".repeat(900);
+    for _ in 0..900 {
+        fleet.publish(publisher, "t", &payload, ExactlyOnce, 1);
+        fleet.ack(publisher, Pubrel, 1);
+    }
+    let ending = fleet.connect(V311, "publisher", true);
+    fleet.disconnect(ending);
+    for _ in 0..9 {
+        fleet.pass(Duration::from_secs(1));
+        while fleet.shards[0].poll_obsolete_segment().is_some() {}
+        assert!(fleet.shards[0].log().bytes() > 0);
+    }
+}
+
 /// A log that fails promises nothing more: durable sessions are out of service, transient ones go on, and what needs the
 /// log is refused.
 #[test]
