@@ -191,7 +191,7 @@ struct ServeArguments {
     #[arg(long, value_name = "strict|salvage", env = "ONCEMQ_RECOVER", default_value = "strict", value_parser = recovery)]
     recover: RecoveryMode,
 
-    /// Queued payloads held in memory, all shards together; the others are read back from the log [1MiB..=1024GiB].
+    /// Memory for queued messages, all shards together; what is beyond is read back from the log [1MiB..=1024GiB].
     #[arg(long, value_name = "BYTES", env = "ONCEMQ_QUEUE_MEMORY",
           default_value_t = Bytes(config::QUEUE_MEMORY_BYTES_DEFAULT), value_parser = bytes(config::QUEUE_MEMORY_BYTES))]
     queue_memory: Bytes<u64>,
@@ -293,6 +293,7 @@ impl ServeArguments {
                 max_waiting_letters: self.max_waiting_letters,
                 max_retained_messages: self.max_retained_messages,
                 queue_memory_bytes: self.queue_memory.0,
+                queue_kept_messages: config::QUEUE_KEPT_MESSAGES,
                 linger: self.linger.0,
             },
             gate: GateLimits {

@@ -114,9 +114,12 @@ pub struct Limits {
     pub max_log_backlog_bytes: u32,
     /// Retained messages of one shard, at most.
     pub max_retained_messages: u32,
-    /// Payload bytes that wait in queues and are held in memory, in all shards together until [`Limits::of_one_shard`] has
-    /// divided them; those beyond are read back from the log when they are delivered.
+    /// Memory for messages that wait in queues or are in flight, with what holds them, in all shards together until
+    /// [`Limits::of_one_shard`] has divided it; those beyond that outlive the broker are read back from the log when they
+    /// are delivered.
     pub queue_memory_bytes: u64,
+    /// Messages of each queue that stay in memory however short that is.
+    pub queue_kept_messages: u32,
     /// How long a connection that the broker ends may linger.
     pub linger: Duration,
 }
@@ -136,6 +139,7 @@ impl Default for Limits {
             max_log_backlog_bytes: MAX_LOG_BACKLOG_BYTES,
             max_retained_messages: MAX_RETAINED_MESSAGES_DEFAULT,
             queue_memory_bytes: QUEUE_MEMORY_BYTES_DEFAULT,
+            queue_kept_messages: QUEUE_KEPT_MESSAGES,
             linger: LINGER_DEFAULT,
         }
     }
@@ -274,6 +278,9 @@ pub const MAX_RETAINED_MESSAGES: RangeInclusive<u32> = 0..=100_000_000;
 pub const QUEUE_MEMORY_BYTES_DEFAULT: u64 = 1 << 30;
 /// Bounds of [`Limits::queue_memory_bytes`]; below the lower one every message would be read back.
 pub const QUEUE_MEMORY_BYTES: RangeInclusive<u64> = 1024 * 1024..=1 << 40;
+
+/// Messages of each queue that stay in memory: so many that a client which is not far behind never waits for the disk.
+pub const QUEUE_KEPT_MESSAGES: u32 = 64;
 
 /// The data directory when nothing is said, in the working directory.
 pub const DATA_DIR_DEFAULT: &str = "oncemq-data";

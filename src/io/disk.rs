@@ -32,6 +32,7 @@ use crate::store::{LogFailure, LogWrite, SegmentNumber};
 
 use super::housekeeper::{Prepared, Segments};
 use super::log_files::{OpenSegment, Preparation, SegmentShape, WriteMode};
+use super::log_reader::LogReader;
 use super::operation::Operation;
 use super::pages::Pages;
 use super::planted::PlantedDiskFault;
@@ -53,6 +54,7 @@ pub(super) struct LogDisk {
     current: Option<OpenSegment>,
     next: Next,
     segments: Segments,
+    pub(super) reader: LogReader,
     state: State,
     fault: PlantedDiskFault,
     counters: DiskCounters,
@@ -101,6 +103,7 @@ impl LogDisk {
         shard: ShardId,
         shape: SegmentShape,
         segments: Segments,
+        reader: LogReader,
         first: SegmentNumber,
     ) -> io::Result<Self> {
         segments.prepare(first, Preparation::Allocated);
@@ -111,6 +114,7 @@ impl LogDisk {
             current: None,
             next: Next::Asked(first),
             segments,
+            reader,
             state: State::Idle,
             fault: PlantedDiskFault::from_environment(shard),
             counters: DiskCounters {
@@ -199,7 +203,8 @@ impl LogDisk {
     }
 
     /// Gives a segment up that is obsolete.
-    pub(super) fn retire(&self, segment: SegmentNumber) {
+    pub(super) fn retire(&mut self, segment: SegmentNumber) {
+        self.reader.forget_through(segment);
         self.segments.retire(segment);
     }
 
@@ -284,7 +289,7 @@ impl fmt::Display for DiskCounters {
 }
 
 /// Tells the operator that a log has failed, and the shard why.
-fn report(shard: ShardId, path: &Path, offset: u64, error: &io::Error) -> LogFailure {
+pub(super) fn report(shard: ShardId, path: &Path, offset: u64, error: &io::Error) -> LogFailure {
     let failure = failure(error);
     let remedy = match failure {
         LogFailure::NoSpace => "free space on that file system (or raise the quota or the limit of file sizes)",

@@ -13,7 +13,7 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, Sender};
-use tracing::{debug, info, warn};
+use tracing::{debug, error, info, warn};
 
 use crate::config::LETTERS_PER_BATCH_MAX;
 use crate::route::{Letter, ShardId};
@@ -28,6 +28,7 @@ use super::connection::{Connection, Phase, Receive, Step};
 use super::disk::{LogDisk, Written};
 use super::door::{Arrival, Request};
 use super::doorbell::Doorbell;
+use super::log_reader::Read;
 use super::operation::Operation;
 use super::ring::{Completion, Ring};
 use super::routes::{Routes, shard_id};
@@ -140,6 +141,11 @@ impl Driver {
                     let disk = self.disk.as_mut().expect("only a log is written to");
                     let written = disk.completed(&mut self.ring, completion.result)?;
                     self.log_written(now, written);
+                }
+                Operation::ReadLog => {
+                    let disk = self.disk.as_mut().expect("only a log is read");
+                    let read = disk.reader.completed(&mut self.ring, completion.result)?;
+                    self.log_read(now, read);
                 }
             }
         }
@@ -299,6 +305,17 @@ impl Driver {
         }
     }
 
+    fn log_read(&mut self, now: Timestamp, read: Option<Read>) {
+        let (Some((read, result)), Some(disk)) = (read, &self.disk) else { return };
+        if let Err(damage) = self.shard.handle_log_read(now, &read, result.map(|()| disk.reader.bytes())) {
+            error!(
+                "the log of shard {} has changed on the disk: {damage}. Until a restart this shard acknowledges nothing that \
+                 has to be durable",
+                self.id.number()
+            );
+        }
+    }
+
     // --- Step 3: drain the shard.
 
     fn drain_shard(&mut self) -> io::Result<()> {
@@ -327,6 +344,10 @@ impl Driver {
         }
         while let Some(segment) = self.shard.poll_obsolete_segment() {
             disk.retire(segment);
+        }
+        if let Some(read) = self.shard.poll_log_read() {
+            let failed = disk.reader.begin(&mut self.ring, read)?;
+            self.log_read(now, failed);
         }
         Ok(())
     }
@@ -481,11 +502,12 @@ impl Driver {
             let log = self.shard.log();
             let failure = log.failure().map_or("none", LogFailure::name);
             info!(
-                "log shard={} records={} segment_bytes={} failure={failure} {}",
+                "log shard={} records={} segment_bytes={} failure={failure} {} read_bytes={}",
                 self.id.number(),
                 log.records(),
                 log.bytes(),
                 disk.counters(),
+                disk.reader.read_bytes(),
             );
         }
     }

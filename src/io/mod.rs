@@ -28,6 +28,7 @@ mod driver;
 mod housekeeper;
 mod inspecting;
 mod log_files;
+mod log_reader;
 mod operation;
 mod pages;
 mod permit;

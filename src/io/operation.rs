@@ -22,6 +22,8 @@ pub(super) enum Operation {
     BellRung(u32),
     /// The one write to the log.
     WriteLog,
+    /// The one read from the log.
+    ReadLog,
 }
 
 const RECEIVE: u64 = 1;
@@ -32,6 +34,7 @@ const DOORBELL: u64 = 5;
 const BELL_HEARD: u64 = 6;
 const BELL_RUNG: u64 = 7;
 const WRITE_LOG: u64 = 8;
+const READ_LOG: u64 = 9;
 
 impl Operation {
     /// The 64 bits that stand for this operation.
@@ -45,6 +48,7 @@ impl Operation {
             Operation::BellHeard => (BELL_HEARD, 0),
             Operation::BellRung(shard) => (BELL_RUNG, shard),
             Operation::WriteLog => (WRITE_LOG, 0),
+            Operation::ReadLog => (READ_LOG, 0),
         };
         kind << 32 | index as u64
     }
@@ -64,6 +68,7 @@ impl Operation {
             BELL_HEARD => Operation::BellHeard,
             BELL_RUNG => Operation::BellRung(index),
             WRITE_LOG => Operation::WriteLog,
+            READ_LOG => Operation::ReadLog,
             _ => panic!("the ring completed an operation that was never submitted: {user_data:#x}"),
         }
     }
@@ -85,6 +90,7 @@ mod tests {
             Operation::BellHeard,
             Operation::BellRung(63),
             Operation::WriteLog,
+            Operation::ReadLog,
         ] {
             assert_eq!(Operation::from_user_data(operation.to_user_data()), operation);
         }

@@ -23,7 +23,8 @@ use crate::error::{DataError, StartError};
 use crate::fault::PlantedFault;
 use crate::shard::redeal;
 use crate::store::{
-    Expected, Image, LogConfig, LogEnd, Recovered, RecoveryError, RecoveryMode, SegmentNumber, Segments, recover,
+    Expected, Image, LogConfig, LogEnd, Recall, Recovered, RecoveryError, RecoveryMode, SegmentNumber, Segments,
+    recall, recover,
 };
 
 use super::clock::Clock;
@@ -43,6 +44,23 @@ pub struct RestoredLogs {
     pub(super) ends: Vec<LogEnd>,
     /// Files of each log that can be written again.
     pub(super) spares: Vec<Vec<SegmentNumber>>,
+}
+
+/// How the logs are read.
+#[derive(Clone, Copy)]
+struct Reading {
+    mode: RecoveryMode,
+    /// What the deliveries of one shard may take in memory; the others stay in its log. None is all there is.
+    held_bytes_max: Option<u64>,
+}
+
+impl Reading {
+    /// A log that may have to be written anew is read whole.
+    fn new(config: &ServeConfig, generation: &Generation, shards: u16) -> Self {
+        let mode = config.log.recovery;
+        let goes_on = mode == RecoveryMode::Strict && generation.shards == shards;
+        Self { mode, held_bytes_max: goes_on.then(|| config.limits.of_one_shard(shards).queue_memory_bytes) }
+    }
 }
 
 /// What one log holds.
@@ -68,7 +86,7 @@ pub fn restore(
         let (images, ends) = (vec![Image::default(); shards], vec![LogEnd::default(); shards]);
         return Ok(RestoredLogs { generation, shape, images, ends, spares: vec![Vec::new(); shards] });
     };
-    let logs = read_logs(&generation, config.log.recovery)?;
+    let logs = read_logs(&generation, Reading::new(config, &generation, shards))?;
     for (shard, (_, recovered)) in (0..).zip(&logs) {
         tell_what_is_missing(&generation.files(shard), shard, recovered);
     }
@@ -93,7 +111,7 @@ pub fn restore(
 }
 
 /// Reads the logs of all shards of a generation, as many at a time as there are CPUs.
-pub(super) fn read_logs(generation: &Generation, mode: RecoveryMode) -> Result<Vec<ReadLog>, DataError> {
+fn read_logs(generation: &Generation, reading: Reading) -> Result<Vec<ReadLog>, DataError> {
     let shards = usize::from(generation.shards);
     let bytes = (0..generation.shards).map(|shard| generation.files(shard).bytes()).sum::<Result<u64, _>>()?;
     let (next, read) = (AtomicUsize::new(0), AtomicU64::new(0));
@@ -106,7 +124,8 @@ pub(super) fn read_logs(generation: &Generation, mode: RecoveryMode) -> Result<V
                 loop {
                     let shard = next.fetch_add(1, Ordering::Relaxed);
                     // Nobody listens any more where another shard's log was refused.
-                    if shard >= shards || report.send((shard, read_log(generation, shard as u16, mode, read))).is_err()
+                    if shard >= shards
+                        || report.send((shard, read_log(generation, shard as u16, reading, read))).is_err()
                     {
                         break;
                     }
@@ -125,26 +144,24 @@ pub(super) fn read_logs(generation: &Generation, mode: RecoveryMode) -> Result<V
     Ok(logs.into_iter().map(|log| log.expect("every shard has reported")).collect())
 }
 
-fn read_log(
-    generation: &Generation,
-    shard: u16,
-    mode: RecoveryMode,
-    progress: &AtomicU64,
-) -> Result<ReadLog, DataError> {
+fn read_log(generation: &Generation, shard: u16, reading: Reading, progress: &AtomicU64) -> Result<ReadLog, DataError> {
     let files = generation.files(shard);
     let mut source = SegmentFiles { numbers: files.list()?, files };
-    let mut image = Image::default();
+    let mut image = reading.held_bytes_max.map_or_else(Image::default, Image::within);
+    let expected = expected(generation, shard);
     let recovered = recover(
         &mut source,
-        expected(generation, shard),
-        mode,
+        expected,
+        reading.mode,
         &mut |bytes| {
             progress.fetch_add(bytes, Ordering::Relaxed);
         },
-        &mut |record, _| image.apply(record),
+        &mut |record, location| image.apply_from(record, location.batch),
     )
     .map_err(|error| refusal(&source.files, error))?;
     image.forget_message_ids();
+    recall(&mut image, Recall::InFlight, &mut source, expected, &recovered.end)
+        .map_err(|error| refusal(&source.files, error))?;
     Ok((image, recovered))
 }
 
@@ -259,10 +276,10 @@ fn show_progress(read: u64, bytes: u64) {
 
 fn summarize(images: &[Image], took: Duration) {
     let sessions: usize = images.iter().map(|image| image.sessions.len()).sum();
-    let queued: usize = images
+    let queued: u64 = images
         .iter()
         .flat_map(|image| image.sessions.values())
-        .map(|session| session.deliveries.iter().flatten().count() + session.held_back.len())
+        .map(|session| session.open_deliveries() + session.held_back.len() as u64)
         .sum();
     let retained: usize = images.iter().map(|image| image.retained.len()).sum();
     let letters: usize =

@@ -45,7 +45,8 @@ impl Rewriting<'_> {
         self.write_batch()?;
         self.sync_current()?;
         self.files.sync()?;
-        Ok(LogEnd { batch: self.log.stable(), record: self.log.records(), segments: self.segments })
+        let places = self.log.places();
+        Ok(LogEnd { batch: self.log.stable(), record: self.log.records(), segments: self.segments, places })
     }
 
     fn write_batch(&mut self) -> Result<(), DataError> {

@@ -28,6 +28,7 @@ use super::door::{Door, Doors};
 use super::doorbell::Doorbell;
 use super::driver::{Driver, State};
 use super::housekeeper;
+use super::log_reader::LogReader;
 use super::restoring::RestoredLogs;
 use super::ring::Ring;
 use super::routes;
@@ -185,7 +186,9 @@ fn begin_logs(
             fault: PlantedFault::default(),
         };
         let first = SegmentNumber(end.segments.last().map_or(0, |(segment, _)| segment.0) + 1);
-        let disk = LogDisk::new(routes::shard_id(index), shape, segments, first)
+        let id = routes::shard_id(index);
+        let reader = LogReader::new(id, generation.files(id.number()));
+        let disk = LogDisk::new(id, shape, segments, reader, first)
             .map_err(|error| StartError::ring("mapping the log's buffer", error))?;
         Ok(Some(ShardLog { config, images: Arc::clone(&images), end, disk }))
     };

@@ -23,6 +23,9 @@
 //! the order of the queue, and a log that knows the number knows the id. An entry that is done in the middle stays as a
 //! place holder until all before it are done; an id is used again only after 65,535 others.
 //!
+//! The end of the queue may be *away*: the log has it, and here are only its length and its bytes. What comes back goes to the
+//! end of what is here, and while something is away, new messages go away too; so the order stays.
+//!
 //! Flow control (5.0 §4.9): a slot is taken by each PUBLISH sent on this connection until its PUBACK, PUBCOMP or error
 //! PUBREC, and by each exchange that a resume finds past its PUBREC. A PUBREL never needs a slot.
 
@@ -106,6 +109,9 @@ pub struct QueueLimit {
 pub struct Outbound<M> {
     queue: VecDeque<M>,
     queued_bytes: u64,
+    /// Messages behind those of the queue that only the log holds, and their bytes, of which only the sum is known.
+    away: u64,
+    away_bytes: u64,
     /// Entries in the order of their first sending; the number of `inflight[i]` is `first + i`, and those of the queue
     /// follow.
     inflight: VecDeque<Entry<M>>,
@@ -136,6 +142,8 @@ impl<M: Deliverable> Outbound<M> {
         Self {
             queue: VecDeque::new(),
             queued_bytes: 0,
+            away: 0,
+            away_bytes: 0,
             inflight: VecDeque::new(),
             first: next,
             sent_below: next,
@@ -150,7 +158,7 @@ impl<M: Deliverable> Outbound<M> {
     /// Puts an exchange back that was in flight when the state was saved; before anything is queued. Its number is the
     /// [`next_number`](Self::next_number).
     pub fn reopen(&mut self, exchange: Reopened<M>) {
-        assert!(self.queue.is_empty() && self.window == 0, "exchanges come back before anything else happens");
+        assert!(self.queued() == 0 && self.window == 0, "exchanges come back before anything else happens");
         let entry = match exchange {
             Reopened::Unacknowledged(message) => Entry::sent(message),
             Reopened::AwaitingPubcomp => Entry::AwaitingPubcomp,
@@ -173,6 +181,11 @@ impl<M: Deliverable> Outbound<M> {
 
     /// The number of the next message that comes.
     pub fn next_number(&self) -> u64 {
+        self.next_to_return() + self.away
+    }
+
+    /// The number of the first message that is away; if none is, as [`next_number`](Self::next_number).
+    pub fn next_to_return(&self) -> u64 {
         self.next_to_start() + self.queue.len() as u64
     }
 
@@ -183,14 +196,50 @@ impl<M: Deliverable> Outbound<M> {
 
     /// Appends a message to the queue, or hands it back if the queue is full.
     pub fn enqueue(&mut self, message: M, limit: QueueLimit) -> Result<(u64, &M), M> {
+        assert!(self.away == 0, "a message may not overtake those that are away");
         let bytes = message.bytes();
-        if self.queue.len() >= limit.messages as usize || self.queued_bytes + bytes > limit.bytes {
+        if !self.has_room(bytes, limit) {
             return Err(message);
         }
         let number = self.next_number();
         self.queued_bytes += bytes;
         self.queue.push_back(message);
         Ok((number, self.queue.back().expect("pushed above")))
+    }
+
+    /// Appends a message to the queue that only the log holds; its number, or none if the queue is full.
+    pub fn enqueue_away(&mut self, bytes: u64, limit: QueueLimit) -> Option<u64> {
+        if !self.has_room(bytes, limit) {
+            return None;
+        }
+        let number = self.next_number();
+        self.away_bytes += bytes;
+        self.away += 1;
+        Some(number)
+    }
+
+    /// The first message that was away is back: that of the number [`next_to_return`](Self::next_to_return).
+    pub fn return_from_log(&mut self, message: M) {
+        assert!(self.away > 0, "only what was away returns");
+        self.away_bytes -= self.away_bytes / self.away;
+        self.away -= 1;
+        self.requeue(message);
+    }
+
+    /// Puts messages back behind the queue that were away when the state was saved; no limit refuses them.
+    pub fn requeue_away(&mut self, messages: u64, bytes: u64) {
+        self.away += messages;
+        self.away_bytes += bytes;
+    }
+
+    /// Messages that only the log holds.
+    pub fn away(&self) -> u64 {
+        self.away
+    }
+
+    /// Messages that wait for a slot and are here.
+    pub fn queued_here(&self) -> usize {
+        self.queue.len()
     }
 
     /// Puts a message back into the queue that was there when the state was saved; no limit refuses it.
@@ -201,7 +250,7 @@ impl<M: Deliverable> Outbound<M> {
 
     /// Whether a new message could be sent at once, with nothing before it.
     pub fn is_clear(&self) -> bool {
-        self.queue.is_empty() && self.has_slot() && self.resent == self.inflight.len()
+        self.queue.is_empty() && self.away == 0 && self.has_slot() && self.resent == self.inflight.len()
     }
 
     /// Takes a slot and an id for a message that goes out at once; only when [`is_clear`](Self::is_clear). Also says, now
@@ -349,7 +398,7 @@ impl<M: Deliverable> Outbound<M> {
 
     /// Messages that wait for a slot.
     pub fn queued(&self) -> usize {
-        self.queue.len()
+        self.queue.len() + self.away as usize
     }
 
     /// Exchanges that are open.
@@ -359,11 +408,11 @@ impl<M: Deliverable> Outbound<M> {
 
     /// Whether nothing waits and nothing is in flight.
     pub fn is_empty(&self) -> bool {
-        self.queue.is_empty() && self.open == 0
+        self.queued() == 0 && self.open == 0
     }
 
     /// All exchanges and messages with their numbers, in order, as [`reopen`](Self::reopen) and
-    /// [`enqueue`](Self::enqueue) take them; those from number `from` on.
+    /// [`enqueue`](Self::enqueue) take them; those from number `from` on, without those that are away.
     pub fn held_from(&self, from: u64) -> impl Iterator<Item = (u64, Reopened<&M>)> {
         let skipped = usize::try_from(from.saturating_sub(self.first)).unwrap_or(usize::MAX);
         let skipped_inflight = skipped.min(self.inflight.len());
@@ -384,6 +433,8 @@ impl<M: Deliverable> Outbound<M> {
         let queue = std::mem::take(&mut self.queue);
         self.first = next;
         self.queued_bytes = 0;
+        self.away = 0;
+        self.away_bytes = 0;
         self.open = 0;
         self.resent = 0;
         let held = inflight.into_iter().filter_map(|entry| match entry {
@@ -391,6 +442,10 @@ impl<M: Deliverable> Outbound<M> {
             Entry::AwaitingPubcomp | Entry::Done => None,
         });
         held.chain(queue)
+    }
+
+    fn has_room(&self, bytes: u64, limit: QueueLimit) -> bool {
+        self.queued() < limit.messages as usize && self.queued_bytes + self.away_bytes + bytes <= limit.bytes
     }
 
     fn has_slot(&self) -> bool {

@@ -2,8 +2,9 @@
 //!
 //! A pass begins a new segment and then logs every session, delivery, retained message and letter again, a bounded piece with
 //! each batch. Changes that happen meanwhile are logged as always, before or behind the piece that they concern: records can
-//! be applied on top of themselves, and what is said of a session that is repeated only later is ignored. When the
-//! pass is through and stable, all segments before its beginning are removed.
+//! be applied on top of themselves, and what is said of a session that is repeated only later is ignored. Deliveries that only
+//! the log holds ([`backlog`](super::backlog)) come behind the heads of all sessions and before the other deliveries: what
+//! comes back into memory meanwhile is then among those. When the pass is through and stable, all segments before its beginning are removed.
 //!
 //! A pass starts when the log is longer than twice what is alive, plus a fixed number of segments. So the log stays under three
 //! times what is alive plus that number, and every byte that is logged is copied at most once more in the mean.
@@ -16,6 +17,7 @@ use crate::session::Reopened;
 use crate::store::{Image, Log, MessageId, Record, SegmentNumber};
 
 use super::Shard;
+use super::backlog::Moving;
 use super::links::DurableLetter;
 use super::messages::{Delivery, MessageKey, Messages};
 use super::sessions::SessionKey;
@@ -43,14 +45,26 @@ pub(super) struct Checkpoint {
 enum Place {
     /// The session at or behind this place of the arena.
     Session(usize),
-    /// The deliveries of this session from this number on.
-    Deliveries(SessionKey, u64),
+    /// What is only in the log.
+    Away(Moving),
+    /// The deliveries of the session at this place of the arena, from this number on, or of the next session behind it.
+    Deliveries(usize, u64),
     /// The retained message at or behind this place of the arena.
     Retained(usize),
     /// The letters to and from this shard.
     Links(usize),
     /// Nothing.
     End,
+}
+
+impl Checkpoint {
+    /// How far it has moved what is only in the log, if it is about that.
+    pub(super) fn moving(&mut self) -> Option<&mut Moving> {
+        match &mut self.next {
+            Place::Away(moving) => Some(moving),
+            Place::Session(_) | Place::Deliveries(..) | Place::Retained(_) | Place::Links(_) | Place::End => None,
+        }
+    }
 }
 
 /// Where the records of a pass go.
@@ -116,8 +130,13 @@ impl Shard {
         let mut log = std::mem::take(&mut self.clients.log);
         let limit = log.filling_bytes() + BYTES_PER_BATCH;
         let mut sink = LogSink { log: &mut log, limit };
-        while !matches!(checkpoint.next, Place::End) && !sink.is_full() {
-            checkpoint.next = self.log_alive(checkpoint.next, &mut sink);
+        while !sink.is_full() {
+            checkpoint.next = match checkpoint.next {
+                Place::End => break,
+                // What is read for it moves it on.
+                Place::Away(moving) if !moving.is_done() && !self.clients.backlogs.is_empty() => break,
+                place => self.log_alive(place, &mut sink),
+            };
         }
         // So that a pass goes on when nothing else happens.
         log.wait_for_appended();
@@ -131,19 +150,24 @@ impl Shard {
                 self.cleaned_bytes = log.bytes_from(checkpoint.began);
                 log.release_before(checkpoint.began);
             }
-            Place::Session(_) | Place::Deliveries(..) | Place::Retained(_) | Place::Links(_) => {
+            Place::Session(_) | Place::Away(_) | Place::Deliveries(..) | Place::Retained(_) | Place::Links(_) => {
                 self.checkpoint = Some(checkpoint);
             }
         }
         self.clients.log = log;
     }
 
-    /// The durable state, as a restart would find it if everything logged so far were stable.
+    /// The durable state, as a restart would find it if everything logged so far were stable. What is only in the log is
+    /// left there.
     pub fn image(&mut self) -> Image {
         let mut sink = ImageSink { image: Image::default() };
         let mut next = Place::Session(0);
         while !matches!(next, Place::End) {
             next = self.log_alive(next, &mut sink);
+        }
+        for (session, deliveries) in self.clients.backlogs.iter() {
+            let image = sink.image.sessions.get_mut(&session.id().0).expect("only a durable session has a backlog");
+            image.logged = deliveries.clone();
         }
         sink.image
     }
@@ -151,8 +175,10 @@ impl Shard {
     /// How long the log may get before it is cleaned.
     fn log_bytes_max(&self) -> u64 {
         let clients = &self.clients;
+        let (away, away_bytes) = clients.backlogs.size();
         let alive = clients.messages.logged_bytes()
-            + clients.messages.references() * DELIVERY_BYTES
+            + away_bytes
+            + (clients.messages.references() + away) * DELIVERY_BYTES
             + clients.sessions.len() as u64 * SESSION_BYTES
             + self.subscriptions.subscriptions() as u64 * SESSION_BYTES
             + self.retained.bytes();
@@ -166,16 +192,25 @@ impl Shard {
     fn log_alive(&mut self, place: Place, sink: &mut impl Sink) -> Place {
         match place {
             Place::Session(place) => match self.clients.sessions.at_or_behind(place) {
+                None => Place::Away(Moving::up_to(self.clients.messages.log_floor())),
+                Some(key) => {
+                    if self.clients.sessions.get(key).is_durable {
+                        self.log_session_parts(key, sink);
+                    }
+                    Place::Session(key.index() + 1)
+                }
+            },
+            Place::Away(_) => Place::Deliveries(0, 0),
+            Place::Deliveries(place, from) => match self.clients.sessions.at_or_behind(place) {
                 None => Place::Retained(0),
                 Some(key) if self.clients.sessions.get(key).is_durable => {
-                    self.log_session_parts(key, sink);
-                    Place::Deliveries(key, 0)
+                    let from = if key.index() == place { from } else { 0 };
+                    match self.log_deliveries(key, from, sink) {
+                        Some(from) => Place::Deliveries(key.index(), from),
+                        None => Place::Deliveries(key.index() + 1, 0),
+                    }
                 }
-                Some(key) => Place::Session(key.index() + 1),
-            },
-            Place::Deliveries(key, from) => match self.log_deliveries(key, from, sink) {
-                Some(from) => Place::Deliveries(key, from),
-                None => Place::Session(key.index() + 1),
+                Some(key) => Place::Deliveries(key.index() + 1, 0),
             },
             Place::Retained(place) => match self.retained.at_or_behind(place) {
                 None => Place::Links(0),

@@ -12,6 +12,7 @@ use crate::route::ShardId;
 use crate::store::{Log, LogPosition};
 use crate::time::Timestamp;
 
+use super::backlog::Backlogs;
 use super::connection::{Acknowledgement, Connection, ConnectionKey, Phase};
 use super::counters::Counters;
 use super::encoder::Encoder;
@@ -31,6 +32,7 @@ pub(super) struct Clients {
     pub(super) connections: Slab<Connection>,
     pub(super) sessions: Sessions,
     pub(super) messages: Messages,
+    pub(super) backlogs: Backlogs,
     pub(super) log: Log,
     pub(super) counters: Counters,
     pub(super) commands: VecDeque<Command>,
@@ -56,6 +58,7 @@ impl Clients {
             connections: Slab::new(),
             sessions,
             messages: Messages::default(),
+            backlogs: Backlogs::default(),
             log,
             counters: Counters::default(),
             commands: VecDeque::new(),

@@ -5,6 +5,7 @@ use crate::route::{Message, RouteStamp, Terms};
 use crate::session::{NextPublish, QueueLimit, Resend, packet_id_of};
 use crate::store::{LogPosition, Record};
 
+use super::backlog;
 use super::clients::Clients;
 use super::congestion::Origin;
 use super::connection::Acknowledgement;
@@ -155,6 +156,18 @@ impl Clients {
             return;
         }
         let limit = QueueLimit { messages: self.limits.max_queued_messages, bytes: self.limits.max_queued_bytes };
+        if is_durable && backlog::goes_away(outbound, &self.messages, &self.limits) {
+            match outbound.enqueue_away(delivery.bytes.into(), limit) {
+                Some(number) => {
+                    journal::log_away(&mut self.log, &mut self.messages, to, number, message, &delivery.terms);
+                    self.backlogs.add(to, number, self.log.filling(), delivery.bytes.into());
+                    let queued = outbound.queued();
+                    self.note_queued(to, queued, post.origin);
+                }
+                None => self.counters.dropped_queue_full += 1,
+            }
+            return;
+        }
         let waits_long = connection.is_none() || outbound.queued() >= QUEUED_BEFORE_COMPACTION;
         match outbound.enqueue(delivery, limit) {
             Ok((number, delivery)) => {
@@ -215,6 +228,7 @@ impl Clients {
             self.mark_dirty(key);
         }
         self.note_dequeued(session, queued);
+        self.ask_for_backlog(session);
     }
 
     /// Resends what the session's exchanges need on its new connection, in the original order [MQTT-4.4.0-1].

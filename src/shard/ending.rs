@@ -159,6 +159,7 @@ impl Shard {
                 }
             }
         }
+        self.clients.backlogs.remove(key);
         if let Some(mut outbound) = outbound {
             for delivery in outbound.drain() {
                 self.clients.messages.release(delivery.message);

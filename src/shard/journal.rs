@@ -85,6 +85,19 @@ pub(super) fn log_delivered(
     log.append(&Record::Delivered { session: session.id(), number, message, terms: Cow::Borrowed(&delivery.terms) });
 }
 
+/// Logs a delivery that is not kept in memory, in one batch with its message.
+pub(super) fn log_away(
+    log: &mut Log,
+    messages: &mut Messages,
+    session: SessionKey,
+    number: u64,
+    message: MessageKey,
+    terms: &Terms,
+) {
+    let message = messages.log_here(log, message);
+    log.append(&Record::Delivered { session: session.id(), number, message, terms: Cow::Borrowed(terms) });
+}
+
 /// Logs a message that is held back, and the message itself if the log does not have it.
 pub(super) fn log_held_back(
     log: &mut Log,

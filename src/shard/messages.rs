@@ -19,6 +19,8 @@ pub(super) struct Messages {
     log_floor: LogPosition,
     /// Bytes of the messages that the log has to keep.
     logged_bytes: u64,
+    /// Bytes of all messages.
+    bytes: u64,
     /// References to all messages.
     references: u64,
 }
@@ -29,9 +31,24 @@ struct Stored {
     references: u32,
     /// Lies in an allocation of its own.
     compact: bool,
-    /// The batch of the log that has it; [`LogPosition::NOTHING`] if none has.
-    logged_in: LogPosition,
+    logged: Logged,
 }
+
+/// What the log has of a message.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Logged {
+    /// Nothing.
+    Nowhere,
+    /// All of it, but under a name that may mean another message by now.
+    Nameless,
+    /// All of it, by its key, in this batch.
+    In(LogPosition),
+}
+
+/// What a message and a reference to it take in memory beside its bytes, about: their entries in the arena and the queue, with
+/// room to grow, and the allocation's own head.
+const MESSAGE_MEMORY: u64 = 160;
+const REFERENCE_MEMORY: u64 = 64;
 
 /// One message for one session: what its queue and its inflight table hold.
 #[derive(Debug)]
@@ -56,8 +73,8 @@ impl Messages {
     /// Takes a message in, with one reference.
     pub(super) fn insert(&mut self, message: Message) -> MessageKey {
         self.references += 1;
-        let index =
-            self.arena.insert(Stored { message, references: 1, compact: false, logged_in: LogPosition::NOTHING });
+        self.bytes += message.bytes() as u64;
+        let index = self.arena.insert(Stored { message, references: 1, compact: false, logged: Logged::Nowhere });
         MessageKey(u32::try_from(index).expect("a shard holds fewer than 2^32 messages"))
     }
 
@@ -79,8 +96,10 @@ impl Messages {
         stored.references -= 1;
         self.references -= 1;
         if stored.references == 0 {
-            if stored.logged_in != LogPosition::NOTHING {
-                self.logged_bytes -= stored.message.bytes() as u64;
+            let bytes = stored.message.bytes() as u64;
+            self.bytes -= bytes;
+            if stored.logged != Logged::Nowhere {
+                self.logged_bytes -= bytes;
             }
             self.arena.remove(index);
         }
@@ -88,14 +107,27 @@ impl Messages {
 
     /// Sees to it that the log has the message, for records that are going to name it.
     pub(super) fn log(&mut self, log: &mut Log, key: MessageKey) -> MessageId {
-        let stored = &mut self.arena[key.0 as usize];
-        if stored.logged_in < self.log_floor || stored.logged_in == LogPosition::NOTHING {
-            if stored.logged_in == LogPosition::NOTHING {
-                self.logged_bytes += stored.message.bytes() as u64;
-            }
-            stored.logged_in = log.filling();
-            log.append(&Record::Message { message: MessageId(key.0), body: (&stored.message).into() });
+        match self.arena[key.0 as usize].logged {
+            Logged::In(batch) if batch >= self.log_floor => MessageId(key.0),
+            Logged::In(_) | Logged::Nameless | Logged::Nowhere => self.log_again(log, key),
         }
+    }
+
+    /// Sees to it that the batch which is being filled has the message.
+    pub(super) fn log_here(&mut self, log: &mut Log, key: MessageKey) -> MessageId {
+        match self.arena[key.0 as usize].logged {
+            Logged::In(batch) if batch == log.filling() => MessageId(key.0),
+            Logged::In(_) | Logged::Nameless | Logged::Nowhere => self.log_again(log, key),
+        }
+    }
+
+    fn log_again(&mut self, log: &mut Log, key: MessageKey) -> MessageId {
+        let stored = &mut self.arena[key.0 as usize];
+        if stored.logged == Logged::Nowhere {
+            self.logged_bytes += stored.message.bytes() as u64;
+        }
+        stored.logged = Logged::In(log.filling());
+        log.append(&Record::Message { message: MessageId(key.0), body: (&stored.message).into() });
         MessageId(key.0)
     }
 
@@ -104,16 +136,24 @@ impl Messages {
         (MessageId(key.0), self.get(key).into())
     }
 
-    /// Takes a message in that the log has, without a reference yet: the caller counts one for each delivery.
-    pub(super) fn insert_logged(&mut self, message: Message, logged_in: LogPosition) -> MessageKey {
-        self.logged_bytes += message.bytes() as u64;
-        let index = self.arena.insert(Stored { message, references: 0, compact: true, logged_in });
+    /// Takes a message in that the log has under another name, with one reference.
+    pub(super) fn insert_logged(&mut self, message: Message) -> MessageKey {
+        let bytes = message.bytes() as u64;
+        self.logged_bytes += bytes;
+        self.bytes += bytes;
+        self.references += 1;
+        let index = self.arena.insert(Stored { message, references: 1, compact: true, logged: Logged::Nameless });
         MessageKey(u32::try_from(index).expect("a shard holds fewer than 2^32 messages"))
     }
 
     /// What was logged before this batch is going to be removed from the log.
     pub(super) fn raise_log_floor(&mut self, floor: LogPosition) {
         self.log_floor = floor;
+    }
+
+    /// What was logged before this batch is going to be removed from the log, or is already.
+    pub(super) fn log_floor(&self) -> LogPosition {
+        self.log_floor
     }
 
     /// Bytes of the messages that the log has to keep.
@@ -128,6 +168,11 @@ impl Messages {
             stored.message = stored.message.compacted();
             stored.compact = true;
         }
+    }
+
+    /// What the messages and the deliveries that wait for them take in memory, about.
+    pub(super) fn memory_bytes(&self) -> u64 {
+        self.bytes + self.arena.len() as u64 * MESSAGE_MEMORY + self.references * REFERENCE_MEMORY
     }
 
     /// How many deliveries wait for messages, about: each holds a reference.

@@ -8,7 +8,8 @@
 //! 1. [`poll_letters`](Shard::poll_letters) for every other shard whose ring has room,
 //! 2. [`poll_transmit`](Shard::poll_transmit) until `None`: at most one transmit per connection is out at a time,
 //! 3. [`poll_command`](Shard::poll_command) until `None`,
-//! 4. [`poll_log_write`](Shard::poll_log_write) and [`poll_obsolete_segment`](Shard::poll_obsolete_segment),
+//! 4. [`poll_log_write`](Shard::poll_log_write), [`poll_log_read`](Shard::poll_log_read) and
+//!    [`poll_obsolete_segment`](Shard::poll_obsolete_segment),
 //! 5. [`next_timeout`](Shard::next_timeout): when to call [`handle_timeout`](Shard::handle_timeout) at the latest.
 //!
 //! # Invariants
@@ -18,6 +19,7 @@
 //! - Nothing that comes from the network panics or ends another connection than its own.
 
 mod admission;
+mod backlog;
 mod checkpoint;
 mod clients;
 mod congestion;
@@ -288,8 +290,11 @@ impl Shard {
         self.clients.log.poll_write(now)
     }
 
-    /// The next segment of the log to remove, oldest first.
+    /// The next segment of the log to remove, oldest first; none while the log is being read.
     pub fn poll_obsolete_segment(&mut self) -> Option<SegmentNumber> {
+        if self.clients.backlogs.is_reading() {
+            return None;
+        }
         self.clients.log.poll_obsolete()
     }
 

@@ -45,6 +45,8 @@ fn settle(images: &[Image], now: Timestamp) -> Vec<Image> {
             max_queued_messages: u32::MAX,
             max_queued_bytes: u64::MAX,
             max_retained_messages: u32::MAX,
+            // Nothing that goes away here could come back.
+            queue_memory_bytes: u64::MAX,
             ..Limits::default()
         },
         log: Some(LogConfig::discarding()),

@@ -1,6 +1,7 @@
 //! A shard that goes on where its log ended.
 
 use hashbrown::HashMap;
+use hashbrown::hash_map::Entry;
 
 use crate::fault::Fault;
 use crate::link::{Receiver, Sender};
@@ -32,7 +33,6 @@ impl Shard {
         let own = config.id;
         let mut shard = Self::new(config);
         shard.clients.now = now;
-        shard.clients.messages.raise_log_floor(log.filling());
         shard.clients.log = log;
         for (index, image) in images.iter().enumerate().filter(|(index, _)| *index != own.index()) {
             let other = ShardId::new(index as u16).expect("one image for each shard");
@@ -83,32 +83,32 @@ impl Shard {
                 inbound.reopen(*id);
             }
         }
-        if !session.deliveries.is_empty() {
+        if !session.deliveries.is_empty() || !session.logged.is_empty() {
             self.restore_deliveries(key, session, restored);
         }
     }
 
-    /// Deliveries that may have been sent are in flight, the others wait in the queue.
+    /// Deliveries that may have been sent are in flight, the others wait in the queue, those last that the image has left in
+    /// the log.
     fn restore_deliveries(&mut self, key: SessionKey, session: &SessionImage, restored: &mut Restored) {
-        let SessionImage { first_number: first, deliveries, .. } = session;
-        let open_behind = |delivery: &Option<DeliveryImage>| matches!(delivery, Some(DeliveryImage::Open { .. }));
-        // A place without an open message was sent or discarded, and so was all before it.
-        let handled = deliveries.iter().rposition(|delivery| !open_behind(delivery)).map_or(0, |last| last as u64 + 1);
-        let trailing = session.next_number > first + deliveries.len() as u64;
-        let sent_below = if trailing { session.next_number } else { session.sent_below.max(first + handled) };
+        let SessionImage { deliveries, logged, .. } = session;
+        let sent_below = session.in_flight_below().max(session.sent_below);
+        let queued_from = logged.first().map_or(session.next_number, |(number, _)| number);
+        let first = if deliveries.is_empty() { queued_from } else { session.first_number };
         let clients = &mut self.clients;
-        let logged_in = clients.log.stable();
-        clients.sessions.get_mut(key).next_number = *first;
+        clients.sessions.get_mut(key).next_number = first;
         let outbound = clients.sessions.outbound(key);
         outbound.set_sent_below(sent_below);
-        for (number, delivery) in (*first..).zip(deliveries) {
+        for (number, delivery) in (first..).zip(deliveries) {
             let exchange = match delivery {
                 Some(DeliveryImage::Open { message, terms }) => {
-                    let place = message.body_address();
-                    let stored = *restored
-                        .entry(place)
-                        .or_insert_with(|| clients.messages.insert_logged(message.clone(), logged_in));
-                    clients.messages.refer(stored);
+                    let stored = match restored.entry(message.body_address()) {
+                        Entry::Occupied(known) => {
+                            clients.messages.refer(*known.get());
+                            *known.get()
+                        }
+                        Entry::Vacant(vacant) => *vacant.insert(clients.messages.insert_logged(message.clone())),
+                    };
                     let delivery = Delivery { message: stored, bytes: message.bytes() as u32, terms: terms.clone() };
                     Reopened::Unacknowledged(delivery)
                 }
@@ -120,8 +120,13 @@ impl Shard {
                 exchange => outbound.reopen(exchange),
             }
         }
-        while outbound.next_number() < session.next_number {
+        while outbound.next_number() < queued_from {
             outbound.reopen(Reopened::Done);
+        }
+        if !logged.is_empty() {
+            assert!(outbound.next_number() == queued_from, "what an image leaves in the log waits behind all the rest");
+            outbound.requeue_away(logged.count(), logged.bytes());
+            clients.backlogs.restore(key, logged.clone());
         }
     }
 

@@ -12,6 +12,8 @@ use crate::proto::{
 use crate::store::{Image, LogConfig, LogEnd};
 use bytes::Bytes;
 
+mod backlog;
+mod disk;
 mod durable;
 mod exchange;
 mod fleet;

@@ -199,6 +199,8 @@ pub enum Flaw {
         /// The number that is due.
         expected: u64,
     },
+    /// A delivery that should lie here, and does not.
+    MissingDelivery,
     /// The first record of a batch does not follow the last of the one before.
     RecordNumber,
     /// A batch that goes beyond the end of the file, or is shorter than its header.
@@ -232,6 +234,7 @@ impl Flaw {
             | Self::OtherLog
             | Self::BatchNumber { .. }
             | Self::MissingBatches { .. }
+            | Self::MissingDelivery
             | Self::RecordNumber
             | Self::BatchLength
             | Self::RecordLength { .. }
@@ -256,6 +259,7 @@ impl fmt::Display for Flaw {
             Self::MissingBatches { found, expected } => {
                 write!(formatter, "batch {expected} is missing, the next segment begins with batch {found}")
             }
+            Self::MissingDelivery => formatter.write_str("a delivery is missing"),
             Self::RecordNumber => formatter.write_str("records do not follow those of the batch before"),
             Self::BatchLength => formatter.write_str("impossible length of a batch"),
             Self::RecordLength { record } => write!(formatter, "impossible length of record {record} of the batch"),

@@ -4,6 +4,9 @@
 //! that follow, has repeated what of it was still alive. So a record may name what is not known yet; it is then ignored,
 //! because what it says is contained in what the checkpoint says later. Where a record repeats what is known, it
 //! replaces it.
+//!
+//! An image may be told how much memory it has for deliveries that are not over ([`Image::within`]). Beyond that, a
+//! delivery that lies in one batch with its message is kept as the place where it lies.
 
 mod messages;
 
@@ -19,11 +22,13 @@ use crate::route::{Message, ShardId, Subscription, Terms, WillMessage};
 use crate::session::SessionExpiry;
 use crate::time::Timestamp;
 
+use super::log::LogPosition;
+use super::logged::LoggedDeliveries;
 use super::record::{
     DeliveryNumber, LetterNumber, LetterPurpose, MessageId, MessageRecord, Record, SessionId, SessionRecord,
 };
 
-use messages::MessageTable;
+use messages::{MessageTable, NamedMessage};
 
 /// How far apart the numbers of a session's open deliveries may lie; what is further away can't be one of them. Keeps a
 /// number that makes no sense from asking for all the memory there is.
@@ -42,8 +47,28 @@ pub struct Image {
     pub outgoing: BTreeMap<u16, OutgoingImage>,
     /// The last letter that was applied, by the number of the shard that sent it.
     pub incoming: BTreeMap<u16, LetterNumber>,
-    /// What the ids of messages stand for at this point of the log. No part of the state.
+    /// How far the log was read. No part of the state.
+    reading: Reading,
+}
+
+/// What is known while a log is read.
+#[derive(Clone, Debug, Default)]
+struct Reading {
+    /// What the ids of messages stand for at this point of the log.
     messages: MessageTable,
+    /// The batch that is being applied.
+    batch: LogPosition,
+    /// What the open deliveries that are held take in memory, about.
+    held_bytes: u64,
+    /// What they may take; none is all there is.
+    held_bytes_max: Option<u64>,
+}
+
+impl Reading {
+    fn forget(&mut self, delivery: Option<DeliveryImage>) {
+        let bytes = delivery.map_or(0, |delivery| delivery.memory_bytes());
+        self.held_bytes = self.held_bytes.saturating_sub(bytes);
+    }
 }
 
 /// A session.
@@ -70,6 +95,8 @@ pub struct SessionImage {
     /// Open deliveries in the order of their numbers, without gaps; none is one that is over. Neither the first nor the last
     /// entry is none.
     pub deliveries: VecDeque<Option<DeliveryImage>>,
+    /// Open deliveries that were left in the log; none of them is in `deliveries`.
+    pub logged: LoggedDeliveries,
     /// Messages held back behind a SUBSCRIBE, in the order in which they came.
     pub held_back: Vec<(Message, Terms)>,
 }
@@ -97,13 +124,30 @@ pub struct OutgoingImage {
     pub waiting: BTreeMap<LetterNumber, (LetterPurpose, Message)>,
 }
 
+/// What an open delivery takes beside its message, about, in bytes.
+const DELIVERY_MEMORY: u64 = 256;
+
 impl Image {
+    /// An image that holds open deliveries up to about so many bytes, and leaves others in the log.
+    pub fn within(held_bytes_max: u64) -> Self {
+        Self { reading: Reading { held_bytes_max: Some(held_bytes_max), ..Reading::default() }, ..Self::default() }
+    }
+
+    /// Applies one record of a batch.
+    pub fn apply_from(&mut self, record: &Record<'_>, batch: LogPosition) {
+        self.reading.batch = batch;
+        self.apply(record);
+    }
+
     /// Applies one record.
     pub fn apply(&mut self, record: &Record<'_>) {
         match record {
             Record::Session(head) => self.apply_head(head),
             Record::SessionEnded { session } => {
-                self.sessions.remove(&session.0);
+                let ended = self.sessions.remove(&session.0);
+                for delivery in ended.into_iter().flat_map(|session| session.deliveries) {
+                    self.reading.forget(delivery);
+                }
             }
             Record::Subscribed { session, filter, subscription } => self.with_session(*session, |session| {
                 session.subscriptions.insert(filter.as_ref().into(), *subscription);
@@ -117,19 +161,26 @@ impl Image {
             Record::Released { session, id } => self.with_session(*session, |session| {
                 session.received.remove(id);
             }),
-            Record::Message { message, body } => self.messages.insert(*message, body.to_message()),
+            Record::Message { message, body } => {
+                let named = NamedMessage { message: body.to_message(), batch: self.reading.batch };
+                self.reading.messages.insert(*message, named);
+            }
             Record::Delivered { session, number, message, terms } => {
                 self.deliver(*session, *number, *message, terms);
             }
             Record::SentBelow { session, number } => self.with_session(*session, |session| {
                 session.sent_below = *number;
             }),
-            Record::Confirmed { session, number } => self.with_session(*session, |session| {
-                session.set_delivery(*number, DeliveryImage::Confirmed);
-            }),
-            Record::Completed { session, number } => self.with_session(*session, |session| {
-                session.complete(*number);
-            }),
+            Record::Confirmed { session, number } => {
+                let Some(session) = self.sessions.get_mut(&session.0) else { return };
+                session.logged.remove(*number);
+                self.reading.forget(session.set_delivery(*number, DeliveryImage::Confirmed));
+            }
+            Record::Completed { session, number } => {
+                let Some(session) = self.sessions.get_mut(&session.0) else { return };
+                session.logged.remove(*number);
+                self.reading.forget(session.complete(*number));
+            }
             Record::HeldBack { session, message, terms } => self.hold_back(*session, *message, terms),
             Record::HeldReleased { session } => self.with_session(*session, |session| session.held_back.clear()),
             Record::Retained { body } => {
@@ -150,7 +201,7 @@ impl Image {
     /// Forgets what the ids of messages stand for: the log is at its end, and no record follows that names one. Messages
     /// that nobody waits for any more are freed.
     pub fn forget_message_ids(&mut self) {
-        self.messages = MessageTable::default();
+        self.reading.messages = MessageTable::default();
     }
 
     /// The records that add up to this image, in an order in which they can be applied.
@@ -190,14 +241,24 @@ impl Image {
     fn deliver(&mut self, session: SessionId, number: DeliveryNumber, message: MessageId, terms: &Terms) {
         let Some(session) = self.sessions.get_mut(&session.0) else { return };
         session.raise_next_number(number.saturating_add(1));
-        if let Some(message) = self.messages.find(message) {
-            session.set_delivery(number, DeliveryImage::Open { message: message.clone(), terms: terms.clone() });
+        let Some(NamedMessage { message, batch }) = self.reading.messages.find(message) else { return };
+        let Reading { held_bytes, held_bytes_max, batch: present, .. } = self.reading;
+        // What comes behind others that are in the log alone stays there, too: only the end of a queue does.
+        let is_full = |max| held_bytes >= max || !session.logged.is_empty();
+        if *batch == present && held_bytes_max.is_some_and(is_full) {
+            session.logged.insert(number, present, message.bytes() as u64);
+            self.reading.forget(session.complete(number));
+        } else {
+            session.logged.remove(number);
+            let open = DeliveryImage::Open { message: message.clone(), terms: terms.clone() };
+            self.reading.held_bytes += open.memory_bytes();
+            self.reading.forget(session.set_delivery(number, open));
         }
     }
 
     fn hold_back(&mut self, session: SessionId, message: MessageId, terms: &Terms) {
         let Some(session) = self.sessions.get_mut(&session.0) else { return };
-        if let Some(message) = self.messages.find(message) {
+        if let Some(NamedMessage { message, .. }) = self.reading.messages.find(message) {
             session.held_back.push((message.clone(), terms.clone()));
         }
     }
@@ -233,7 +294,7 @@ impl Image {
 /// Equal in the state that they are the image of.
 impl PartialEq for Image {
     fn eq(&self, other: &Self) -> bool {
-        let Self { sessions, retained, outgoing, incoming, messages: _ } = self;
+        let Self { sessions, retained, outgoing, incoming, reading: _ } = self;
         *sessions == other.sessions
             && *retained == other.retained
             && *outgoing == other.outgoing
@@ -254,6 +315,7 @@ impl SessionImage {
             sent_below: 0,
             first_number: 0,
             deliveries: VecDeque::new(),
+            logged: LoggedDeliveries::default(),
             held_back: Vec::new(),
         }
     }
@@ -265,15 +327,16 @@ impl SessionImage {
         }
     }
 
-    /// Puts a delivery under its number, wherever that lies: a checkpoint repeats old ones behind new ones.
-    fn set_delivery(&mut self, number: DeliveryNumber, delivery: DeliveryImage) {
+    /// Puts a delivery under its number, wherever that lies: a checkpoint repeats old ones behind new ones. What does not
+    /// stay is handed back.
+    pub(super) fn set_delivery(&mut self, number: DeliveryNumber, delivery: DeliveryImage) -> Option<DeliveryImage> {
         self.raise_next_number(number.saturating_add(1));
         if self.deliveries.is_empty() {
             self.first_number = number;
         }
         let end = self.first_number.saturating_add(self.deliveries.len() as u64);
         if self.first_number.abs_diff(number) > DELIVERY_SPAN_MAX || end.abs_diff(number) > DELIVERY_SPAN_MAX {
-            return;
+            return Some(delivery);
         }
         if number < self.first_number {
             let missing = self.first_number - number;
@@ -290,14 +353,13 @@ impl SessionImage {
             }
             self.deliveries.resize((number - self.first_number) as usize + 1, None);
         }
-        self.deliveries[(number - self.first_number) as usize] = Some(delivery);
+        self.deliveries[(number - self.first_number) as usize].replace(delivery)
     }
 
-    fn complete(&mut self, number: DeliveryNumber) {
-        let Some(index) = number.checked_sub(self.first_number) else { return };
-        let Ok(index) = usize::try_from(index) else { return };
-        let Some(entry) = self.deliveries.get_mut(index) else { return };
-        *entry = None;
+    /// Takes a delivery out, if it is held.
+    fn complete(&mut self, number: DeliveryNumber) -> Option<DeliveryImage> {
+        let index = usize::try_from(number.checked_sub(self.first_number)?).ok()?;
+        let completed = self.deliveries.get_mut(index)?.take();
         while let Some(None) = self.deliveries.front() {
             self.deliveries.pop_front();
             self.first_number = self.first_number.saturating_add(1);
@@ -308,6 +370,41 @@ impl SessionImage {
         if self.deliveries.is_empty() {
             self.first_number = self.next_number;
         }
+        completed
+    }
+
+    /// Deliveries with lower numbers may have been sent: a number that is not open was sent or discarded, and so were all
+    /// before it.
+    pub fn in_flight_below(&self) -> DeliveryNumber {
+        let mut open_from = self.next_number;
+        loop {
+            let before = open_from;
+            open_from = self.logged.contiguous_before(open_from);
+            let end = self.first_number + self.deliveries.len() as u64;
+            if open_from == end {
+                let is_open = |delivery: &Option<_>| matches!(delivery, Some(DeliveryImage::Open { .. }));
+                open_from -= self.deliveries.iter().rev().take_while(|delivery| is_open(delivery)).count() as u64;
+            } else if let Some(index) = open_from.checked_sub(self.first_number + 1)
+                && let Some(Some(DeliveryImage::Open { .. })) = self.deliveries.get(index as usize)
+            {
+                open_from -= 1;
+            }
+            if open_from == before {
+                return self.sent_below.min(self.next_number).max(open_from);
+            }
+        }
+    }
+
+    /// Deliveries with lower numbers have to be held before the session can go on: those in flight, and those that do not
+    /// wait behind all that are held.
+    pub(super) fn held_below(&self) -> DeliveryNumber {
+        let end = if self.deliveries.is_empty() { 0 } else { self.first_number + self.deliveries.len() as u64 };
+        self.in_flight_below().max(end)
+    }
+
+    /// How many deliveries are not over.
+    pub fn open_deliveries(&self) -> u64 {
+        self.deliveries.iter().flatten().count() as u64 + self.logged.count()
     }
 
     fn records<'a>(&'a self, session: SessionId, named: &mut NamedMessages<'a>, emit: &mut dyn FnMut(&Record<'_>)) {
@@ -326,6 +423,7 @@ impl SessionImage {
         for &id in &self.received {
             emit(&Record::Received { session, id });
         }
+        assert!(self.logged.is_empty(), "deliveries are recalled before they are logged anew");
         for (index, delivery) in self.deliveries.iter().enumerate() {
             let number = self.first_number + index as u64;
             match delivery {
@@ -344,6 +442,16 @@ impl SessionImage {
         for (message, terms) in &self.held_back {
             let message = named.name(message, emit);
             emit(&Record::HeldBack { session, message, terms: Cow::Borrowed(terms) });
+        }
+    }
+}
+
+impl DeliveryImage {
+    /// What it takes in memory, about.
+    fn memory_bytes(&self) -> u64 {
+        match self {
+            DeliveryImage::Open { message, .. } => DELIVERY_MEMORY + message.bytes() as u64,
+            DeliveryImage::Confirmed => 0,
         }
     }
 }

@@ -14,6 +14,8 @@ use crate::fault::{Fault, PlantedFault};
 use crate::time::Timestamp;
 
 use super::format::{BATCH_HEADER_BYTES, BLOCK_BYTES, BatchHeader, Owner, SegmentHeader, record_seed};
+use super::places::BatchPlaces;
+use super::reading::{Batches, LogRead};
 use super::record::Record;
 use super::record_codec;
 
@@ -40,7 +42,8 @@ impl LogPosition {
         Self(batch)
     }
 
-    const fn next(self) -> Self {
+    /// The batch behind this one.
+    pub const fn next(self) -> Self {
         Self(self.0 + 1)
     }
 }
@@ -91,6 +94,8 @@ pub struct LogEnd {
     /// The segments that are there, oldest first, with the lengths in bytes that count. Before the log goes on, what lies
     /// behind that has to go, and the rest has to be on stable storage if the log is to be.
     pub segments: Vec<(SegmentNumber, u64)>,
+    /// Where the batches lie.
+    pub places: BatchPlaces,
 }
 
 /// What the writer is told once.
@@ -148,6 +153,8 @@ struct Writer {
     sequence: u64,
     records: u64,
     segments: Segments,
+    /// Where the batches lie that are stable.
+    places: BatchPlaces,
     failure: Option<LogFailure>,
 }
 
@@ -183,6 +190,7 @@ impl Log {
                 sequence: end.record,
                 records: 0,
                 segments: Segments::new(end.segments),
+                places: end.places,
                 failure: None,
             }),
         }
@@ -312,9 +320,46 @@ impl Log {
         }
     }
 
-    /// The next segment to remove, oldest first.
+    /// The next segment to remove, oldest first. Nothing may be reading from it.
     pub fn poll_obsolete(&mut self) -> Option<SegmentNumber> {
-        self.writer.as_mut()?.segments.pop_obsolete()
+        let writer = self.writer.as_mut()?;
+        let segment = writer.segments.pop_obsolete()?;
+        writer.places.forget_through(segment);
+        Some(segment)
+    }
+
+    /// What to read to find a batch, and as many behind it as fit into so many bytes; none while it is not stable.
+    pub fn read_from(&self, batch: LogPosition, bytes: u64) -> Option<LogRead> {
+        let stretch = self.writer.as_ref()?.places.locate(batch)?;
+        Some(LogRead {
+            segment: stretch.segment,
+            offset: stretch.offset,
+            bytes: usize::try_from(stretch.bytes.max(bytes).min(stretch.bytes_max)).expect("a segment can be held"),
+            first: stretch.first,
+        })
+    }
+
+    /// The batches in what was read, as far as they are whole there.
+    pub fn batches<'a>(&self, read: &LogRead, bytes: &'a [u8]) -> Batches<'a> {
+        let writer = self.writer.as_ref().expect("only a log that is on is read");
+        read.batches(bytes, writer.config.generation, writer.config.shard)
+    }
+
+    /// The oldest batch that is there.
+    pub fn oldest(&self) -> Option<LogPosition> {
+        self.writer.as_ref()?.places.oldest()
+    }
+
+    /// Where the batches lie that are stable.
+    pub fn places(&self) -> BatchPlaces {
+        self.writer.as_ref().map_or_else(BatchPlaces::default, |writer| writer.places.clone())
+    }
+
+    /// Something that was stable can't be read any more: the log takes no more either.
+    pub fn fail(&mut self, failure: LogFailure) {
+        if let Some(writer) = &mut self.writer {
+            writer.fail(failure);
+        }
     }
 }
 
@@ -403,6 +448,9 @@ impl Writer {
         self.is_writing = false;
         match result {
             Ok(()) => {
+                let header_bytes = if write.opens_segment { BLOCK_BYTES as u64 } else { 0 };
+                let (offset, bytes) = (write.offset + header_bytes, write.bytes.len() as u64 - header_bytes);
+                self.places.note(self.sealed, write.segment, offset, bytes);
                 self.stable = self.sealed;
                 self.segments.settle(self.stable);
                 if write.bytes.capacity() <= KEPT_BUFFER_BYTES_MAX {
@@ -410,11 +458,13 @@ impl Writer {
                     self.spare.clear();
                 }
             }
-            Err(failure) => {
-                self.failure = Some(failure);
-                self.filling = Filling::default();
-            }
+            Err(failure) => self.fail(failure),
         }
+    }
+
+    fn fail(&mut self, failure: LogFailure) {
+        self.failure = Some(failure);
+        self.filling = Filling::default();
     }
 }
 

@@ -16,12 +16,20 @@
 //! | `log`          | the writing end: group commit, segments                             |
 //! | `recovery`     | the reading end: torn tails, damage, salvage                        |
 //! | `image`        | what the records add up to                                          |
+//! | `logged`       | which deliveries only the log holds                                 |
+//! | `places`       | where the batches lie                                               |
+//! | `reading`      | batches that a running broker reads back                            |
+//! | `recall`       | deliveries that a restart reads back                                |
 //! | `inspect`      | the log for people: lines, JSON, sums                               |
 
 mod format;
 mod image;
 mod inspect;
 mod log;
+mod logged;
+mod places;
+mod reading;
+mod recall;
 mod record;
 mod record_codec;
 mod recovery;
@@ -30,6 +38,10 @@ pub use format::Flaw;
 pub use image::{DeliveryImage, Image, OutgoingImage, SessionImage};
 pub use inspect::{Statistics, dump_record};
 pub use log::{Log, LogConfig, LogEnd, LogFailure, LogPosition, LogWrite, SegmentNumber};
+pub use logged::LoggedDeliveries;
+pub use places::BatchPlaces;
+pub use reading::{Batch, Batches, DamagedBatch, LogRead, LoggedDelivery};
+pub use recall::{Recall, recall};
 pub use record::{
     DeliveryNumber, LetterNumber, LetterPurpose, MessageId, MessageRecord, Record, SessionId, SessionRecord, WillRecord,
 };

@@ -290,6 +290,7 @@ impl Recovery<'_> {
             self.recovered.record_bytes += frame.bytes() as u64;
         }
         let bytes = header.padded_bytes() as u64;
+        self.recovered.end.places.note(LogPosition(header.batch), segment.number, offset as u64, bytes);
         self.due.pass(header);
         self.recovered.end.batch = LogPosition(header.batch);
         self.recovered.end.record = self.due.sequence - 1;

@@ -11,7 +11,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use oncemq::store::{LogEnd, LogWrite, SegmentNumber};
+use oncemq::store::{LogEnd, LogRead, LogWrite, SegmentNumber};
 
 use crate::random::Random;
 
@@ -37,6 +37,8 @@ pub(crate) struct Disk {
     segments: BTreeMap<SegmentNumber, Vec<u8>>,
     /// The write in flight.
     in_flight: Option<LogWriteInFlight>,
+    /// The read that is out.
+    reading: Option<LogRead>,
     /// Segments removed last, oldest first, whose removal a crash may undo.
     removed: VecDeque<(SegmentNumber, Vec<u8>)>,
     /// Where the batches are that were written whole, in their order.
@@ -117,6 +119,20 @@ impl Disk {
         write
     }
 
+    /// The shard wants to read.
+    pub(crate) fn begin_read(&mut self, read: LogRead) {
+        let before = self.reading.replace(read);
+        assert!(before.is_none(), "one read at a time");
+    }
+
+    /// The read that is out, and what it brings.
+    pub(crate) fn complete_read(&mut self) -> (LogRead, Vec<u8>) {
+        let read = self.reading.take().expect("a read is out");
+        let file = self.segments.get(&read.segment).expect("a segment stays while it is read");
+        let bytes = file[read.offset as usize..][..read.bytes].to_vec();
+        (read, bytes)
+    }
+
     /// A segment is removed.
     pub(crate) fn remove(&mut self, segment: SegmentNumber) {
         let (oldest, file) = self.segments.pop_first().expect("a shard removes segments that are there");
@@ -130,6 +146,7 @@ impl Disk {
 
     /// The broker is gone: what is durable is live from now on.
     pub(crate) fn crash(&mut self, random: &mut Random, crash: Crash) {
+        self.reading = None;
         if let Some(LogWriteInFlight(write)) = self.in_flight.take() {
             let file = self.segments.get_mut(&write.segment).expect("opened when the write began");
             match crash {

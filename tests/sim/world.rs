@@ -50,6 +50,8 @@ pub(crate) enum Event {
     Ring(usize, usize),
     /// The disk is done with the write of a shard.
     Written(usize),
+    /// A read from a log is done.
+    Read(usize),
     /// The broker is killed, or the machine is.
     Crash,
     /// The broker comes back.
@@ -71,6 +73,7 @@ impl Event {
             | Event::Turn(_)
             | Event::Ring(..)
             | Event::Written(_)
+            | Event::Read(_)
             | Event::Crash
             | Event::Restart => false,
         }
@@ -86,6 +89,7 @@ impl Event {
             | Event::Timeout(_)
             | Event::Ring(..)
             | Event::Written(_)
+            | Event::Read(_)
             | Event::Crash => true,
             Event::Act(_)
             | Event::Answer(_)
@@ -198,7 +202,7 @@ impl World {
     pub(crate) fn schedule_soon(&mut self, event: Event) {
         let longest = match event {
             Event::Ring(..) => self.scenario.ring_delay_ns_max,
-            Event::Written(_) => self.scenario.storage.write_ns_max,
+            Event::Written(_) | Event::Read(_) => self.scenario.storage.write_ns_max,
             Event::Restart => self.scenario.storage.absence_ns_max,
             Event::Act(_)
             | Event::Answer(_)
@@ -252,6 +256,7 @@ impl World {
             Event::Timeout(shard) => self.timeout(shard)?,
             Event::Ring(from, to) => self.ring(from, to),
             Event::Written(shard) => self.written(shard),
+            Event::Read(shard) => self.log_read(shard)?,
             Event::Crash => self.crash(),
             Event::Restart => {
                 self.restart()?;

@@ -287,17 +287,13 @@ fn a_checkpoint_repeats_what_is_alive() {
     let (mut fleet, publisher, subscriber) = pair(2);
     fleet.drop_connection(subscriber);
     let payload = "x".repeat(500);
-    let mut removed = 0;
     for id in 1..=900u16 {
         fleet.publish(publisher, "t", &payload, ExactlyOnce, id);
         fleet.ack(publisher, Pubrel, id);
         fleet.got(publisher);
         fleet.publish_with(publisher, &format!("kept/{}", id % 7), &payload, AtLeastOnce, 1, false, true);
-        for shard in &mut fleet.shards {
-            removed += std::iter::from_fn(|| shard.poll_obsolete_segment()).count();
-        }
     }
-    assert!(removed > 0, "the log was cleaned");
+    assert!(fleet.disks.iter().any(|disk| disk.removed > 0), "the log was cleaned");
     fleet.got(publisher);
     fleet.crash(Duration::ZERO);
     let mut ids = Vec::new();

@@ -1,5 +1,6 @@
 //! One or more shards with a perfect network between them and their clients.
 
+use super::disk::Disk;
 use super::*;
 
 /// Shards, the connections of their clients, and the bytes that these have got.
@@ -12,17 +13,12 @@ pub(super) struct Fleet {
     /// A ring, from one shard to another, that does not flow even then.
     pub(super) slow_ring: Option<(u16, u16)>,
     rings: Vec<VecDeque<(ShardId, ShardId, Letter)>>,
-    disks: Vec<Disk>,
+    pub(super) disks: Vec<Disk>,
+    limits: Limits,
+    /// Reads that found something else than what was written.
+    pub(super) damaged: usize,
     /// Whether a write to a log is stable as soon as it is taken.
     pub(super) logs_flow: bool,
-}
-
-/// What a shard's log says, without its bytes.
-#[derive(Default)]
-struct Disk {
-    /// The write that is out, and what the log says once it is stable.
-    in_flight: Option<(LogWrite, Image)>,
-    stable: Image,
 }
 
 /// A connection of a test client.
@@ -53,6 +49,7 @@ pub(super) fn limits() -> Limits {
         max_waiting_letters: 100,
         max_log_backlog_bytes: 1 << 20,
         queue_memory_bytes: 1 << 30,
+        queue_kept_messages: 64,
         max_retained_messages: 100,
         linger: Duration::from_secs(1),
     }
@@ -85,7 +82,8 @@ impl Fleet {
     }
 
     pub(super) fn with_limits(shards: u16, limits: Limits) -> Self {
-        Self::with_shards((0..shards).map(|number| Shard::new(config(number, shards, limits.clone(), None))).collect())
+        let shard = |number| Shard::new(config(number, shards, limits.clone(), None));
+        Self::with_shards((0..shards).map(shard).collect(), limits.clone())
     }
 
     /// Shards with logs, whose writes are stable as soon as they are taken, unless the log is held up.
@@ -95,11 +93,13 @@ impl Fleet {
 
     pub(super) fn durable_with_limits(shards: u16, limits: Limits) -> Self {
         let shard = |number| Shard::new(config(number, shards, limits.clone(), Some(log(number))));
-        Self::with_shards((0..shards).map(shard).collect())
+        Self::with_shards((0..shards).map(shard).collect(), limits.clone())
     }
 
-    fn with_shards(shards: Vec<Shard>) -> Self {
+    fn with_shards(shards: Vec<Shard>, limits: Limits) -> Self {
         Self {
+            limits,
+            damaged: 0,
             disks: shards.iter().map(|_| Disk::default()).collect(),
             logs_flow: true,
             shards,
@@ -378,26 +378,32 @@ impl Fleet {
         self.now = self.now + away;
         self.clients.iter_mut().for_each(|peer| peer.closed = true);
         self.rings[0].clear();
-        let images: Vec<Image> = self.disks.iter().map(|disk| disk.stable.clone()).collect();
-        self.restore(&images);
+        let memory = Some(self.limits.queue_memory_bytes);
+        let recovered = (0..).zip(&mut self.disks).map(|(number, disk)| disk.recover(log(number), memory));
+        let (images, ends) = recovered.map(|(image, recovered)| (image, recovered.end)).unzip();
+        self.restore(images, ends);
     }
 
     /// As [`Self::crash`], with another number of shards afterwards.
     pub(super) fn crash_and_redeal(&mut self, shards: u16) {
         self.clients.iter_mut().for_each(|peer| peer.closed = true);
         self.rings[0].clear();
-        let images: Vec<Image> = self.disks.iter().map(|disk| disk.stable.clone()).collect();
-        self.restore(&redeal(&images, shards, self.now));
+        let recovered = (0..).zip(&mut self.disks).map(|(number, disk)| disk.recover(log(number), None));
+        let images: Vec<Image> = recovered.map(|(image, _)| image).collect();
+        let images = redeal(&images, shards, self.now);
+        let disks = (0..).zip(&images).map(|(number, image)| Disk::with(image, log(number), self.now));
+        let (disks, ends) = disks.unzip();
+        self.disks = disks;
+        self.restore(images, ends);
     }
 
-    fn restore(&mut self, images: &[Image]) {
+    fn restore(&mut self, images: Vec<Image>, ends: Vec<LogEnd>) {
         let shards = images.len() as u16;
-        let restored = |number| {
-            let config = config(number, shards, limits(), Some(log(number)));
-            Shard::restore(config, self.now, images, LogEnd::default())
+        let restored = |(number, end)| {
+            let config = config(number, shards, self.limits.clone(), Some(log(number)));
+            Shard::restore(config, self.now, &images, end)
         };
-        self.shards = (0..shards).map(restored).collect();
-        self.disks = images.iter().map(|image| Disk { in_flight: None, stable: image.clone() }).collect();
+        self.shards = (0..).zip(ends).map(restored).collect();
         self.run();
     }
 
@@ -410,34 +416,44 @@ impl Fleet {
     pub(super) fn run(&mut self) {
         loop {
             self.flush_connections();
-            let wrote = self.write_logs();
+            let logged = self.drive_logs();
             let moved = self.rings_flow && self.exchange_letters();
-            if !wrote && !moved {
+            if !logged && !moved {
                 return;
             }
         }
     }
 
-    fn write_logs(&mut self) -> bool {
-        let mut wrote = false;
+    fn drive_logs(&mut self) -> bool {
+        let mut moved = false;
         for (shard, disk) in self.shards.iter_mut().zip(&mut self.disks) {
             if let Some(write) = shard.poll_log_write(self.now) {
-                disk.in_flight = Some((write, shard.image()));
+                disk.in_flight = Some(write);
             }
             if self.logs_flow
-                && let Some((write, image)) = disk.in_flight.take()
+                && let Some(write) = disk.in_flight.take()
             {
-                disk.stable = image;
+                disk.write(&write);
                 shard.handle_log_written(self.now, write, Ok(()));
-                wrote = true;
+                moved = true;
+            }
+            if self.logs_flow
+                && let Some(read) = shard.poll_log_read()
+            {
+                let handled = shard.handle_log_read(self.now, &read, Ok(disk.read(&read)));
+                self.damaged += usize::from(handled.is_err());
+                moved = true;
+            }
+            while let Some(segment) = shard.poll_obsolete_segment() {
+                disk.remove(segment);
             }
         }
-        wrote
+        moved
     }
 
     /// The next write to the log of a shard fails.
     pub(super) fn fail_log(&mut self, shard: usize, failure: LogFailure) {
-        let (write, _) = self.disks[shard].in_flight.take().expect("a write is out");
+        let write = self.disks[shard].in_flight.take().expect("a write is out");
         self.shards[shard].handle_log_written(self.now, write, Err(failure));
         self.run();
     }

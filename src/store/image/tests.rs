@@ -299,7 +299,7 @@ impl Writer {
 
     /// Repeats a part of the state.
     fn checkpoint(&mut self, piece: usize) {
-        let Image { sessions, retained, outgoing, incoming, messages: _ } = self.image.clone();
+        let Image { sessions, retained, outgoing, incoming, reading: _ } = self.image.clone();
         let mut part = Image::default();
         match piece.checked_sub(Self::SESSIONS as usize) {
             None => part.sessions = sessions.into_iter().filter(|(id, _)| *id as usize == piece).collect(),

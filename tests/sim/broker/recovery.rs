@@ -10,8 +10,8 @@ use std::io;
 use oncemq::config::Durability;
 use oncemq::shard::{Shard, redeal};
 use oncemq::store::{
-    Expected, Image, Log, LogConfig, LogEnd, Record, Recovered, RecoveryError, RecoveryMode, SegmentNumber, Segments,
-    recover,
+    Expected, Image, Log, LogConfig, LogEnd, Recall, Record, Recovered, RecoveryError, RecoveryMode, SegmentNumber,
+    Segments, recall, recover,
 };
 
 use crate::disk::Disk;
@@ -50,6 +50,27 @@ fn records(disk: &Disk, config: &LogConfig) -> Result<Vec<String>, RecoveryError
 }
 
 impl World {
+    /// What a shard has that goes on with its log: deliveries beyond its share of the memory stay there. With all of them read
+    /// back, it is what the log says.
+    fn within_memory(&self, shard: usize, whole: &Image) -> Result<Image, Failure> {
+        let config = self.broker.storage.log_config(shard as u16).expect("asked for with a log only");
+        let expected = Expected { generation: config.generation, shard: config.shard, fault: config.fault };
+        let mut reader = Reader(&self.broker.storage.disks[shard]);
+        let mut image = Image::within(self.broker.limits.queue_memory_bytes);
+        let recovered = recover(&mut reader, expected, RecoveryMode::Strict, &mut |_| {}, &mut |record, location| {
+            image.apply_from(record, location.batch);
+        });
+        let end = recovered.expect("it was read a moment ago").end;
+        if let Err(error) = recall(&mut image, Recall::InFlight, &mut reader, expected, &end) {
+            fail!("deliveries in flight of shard {shard} can't be read back: {error}");
+        }
+        let mut again = image.clone();
+        match recall(&mut again, Recall::Whole, &mut reader, expected, &end) {
+            Ok(()) if again == *whole => Ok(image),
+            read => fail!("shard {shard} differs after reading back ({read:?}): {}", differences(whole, &again)),
+        }
+    }
+
     /// The shards as their logs have them, perhaps in another number.
     pub(super) fn recover(&mut self) -> Result<Vec<Shard>, Failure> {
         self.try_damage()?;
@@ -60,7 +81,11 @@ impl World {
             ends.push(end);
         }
         let shards = self.broker.shards;
-        if usize::from(shards) != images.len() {
+        if usize::from(shards) == images.len() {
+            for (shard, image) in images.iter_mut().enumerate() {
+                *image = self.within_memory(shard, image)?;
+            }
+        } else {
             self.broker.storage.visit("other number of shards");
             images = redeal(&images, shards, self.now());
             ends = self.begin_generation(&images)?;
@@ -144,13 +169,20 @@ impl World {
     /// Compares the state of a shard that has nothing to write with what its log says.
     pub(super) fn compare_with_log(&mut self, shard: usize) -> Result<(), Failure> {
         let config = self.broker.storage.log_config(shard as u16).expect("asked for with a log only");
-        let expected = self.broker.seats[shard].shard.image();
-        match read(&self.broker.storage.disks[shard], &config) {
-            Ok((image, _)) if tells_of(&image, &expected) => {
+        let disk = &self.broker.storage.disks[shard];
+        let mut expected = self.broker.seats[shard].shard.image();
+        match read(disk, &config) {
+            Ok((image, recovered)) => {
+                let log = Expected { generation: config.generation, shard: config.shard, fault: config.fault };
+                if let Err(error) = recall(&mut expected, Recall::Whole, &mut Reader(disk), log, &recovered.end) {
+                    fail!("the backlogs of shard {shard} can't be read back: {error}");
+                }
+                if !tells_of(&image, &expected) {
+                    fail!("shard {shard} and its log differ: {}", differences(&expected, &image));
+                }
                 self.broker.storage.visit("comparison with the log");
                 Ok(())
             }
-            Ok((image, _)) => fail!("shard {shard} and its log differ: {}", differences(&expected, &image)),
             Err(error) => fail!("the log of shard {shard} can't be read while it runs: {error}"),
         }
     }

@@ -8,7 +8,7 @@ use oncemq::fault::PlantedFault;
 use oncemq::store::{LogConfig, LogFailure};
 
 use crate::disk::{Crash, Disk};
-use crate::ledger::Failure;
+use crate::ledger::{Failure, fail};
 use crate::random::Random;
 use crate::scenario;
 use crate::world::{Event, World};
@@ -30,7 +30,7 @@ pub(crate) struct Storage {
 }
 
 /// What a run may see of its disks.
-const TROUBLES: [&str; 8] = [
+const TROUBLES: [&str; 9] = [
     "crash of the machine",
     "crash of the process",
     "failed write",
@@ -39,6 +39,7 @@ const TROUBLES: [&str; 8] = [
     "other number of shards",
     "removed segment",
     "comparison with the log",
+    "read of a backlog",
 ];
 
 impl Storage {
@@ -115,6 +116,13 @@ impl World {
             self.schedule_soon(Event::Written(shard));
         }
         let seat = &mut self.broker.seats[shard].shard;
+        if let Some(read) = seat.poll_log_read() {
+            self.trace.note(self.now, "log read", &[shard as u64, read.segment.0, read.offset, read.bytes as u64]);
+            self.broker.storage.visit("read of a backlog");
+            self.broker.storage.disks[shard].begin_read(read);
+            self.schedule_soon(Event::Read(shard));
+        }
+        let seat = &mut self.broker.seats[shard].shard;
         while let Some(segment) = seat.poll_obsolete_segment() {
             self.trace.note(self.now, "segment removed", &[shard as u64, segment.0]);
             self.broker.storage.visit("removed segment");
@@ -153,6 +161,18 @@ impl World {
         self.broker.seats[shard].shard.handle_log_written(now, write, result);
         self.schedule_turn(shard);
         self.end_half_closed(shard);
+    }
+
+    /// The disk of a shard is done with a read.
+    pub(crate) fn log_read(&mut self, shard: usize) -> Result<(), Failure> {
+        let now = self.now();
+        let (read, bytes) = self.broker.storage.disks[shard].complete_read();
+        if let Err(damage) = self.broker.seats[shard].shard.handle_log_read(now, &read, Ok(&bytes)) {
+            fail!("shard {shard} reads what it has not written: {damage}");
+        }
+        self.schedule_turn(shard);
+        self.end_half_closed(shard);
+        Ok(())
     }
 
     /// The broker comes back.
