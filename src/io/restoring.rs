@@ -202,8 +202,8 @@ pub(super) fn refusal(files: &LogFiles, error: RecoveryError) -> DataError {
 fn tell_what_is_missing(files: &LogFiles, shard: u16, recovered: &Recovered) {
     if let Some(torn) = recovered.torn {
         warn!(
-            "the log of shard {shard} ends in an interrupted write: {} bytes are cut off {} at offset {} ({}); nothing in \
-             them was acknowledged",
+            "the log of shard {shard} ends in an interrupted write: {} bytes are cut off {} at offset {} ({}); what was \
+             acknowledged lies before them, unless the disk has damaged its last write",
             torn.bytes,
             files.segment(torn.segment).display(),
             torn.offset,

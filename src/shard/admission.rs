@@ -57,7 +57,8 @@ impl Shard {
     fn will_if_acceptable(&self, connect: &Connect<'_>, client_id: &str) -> Result<Option<WillMessage>, Violation> {
         if let Some(failure) = self.clients.log.failure() {
             let existing = self.clients.sessions.find(client_id);
-            let was_durable = existing.is_some_and(|session| self.clients.sessions.get(session).is_durable);
+            let was_durable = existing.is_some_and(|session| self.clients.sessions.get(session).is_durable)
+                || self.clients.ended.iter().any(|(_, ended)| **ended == *client_id);
             if was_durable || expiry_of(connect) != SessionExpiry::WithConnection {
                 return Err(failure.into());
             }

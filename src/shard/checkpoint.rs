@@ -154,6 +154,11 @@ impl Shard {
             log.wait_for_appended();
         }
         match checkpoint.next {
+            // With nothing alive nothing was logged. A log must not lose its last segment before the next has a batch, or
+            // recovery could not tell whether that one has lost its beginning.
+            Place::End if log.filling_bytes() == 0 && log.bytes_from(checkpoint.began) == 0 => {
+                self.checkpoint = Some(checkpoint);
+            }
             Place::End => {
                 self.cleaned_bytes = log.bytes_from(checkpoint.began) + log.filling_bytes() as u64;
                 log.release_before(checkpoint.began);

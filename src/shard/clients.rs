@@ -38,6 +38,9 @@ pub(super) struct Clients {
     pub(super) commands: VecDeque<Command>,
     pub(super) outbox: Outbox,
     pub(super) links: Links,
+    /// Clients whose durable sessions have ended, with the positions from which on that is stable: until then a crash would
+    /// bring the sessions back.
+    pub(super) ended: VecDeque<(LogPosition, Box<str>)>,
     pub(super) timers: Timers<TimerKey>,
     /// Connections whose output may have something to send, each once.
     dirty: Vec<ConnectionKey>,
@@ -61,6 +64,7 @@ impl Clients {
             commands: VecDeque::new(),
             links: Links::new(outbox.shards()),
             outbox,
+            ended: VecDeque::new(),
             timers: Timers::default(),
             dirty: Vec::new(),
             awaiting_log: Vec::new(),
@@ -128,6 +132,8 @@ impl Clients {
     /// The log is stable further than before: lets go what waited for it.
     pub(super) fn release_outputs(&mut self) {
         let stable = self.log.stable();
+        let ended = self.ended.iter().take_while(|(after, _)| *after <= stable).count();
+        self.ended.drain(..ended);
         for key in std::mem::take(&mut self.awaiting_log) {
             let connection = &mut self.connections[key.index()];
             connection.is_awaiting_log = connection.output.release(stable, &mut self.encoder.buffers);

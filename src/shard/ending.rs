@@ -171,6 +171,9 @@ impl Shard {
             }
             self.subscribing.forget(key);
         }
+        if session.is_durable {
+            self.clients.ended.push_back((self.clients.log.appended(), session.client_id));
+        }
         if let Some(will) = session.will {
             self.route_will(&will);
         }

@@ -61,11 +61,12 @@ impl Shard {
             self.restore_session(key, session, &mut restored);
         }
         self.restore_links(image);
-        // Last, because it may publish wills and deliver, which needs all the rest.
         for (id, session) in &image.sessions {
-            let key = SessionKey::from_id(*id);
-            self.deliver_held_back(key, session);
-            self.wait_for_client(key, session.disconnected_at.unwrap_or(now));
+            self.deliver_held_back(SessionKey::from_id(*id), session);
+        }
+        // Last, because wills are published here, and all else is older.
+        for (id, session) in &image.sessions {
+            self.wait_for_client(SessionKey::from_id(*id), session.disconnected_at.unwrap_or(now));
         }
     }
 

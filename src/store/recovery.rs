@@ -307,12 +307,14 @@ impl Recovery<'_> {
         }
         let mut evidence = segment.evidence(stop.offset, self.due.batch);
         let is_last = index + 1 == self.numbers.len();
-        if stop.place == Place::End && evidence == Follows::Nothing && !is_last {
-            return Ok(Follows::Segment);
-        }
-        if self.due.had_predecessor {
+        // An earlier start has cut off what was torn: of a segment whose first write it was, nothing is left.
+        let was_cut = stop.reason == Flaw::EndOfFile && !is_last;
+        if self.due.had_predecessor && !was_cut {
             // Segments are removed once what takes their place is on stable storage; so this one had batches.
             evidence = Follows::Synced;
+        }
+        if stop.place == Place::End && evidence == Follows::Nothing && !is_last {
+            return Ok(Follows::Segment);
         }
         let mut is_first_readable = true;
         for later in index + 1..self.numbers.len() {

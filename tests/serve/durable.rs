@@ -71,6 +71,35 @@ fn everything_acknowledged_outlives_kill_9() {
     }
 }
 
+/// The commits that the broker's only shard has counted.
+fn commits(broker: &Broker) -> u64 {
+    broker.signal("USR1");
+    let line = broker.wait_for_line("log shard=0 ");
+    let count = line.split("commits=").nth(1).and_then(|rest| rest.split_whitespace().next());
+    count.and_then(|count| count.parse().ok()).expect("a count of commits")
+}
+
+/// By the broker's own count of writes that the disk has confirmed: each PUBREC and each PUBCOMP of a durable session comes
+/// behind one more, and those of a transient session need none.
+#[test]
+fn no_acknowledgement_of_a_durable_exchange_leaves_before_its_sync() {
+    let data = DataDirectory::new();
+    let broker = Broker::start_in(&data, &["--shards", "1", "--durability", "sync"]);
+    let (mut publisher, _) = Client::resume(&broker, "sensor");
+    for id in 1..=20 {
+        let before = commits(&broker);
+        publisher.publish(id, "t/a", "22.5");
+        publisher.expect(0x50, &[0, id]);
+        let behind_pubrec = commits(&broker);
+        assert!(behind_pubrec > before, "PUBREC {id} came behind commit {behind_pubrec}, as all before it");
+        publisher.release(id);
+        assert!(commits(&broker) > behind_pubrec, "PUBCOMP {id} came without a commit of its own");
+    }
+    let before = commits(&broker);
+    Client::transient(&broker, "passer-by").publish_whole(1, "t/a", "22.5");
+    assert_eq!(commits(&broker), before, "nothing of this is to outlive the broker");
+}
+
 #[test]
 fn retained_messages_outlive_kill_9() {
     let data = DataDirectory::new();

@@ -317,6 +317,25 @@ fn a_checkpoint_repeats_what_is_alive() {
     assert!(ids.iter().copied().eq(1..=900), "{ids:?}");
 }
 
+/// Found by the simulator (seed 19395): a pass that found nothing alive removed every segment before the next had a batch.
+#[test]
+fn a_log_of_nothing_alive_keeps_a_segment() {
+    let mut fleet = Fleet::durable(1);
+    let publisher = fleet.connect(V311, "publisher", false);
+    let payload = "x".repeat(900);
+    for _ in 0..900 {
+        fleet.publish(publisher, "t", &payload, ExactlyOnce, 1);
+        fleet.ack(publisher, Pubrel, 1);
+    }
+    let ending = fleet.connect(V311, "publisher", true);
+    fleet.disconnect(ending);
+    for _ in 0..9 {
+        fleet.pass(Duration::from_secs(1));
+        while fleet.shards[0].poll_obsolete_segment().is_some() {}
+        assert!(fleet.shards[0].log().bytes() > 0);
+    }
+}
+
 /// A log that fails promises nothing more: durable sessions are out of service, transient ones go on, and what needs the
 /// log is refused.
 #[test]
@@ -372,6 +391,23 @@ fn a_log_that_fails_before_connack_refuses_the_client() {
     fleet.fail_log(0, LogFailure::Io);
     let reason = ReasonCode::ImplementationSpecificError;
     assert_eq!(fleet.got(client), [Got::Connack { session_present: false, reason }]);
+}
+
+/// Found by the simulator (seed 8893): the end of a session was in the write that failed, its client began a new one that
+/// leaves no trace, and the restart found the old one.
+#[test]
+fn a_client_whose_session_may_come_back_is_refused() {
+    let mut fleet = Fleet::durable(1);
+    let client = fleet.connect_v5("client", 10);
+    fleet.drop_connection(client);
+    fleet.logs_flow = false;
+    let client = fleet.connect_v5_transient("client");
+    fleet.fail_log(0, LogFailure::Io);
+    let again = fleet.connect_v5_transient("client");
+    let reason = ReasonCode::ImplementationSpecificError;
+    for client in [client, again] {
+        assert_eq!(fleet.got(client), [Got::Connack { session_present: false, reason }]);
+    }
 }
 
 /// Found by the simulator (seed 2278): a clean start ended a session, the next clean start was told so before that was
@@ -469,6 +505,36 @@ fn a_receipt_held_up_while_it_became_stable_leaves() {
         });
     }
     assert!(!fleet.got(publisher).is_empty(), "nobody holds it up any more");
+}
+
+/// Found by the simulator (seed 8786): a will that a restart published overtook an older message that was held back for a
+/// session behind the publisher's.
+#[test]
+fn a_will_published_by_a_restart_comes_behind_what_was_held_back() {
+    let mut fleet = Fleet::durable(2);
+    let home = shard_of(&subscriber_name(2), 2);
+    let sensor = (0..).map(|number| format!("sensor-{number}")).find(|name| shard_of(name, 2) == home);
+    // The session with the will comes first in the order of the arena.
+    let client = fleet.connect_with_will(&sensor.expect("half of all names do"), 60, 0);
+    let subscriber = fleet.connect(V311, &subscriber_name(2), false);
+    fleet.subscribe(subscriber, "will", AtLeastOnce);
+    fleet.got(subscriber);
+    fleet.rings_flow = false;
+    fleet.subscribe(subscriber, "other", AtLeastOnce);
+    fleet.publish(client, "will", "older", AtLeastOnce, 1);
+    assert_eq!(fleet.got(subscriber), [], "it is held back");
+    fleet.rings_flow = true;
+    fleet.crash(Duration::ZERO);
+    let subscriber = fleet.connect(V311, &subscriber_name(2), false);
+    let payloads: Vec<String> = fleet
+        .got(subscriber)
+        .into_iter()
+        .filter_map(|got| match got {
+            Got::Publish { payload, .. } => Some(payload),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(payloads, ["older", "gone"]);
 }
 
 /// Found by the simulator (seed 5): a letter that had no effect which is logged was never acknowledged.
