@@ -365,8 +365,8 @@ impl Fleet {
     /// Lets the writes become stable that are out now, and no others.
     pub(super) fn sync_once(&mut self) {
         for (shard, disk) in self.shards.iter_mut().zip(&mut self.disks) {
-            if let Some((write, image)) = disk.in_flight.take() {
-                disk.stable = image;
+            if let Some(write) = disk.in_flight.take() {
+                disk.write(&write);
                 shard.handle_log_written(self.now, write, Ok(()));
             }
         }
