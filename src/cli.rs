@@ -191,7 +191,7 @@ struct ServeArguments {
     #[arg(long, value_name = "strict|salvage", env = "ONCEMQ_RECOVER", default_value = "strict", value_parser = recovery)]
     recover: RecoveryMode,
 
-    /// Queued payloads held in memory, all shards together; the others are read back from the log [1MiB..=1024GiB].
+    /// Queued payloads that may be held in memory, all shards together; without effect yet [1MiB..=1024GiB].
     #[arg(long, value_name = "BYTES", env = "ONCEMQ_QUEUE_MEMORY",
           default_value_t = Bytes(config::QUEUE_MEMORY_BYTES_DEFAULT), value_parser = bytes(config::QUEUE_MEMORY_BYTES))]
     queue_memory: Bytes<u64>,
