@@ -28,11 +28,11 @@
 //! 8. **The letter travels.** The loop moves it onto the routing ring from A to B, and rings B's bell if B has said that it
 //!    sleeps. Should the ring be full, the letter waits and `P` is not read from until there is room. [`link`] numbers the
 //!    letters, so that after a crash they are sent again, and applied once.
-//! 9. **Shard B delivers.** It matches its own subscriptions and gives the message to `D`'s [`session::Outbound`]: if `D`
-//!    has a slot of its receive window free, the message is encoded into `D`'s output; if not, or if `D` is away, it waits in
-//!    the session's queue. Either way it has a number in the session, from which its packet id follows, and B logs both the
-//!    delivery and that the letter has arrived. When that is stable, PUBLISH leaves for `D`, and A hears that it may forget
-//!    the letter.
+//! 9. **Shard B delivers.** It matches its own subscriptions and gives the message to `D`'s [`session::Outbound`]: if
+//!    `D` has a slot of its receive window free, the message is encoded into `D`'s output; if not, or if `D` is away,
+//!    it waits in the session's queue, of which a long end is only in the log. Either way it has a number in the
+//!    session, from which its packet id follows, and B logs both the delivery and that the letter has arrived. When
+//!    that is stable, PUBLISH leaves for `D`, and A hears that it may forget the letter.
 //! 10. **One send.** At the end of the turn the loop takes all that gathered for `D` as one [`shard::Transmit`], whatever
 //!     the number of packets in it.
 //! 11. **The second hop ends.** `D` answers PUBREC: that is logged before PUBREL leaves, for after it the PUBLISH must never

@@ -245,7 +245,7 @@ impl Image {
         let Reading { held_bytes, held_bytes_max, batch: present, .. } = self.reading;
         // What comes behind others that are in the log alone stays there, too: only the end of a queue does.
         let is_full = |max| held_bytes >= max || !session.logged.is_empty();
-        if *batch == present && held_bytes_max.is_some_and(is_full) {
+        if *batch == present && held_bytes_max.is_some_and(is_full) && session.may_hold(number) {
             session.logged.insert(number, present, message.bytes() as u64);
             self.reading.forget(session.complete(number));
         } else {
@@ -327,6 +327,12 @@ impl SessionImage {
         }
     }
 
+    /// Whether a delivery with this number may be one of the session beside those that there are.
+    fn may_hold(&self, number: DeliveryNumber) -> bool {
+        let first = self.logged.first().map_or(self.first_number, |(first, _)| first.min(self.first_number));
+        number < DeliveryNumber::MAX && first.abs_diff(number) <= DELIVERY_SPAN_MAX
+    }
+
     /// Puts a delivery under its number, wherever that lies: a checkpoint repeats old ones behind new ones. What does not
     /// stay is handed back.
     pub(super) fn set_delivery(&mut self, number: DeliveryNumber, delivery: DeliveryImage) -> Option<DeliveryImage> {
@@ -380,7 +386,7 @@ impl SessionImage {
         loop {
             let before = open_from;
             open_from = self.logged.contiguous_before(open_from);
-            let end = self.first_number + self.deliveries.len() as u64;
+            let end = self.first_number.saturating_add(self.deliveries.len() as u64);
             if open_from == end {
                 let is_open = |delivery: &Option<_>| matches!(delivery, Some(DeliveryImage::Open { .. }));
                 open_from -= self.deliveries.iter().rev().take_while(|delivery| is_open(delivery)).count() as u64;
@@ -398,7 +404,8 @@ impl SessionImage {
     /// Deliveries with lower numbers have to be held before the session can go on: those in flight, and those that do not
     /// wait behind all that are held.
     pub(super) fn held_below(&self) -> DeliveryNumber {
-        let end = if self.deliveries.is_empty() { 0 } else { self.first_number + self.deliveries.len() as u64 };
+        let end = self.deliveries.len() as u64;
+        let end = if end == 0 { 0 } else { self.first_number.saturating_add(end) };
         self.in_flight_below().max(end)
     }
 

@@ -147,3 +147,74 @@ impl Image {
         Ok(taken)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::borrow::Cow;
+
+    use super::*;
+    use crate::store::log::Log;
+    use crate::store::record::{MessageId, Record, SessionId};
+    use crate::store::recovery::{RecoveryMode, recover};
+    use crate::store::testing::{Disk, config, expected, message, session, terms};
+
+    /// A log with a hundred messages for each of two sessions, of which the first few have been sent and the fourth is over.
+    fn disk() -> Disk {
+        let (mut disk, mut log) = (Disk::default(), Log::new(config(1 << 14), LogEnd::default()));
+        disk.append(&mut log, &[session(1, "one"), session(2, "two")]);
+        for number in 0..100 {
+            let mut records = vec![Record::Message { message: MessageId(0), body: message(&format!("{number}")) }];
+            records.extend([1, 2].map(|session| Record::Delivered {
+                session: SessionId(session),
+                number,
+                message: MessageId(0),
+                terms: Cow::Owned(terms()),
+            }));
+            disk.append(&mut log, &records);
+        }
+        for session in [1, 2].map(SessionId) {
+            let over = Record::Completed { session, number: 3 };
+            disk.append(&mut log, &[Record::SentBelow { session, number: 7 }, over]);
+        }
+        disk
+    }
+
+    fn read(disk: &mut Disk, mut image: Image) -> (Image, LogEnd) {
+        let recovered = recover(disk, expected(), RecoveryMode::Strict, &mut |_| {}, &mut |record, location| {
+            image.apply_from(record, location.batch);
+        });
+        (image, recovered.expect("an intact log").end)
+    }
+
+    #[test]
+    fn what_is_in_flight_is_held_and_the_rest_stays_in_the_log() {
+        let mut disk = disk();
+        let (whole, _) = read(&mut disk, Image::default());
+        for held_bytes_max in [0, 1_000, 10_000, 100_000] {
+            let (mut image, end) = read(&mut disk, Image::within(held_bytes_max));
+            recall(&mut image, Recall::InFlight, &mut disk, expected(), &end).expect("an intact log");
+            for session in image.sessions.values() {
+                assert!(session.first_number == 0 && session.deliveries.len() >= 7 && session.deliveries[3].is_none());
+                assert_eq!(session.open_deliveries(), 99);
+                let (held, left) = (session.deliveries.len() as u64, session.logged.count());
+                assert_eq!((held + left, session.logged.contiguous_before(100)), (100, held));
+            }
+            recall(&mut image, Recall::Whole, &mut disk, expected(), &end).expect("an intact log");
+            assert_eq!(image, whole);
+        }
+    }
+
+    #[test]
+    fn a_log_that_has_changed_since_is_damaged() {
+        let mut disk = disk();
+        let (image, end) = read(&mut disk, Image::within(0));
+        for bytes in disk.segments.values_mut() {
+            bytes[4096 + 100] ^= 1;
+        }
+        let read = recall(&mut image.clone(), Recall::Whole, &mut disk, expected(), &end);
+        assert!(matches!(read, Err(RecoveryError::Damage { .. })), "{read:?}");
+        disk.segments.values_mut().for_each(|bytes| bytes.truncate(4096));
+        let read = recall(&mut image.clone(), Recall::Whole, &mut disk, expected(), &end);
+        assert!(matches!(read, Err(RecoveryError::Damage { .. })), "{read:?}");
+    }
+}

@@ -267,6 +267,37 @@ fn a_full_queue_hands_the_message_back() {
     assert_eq!(outbound.queued(), 2);
 }
 
+#[test]
+fn what_is_away_counts_and_comes_back_in_its_place() {
+    let mut outbound = attached(1);
+    outbound.enqueue(exactly_once(0), UNLIMITED).expect("there is room");
+    outbound.enqueue(exactly_once(1), UNLIMITED).expect("there is room");
+    let limit = QueueLimit { messages: 4, bytes: 45 };
+    assert_eq!(outbound.enqueue_away(10, limit), Some(2));
+    assert_eq!(outbound.enqueue_away(20, limit), None, "bytes");
+    assert_eq!(outbound.enqueue_away(12, limit), Some(3));
+    assert_eq!(outbound.enqueue_away(1, limit), None, "messages");
+    assert_eq!((outbound.queued(), outbound.queued_here(), outbound.away()), (4, 2, 2));
+    assert_eq!((outbound.next_to_return(), outbound.next_number()), (2, 4));
+    assert_eq!(next(&mut outbound), Some((1, false, 0)));
+    outbound.return_from_log(exactly_once(2));
+    assert_eq!((outbound.queued(), outbound.away(), outbound.next_to_return()), (3, 1, 3));
+    outbound.abandon(id(1));
+    for number in 1..3 {
+        assert_eq!(next(&mut outbound), Some((number as u16 + 1, false, number)));
+        outbound.abandon(id(number as u16 + 1));
+    }
+    assert!(!outbound.is_clear() && !outbound.is_empty(), "one is away");
+    assert_eq!(next(&mut outbound), None);
+    outbound.return_from_log(exactly_once(3));
+    assert_eq!(next(&mut outbound), Some((4, false, 3)));
+    outbound.abandon(id(4));
+    assert!(outbound.is_clear() && outbound.is_empty());
+    assert_eq!(outbound.enqueue_away(45, limit), Some(4), "no bytes are left over");
+    assert_eq!(outbound.drain().count(), 0);
+    assert_eq!((outbound.away(), outbound.next_number()), (0, 5));
+}
+
 /// All 65,535 ids come round, none is given out twice while in flight, and exhaustion waits instead of failing.
 #[test]
 fn ids_wrap_and_are_never_reused_in_flight() {
