@@ -29,8 +29,8 @@ pub(crate) struct Audit {
     sessions: Vec<Session>,
     /// By connection.
     connections: Vec<Connection>,
-    /// Illegal packets that the broker has read.
-    pub(crate) violations: u64,
+    /// How many illegal packets the broker has read, at least and at most.
+    pub(crate) violations: (u64, u64),
     /// Connections that ended because their client was silent for too long.
     pub(crate) silences: u64,
     /// Sessions that ended because their time was over.
@@ -61,6 +61,8 @@ struct Session {
     expiry_after_crash: (u32, u32),
     /// When its time is over, from the first to the last moment that it may be at.
     ends_at: Option<(u64, u64)>,
+    /// The same, if a crash takes back that it is served again.
+    ends_after_crash: Option<(u64, u64)>,
     /// Open exchanges of the broker as sender.
     exchanges: BTreeMap<u16, Exchange>,
     /// Exchanges whose end a crash may take back.
@@ -99,6 +101,14 @@ enum Stage {
     PerhapsReceived,
 }
 
+/// What CONNACK said.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Answer {
+    Due,
+    Accepted,
+    Refused,
+}
+
 #[derive(Debug)]
 struct Connection {
     client: usize,
@@ -110,7 +120,7 @@ struct Connection {
     ended_because: Option<ReasonCode>,
     expects_session: Presence,
     framer: Framer,
-    has_sent_connack: bool,
+    connack: Answer,
     has_sent_new: bool,
     last_packet_at: u64,
     /// The broker may count the client's silence only from here, for it did not listen before.
@@ -131,7 +141,7 @@ impl Audit {
         Self {
             sessions: (0..clients).map(|_| Session::default()).collect(),
             connections: Vec::new(),
-            violations: 0,
+            violations: (0, 0),
             silences: 0,
             expiries: 0,
             log_has_failed: false,
@@ -148,7 +158,7 @@ impl Audit {
             ended_because: None,
             expects_session: Presence::Absent,
             framer: Framer::default(),
-            has_sent_connack: false,
+            connack: Answer::Due,
             has_sent_new: false,
             last_packet_at: 0,
             not_heard_until: 0,
@@ -237,7 +247,10 @@ impl Audit {
                 }
             }
             Meaning::Violation(reason) => {
-                self.violations += 1;
+                // Nothing is read behind a CONNECT that is refused.
+                let may_be_refused = self.log_has_failed && record.connack != Answer::Accepted;
+                self.violations.0 += u64::from(!may_be_refused);
+                self.violations.1 += 1;
                 record.ended_because = Some(reason);
                 self.end_with(ledger, now, connection, true, has_unseen);
             }
@@ -273,7 +286,9 @@ impl Audit {
         let session = &mut self.sessions[record.client];
         match record.terms.and_then(|terms| terms.will) {
             // [MQTT-3.1.2-8]
-            Some(will) if with_will => ledger.will_is_due(will, session.after_crash == Presence::Present),
+            Some(will) if with_will && record.connack != Answer::Refused => {
+                ledger.will_is_due(will, session.after_crash == Presence::Present);
+            }
             Some(will) => session.withdrawn.push(will),
             None => {}
         }
@@ -376,15 +391,16 @@ impl Audit {
 
     fn sent_packet(&mut self, index: usize, packet: &Packet<'_>, max_inflight: u16) -> Result<(), Failure> {
         let record = &mut self.connections[index];
-        if record.has_sent_connack == matches!(packet, Packet::Connack(_)) {
+        if (record.connack == Answer::Due) != matches!(packet, Packet::Connack(_)) {
             fail!("the broker sent {packet:?} out of place on connection {index}");
         }
         match packet {
             Packet::Connack(connack) => {
-                record.has_sent_connack = true;
                 if connack.reason.is_error() && self.log_has_failed {
+                    record.connack = Answer::Refused;
                     return Ok(());
                 }
+                record.connack = Answer::Accepted;
                 // [MQTT-3.2.2-2] [MQTT-3.2.2-3]
                 let is_right = match record.expects_session {
                     Presence::Absent => !connack.session_present,

@@ -7,6 +7,7 @@
 //! | variable                 | meaning                                                       |
 //! |--------------------------|---------------------------------------------------------------|
 //! | `ONCEMQ_SIM_SEEDS=n`     | how many seeds `seeds_hold` runs, 5,000 if not set            |
+//! | `ONCEMQ_SIM_FIRST=n`     | the first of them, 0 if not set                               |
 //! | `ONCEMQ_SIM_SEED=n`      | `seeds_hold` runs this seed only                              |
 //! | `ONCEMQ_SIM_TRACE=1`     | a failure prints the last events of its run                   |
 
@@ -68,7 +69,10 @@ fn number_from_environment(name: &str) -> Option<u64> {
 fn seeds_hold() {
     let seeds = match number_from_environment("ONCEMQ_SIM_SEED") {
         Some(seed) => seed..seed + 1,
-        None => 0..number_from_environment("ONCEMQ_SIM_SEEDS").unwrap_or(SEEDS),
+        None => {
+            let first = number_from_environment("ONCEMQ_SIM_FIRST").unwrap_or(0);
+            first..first + number_from_environment("ONCEMQ_SIM_SEEDS").unwrap_or(SEEDS)
+        }
     };
     let with_text = number_from_environment("ONCEMQ_SIM_TRACE").is_some();
     let failed = in_parallel(seeds, |seed| run(seed, PlantedFault::default(), with_text).err());

@@ -2,7 +2,7 @@
 
 use crate::ledger::Ledger;
 
-use super::{Audit, Presence, SECOND, Session, Stage};
+use super::{Answer, Audit, Presence, SECOND, Session, Stage};
 
 impl Audit {
     /// The broker is gone, and comes back at `returns_at`; all connections have ended. With `forgets_all` it had no log.
@@ -11,8 +11,8 @@ impl Audit {
             record.is_open = false;
             let is_durable = self.sessions[record.client].after_crash == Presence::Present;
             if let Some(will) = record.terms.and_then(|terms| terms.will) {
-                // It is known to the log if CONNACK was sent.
-                ledger.will_is_due(will, is_durable && record.has_sent_connack);
+                // It is known to the log if CONNACK has accepted it.
+                ledger.will_is_due(will, is_durable && record.connack == Answer::Accepted);
             }
         }
         for session in &mut self.sessions {
@@ -38,6 +38,7 @@ impl Session {
             next_ordinal: self.next_ordinal,
             after_crash: self.after_crash,
             expiry_after_crash: self.expiry_after_crash,
+            ends_after_crash: self.span_after_crash(),
             ..Self::default()
         }
     }
@@ -54,7 +55,14 @@ impl Session {
         }
         self.connection = Some(connection);
         self.changes_expiry(expiry_seconds);
+        self.ends_after_crash = self.span_after_crash();
         self.ends_at = None;
+    }
+
+    /// When its time may be over if a crash takes back what was not answered.
+    fn span_after_crash(&self) -> Option<(u64, u64)> {
+        let spans = self.ends_at.into_iter().chain(self.ends_after_crash);
+        spans.reduce(|(first, last), (other_first, other_last)| (first.min(other_first), last.max(other_last)))
     }
 
     pub(super) fn changes_expiry(&mut self, seconds: u32) {
@@ -74,6 +82,7 @@ impl Session {
         }
         self.presence = Presence::Present;
         self.expiry_after_crash = (self.expiry_seconds, self.expiry_seconds);
+        self.ends_after_crash = None;
         self.after_crash = if self.expiry_seconds > 0 { Presence::Present } else { Presence::Absent };
     }
 
@@ -92,6 +101,7 @@ impl Session {
         self.over.clear();
         self.withdrawn.clear();
         self.expiry_after_crash = (self.expiry_seconds, self.expiry_seconds);
+        self.ends_after_crash = None;
         if self.expiry_seconds > 0 {
             self.after_crash = self.presence;
         } else {
@@ -118,7 +128,8 @@ impl Session {
             u32::MAX => None,
             seconds => Some(from + u64::from(seconds) * SECOND),
         };
-        let (known_first, known_last) = self.ends_at.unzip();
+        let (known_first, known_last) = self.span_after_crash().unzip();
+        self.ends_after_crash = None;
         let first = ends_at(now, shortest).into_iter().chain(known_first).min();
         let last = ends_at(returns_at, longest).map(|last| last.max(known_last.unwrap_or(0)));
         self.ends_at = first.map(|first| (first, last.unwrap_or(u64::MAX)));
