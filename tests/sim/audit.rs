@@ -287,7 +287,8 @@ impl Audit {
         match record.terms.and_then(|terms| terms.will) {
             // [MQTT-3.1.2-8]
             Some(will) if with_will && record.connack != Answer::Refused => {
-                ledger.will_is_due(will, session.after_crash == Presence::Present);
+                let is_in_log = record.connack == Answer::Accepted && session.after_crash == Presence::Present;
+                ledger.will_is_due(will, is_in_log);
             }
             Some(will) => session.withdrawn.push(will),
             None => {}
