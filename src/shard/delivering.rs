@@ -7,11 +7,11 @@ use crate::store::{LogPosition, Record};
 
 use super::backlog;
 use super::clients::Clients;
-use super::congestion::Origin;
 use super::connection::Acknowledgement;
 use super::encoder::OutgoingPublish;
 use super::journal;
 use super::messages::{Delivery, MessageKey, Messages};
+use super::publishing::Provenance;
 use super::sessions::{Held, HeldDelivery, Session, SessionKey};
 
 /// Messages that a queue holds before those behind are given allocations of their own.
@@ -25,14 +25,17 @@ const QUEUED_BEFORE_COMPACTION: usize = 16;
 pub(super) struct Post<'m> {
     message: &'m Message,
     stored: Option<MessageKey>,
-    origin: Option<Origin>,
-    stamp: RouteStamp,
+    provenance: Provenance,
 }
 
 impl<'m> Post<'m> {
-    /// `origin` is held up if a session falls behind.
-    pub(super) fn new(message: &'m Message, origin: Option<Origin>, stamp: RouteStamp) -> Self {
-        Self { message, stored: None, origin, stamp }
+    pub(super) fn new(message: &'m Message, provenance: Provenance) -> Self {
+        Self { message, stored: None, provenance }
+    }
+
+    /// A message whose publisher is past being held up, and of which the log knows.
+    pub(super) fn of_the_past(message: &'m Message, stamp: RouteStamp) -> Self {
+        Self::new(message, Provenance { session: None, origin: None, stamp, may_come_again: false })
     }
 
     fn key(&mut self, messages: &mut Messages) -> MessageKey {
@@ -63,17 +66,23 @@ impl Clients {
     fn hold_back(&mut self, to: SessionKey, post: &mut Post<'_>, terms: Terms) {
         let message = post.key(&mut self.messages);
         let session = self.sessions.get_mut(to);
+        let is_logged = session.is_durable && terms.qos > QoS::AtMostOnce;
+        if is_logged && post.provenance.may_come_again {
+            // Its publisher's shard had not heard of the SUBSCRIBE when it routed the message, or it would have numbered and
+            // logged it. In this log it could outlive what that shard knows of it, and be delivered again.
+            return;
+        }
         let held = session.held.as_mut().expect("asked for by the caller");
         if held.deliveries.len() >= self.limits.max_queued_messages as usize {
             self.counters.dropped_queue_full += 1;
             return;
         }
-        if session.is_durable && terms.qos > QoS::AtMostOnce {
+        if is_logged {
             held.is_logged = true;
             journal::log_held_back(&mut self.log, &mut self.messages, to, message, &terms);
         }
         self.messages.refer(message);
-        held.deliveries.push_back(HeldDelivery { message, terms, stamp: post.stamp, is_live: true });
+        held.deliveries.push_back(HeldDelivery { message, terms, stamp: post.provenance.stamp, is_live: true });
     }
 
     /// Puts retained messages in their places among what is held back for a session.
@@ -99,7 +108,7 @@ impl Clients {
         for HeldDelivery { message: key, terms, stamp, .. } in deliveries {
             let message = self.messages.get(key).clone();
             // The reference of the holding is the post's now.
-            let mut post = Post { message: &message, stored: Some(key), origin: None, stamp };
+            let mut post = Post { stored: Some(key), ..Post::of_the_past(&message, stamp) };
             self.deliver(to, &mut post, terms);
             self.end_post(post);
         }
@@ -162,7 +171,7 @@ impl Clients {
                     journal::log_away(&mut self.log, &mut self.messages, to, number, message, &delivery.terms);
                     self.backlogs.add(to, number, self.log.filling(), delivery.bytes.into());
                     let queued = outbound.queued();
-                    self.note_queued(to, queued, post.origin);
+                    self.note_queued(to, queued, post.provenance.origin);
                 }
                 None => self.counters.dropped_queue_full += 1,
             }
@@ -179,7 +188,7 @@ impl Clients {
                     self.messages.compact(message);
                 }
                 let queued = outbound.queued();
-                self.note_queued(to, queued, post.origin);
+                self.note_queued(to, queued, post.provenance.origin);
             }
             Err(_) => self.counters.dropped_queue_full += 1,
         }

@@ -214,8 +214,13 @@ impl Shard {
         match letter {
             Letter::Deliver { message, sequence, publisher, number } => {
                 if self.is_due(from, number) {
-                    let stamp = RouteStamp { shard: from, sequence };
-                    self.deliver_here(publisher.map(|publisher| (from, publisher)), stamp, &message);
+                    let provenance = publishing::Provenance {
+                        session: None,
+                        origin: publisher.map(|publisher| (from, publisher)),
+                        stamp: RouteStamp { shard: from, sequence },
+                        may_come_again: number.is_none(),
+                    };
+                    self.deliver_here(provenance, &message);
                 }
             }
             Letter::HoldPublisher(publisher) => self.clients.hold_publisher(publisher),

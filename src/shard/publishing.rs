@@ -42,6 +42,18 @@ pub(super) struct Source {
     pub(super) publisher: Publisher,
 }
 
+/// Where a message comes from, as those who get it have to know.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Provenance {
+    /// The session of its publisher, if that is of this shard.
+    pub(super) session: Option<SessionKey>,
+    /// Whom to hold up if a subscriber falls behind.
+    pub(super) origin: Option<Origin>,
+    pub(super) stamp: RouteStamp,
+    /// The shard of its publisher may lose in a crash that it has routed the message, and then routes it again.
+    pub(super) may_come_again: bool,
+}
+
 impl Shard {
     /// Routes a message: to the sessions of this shard, to the other shards that have subscribers, and to its home if it is
     /// to be retained.
@@ -54,8 +66,14 @@ impl Shard {
         if !self.matches.remote.is_empty() {
             self.post_deliveries(source, &message, sequence);
         }
-        let origin = publisher.map(|publisher| (self.clients.id, publisher));
-        self.deliver_to_matches(source.map(|source| source.session), origin, stamp, &message);
+        let provenance = Provenance {
+            session: source.map(|source| source.session),
+            origin: publisher.map(|publisher| (self.clients.id, publisher)),
+            stamp,
+            // That it was routed is in one batch of the log with what comes of it here.
+            may_come_again: false,
+        };
+        self.deliver_to_matches(provenance, &message);
         if message.retain {
             let home = shard_of(topic.as_str(), self.shards);
             if home == self.clients.id {
@@ -117,10 +135,10 @@ impl Shard {
     }
 
     /// Delivers a message that another shard routed.
-    pub(super) fn deliver_here(&mut self, origin: Option<Origin>, stamp: RouteStamp, message: &Message) {
+    pub(super) fn deliver_here(&mut self, provenance: Provenance, message: &Message) {
         let topic = TopicName::parse(message.topic_name()).expect("the other shard has parsed it");
         self.subscriptions.matches(topic, &mut self.matches);
-        self.deliver_to_matches(None, origin, stamp, message);
+        self.deliver_to_matches(provenance, message);
     }
 
     /// Keeps a message for its topic, in place of the one before; an empty payload only removes that
@@ -152,33 +170,20 @@ impl Shard {
         }
     }
 
-    fn deliver_to_matches(
-        &mut self,
-        source: Option<SessionKey>,
-        origin: Option<Origin>,
-        stamp: RouteStamp,
-        message: &Message,
-    ) {
+    fn deliver_to_matches(&mut self, provenance: Provenance, message: &Message) {
         match self.matches.filters[..] {
             [] => {}
-            [filter] => self.deliver_to_filter(source, origin, stamp, message, filter),
-            _ => self.deliver_to_overlapping(source, origin, stamp, message),
+            [filter] => self.deliver_to_filter(provenance, message, filter),
+            _ => self.deliver_to_overlapping(provenance, message),
         }
     }
 
-    fn deliver_to_filter(
-        &mut self,
-        source: Option<SessionKey>,
-        origin: Option<Origin>,
-        stamp: RouteStamp,
-        message: &Message,
-        filter: FilterKey,
-    ) {
-        let mut post = Post::new(message, origin, stamp);
+    fn deliver_to_filter(&mut self, provenance: Provenance, message: &Message, filter: FilterKey) {
+        let mut post = Post::new(message, provenance);
         for Subscriber { subscriber, subscription } in self.subscriptions.subscribers(filter) {
             let options = subscription.options;
             // [MQTT-3.8.3-3]
-            if options.no_local && source == Some(*subscriber) {
+            if options.no_local && provenance.session == Some(*subscriber) {
                 continue;
             }
             let terms = Terms {
@@ -195,18 +200,12 @@ impl Shard {
 
     /// One copy for each session, with the highest QoS of its matching subscriptions [MQTT-3.3.4-2] and the identifiers of
     /// all of them [MQTT-3.3.4-4].
-    fn deliver_to_overlapping(
-        &mut self,
-        source: Option<SessionKey>,
-        origin: Option<Origin>,
-        stamp: RouteStamp,
-        message: &Message,
-    ) {
+    fn deliver_to_overlapping(&mut self, provenance: Provenance, message: &Message) {
         let Overlapping { order, merged } = &mut self.overlapping;
         for filter in &self.matches.filters {
             for Subscriber { subscriber, subscription } in self.subscriptions.subscribers(*filter) {
                 let options = subscription.options;
-                if options.no_local && source == Some(*subscriber) {
+                if options.no_local && provenance.session == Some(*subscriber) {
                     continue;
                 }
                 let copy = merged.entry(*subscriber).or_insert_with(|| {
@@ -218,7 +217,7 @@ impl Shard {
                 copy.identifiers.extend(subscription.identifier);
             }
         }
-        let mut post = Post::new(message, origin, stamp);
+        let mut post = Post::new(message, provenance);
         for subscriber in order.drain(..) {
             let copy = merged.remove(&subscriber).expect("noted together");
             let terms = Terms {

@@ -152,7 +152,7 @@ impl Shard {
     fn deliver_held_back(&mut self, key: SessionKey, session: &SessionImage) {
         for (message, terms) in &session.held_back {
             let stamp = RouteStamp { shard: self.clients.id, sequence: RouteSequence::BEFORE_START };
-            let mut post = Post::new(message, None, stamp);
+            let mut post = Post::of_the_past(message, stamp);
             self.clients.deliver(key, &mut post, terms.clone());
             self.clients.end_post(post);
         }

@@ -193,6 +193,33 @@ fn letters_in_flight_survive() {
     assert_eq!(fleet.got(subscriber), [connack(true), publish("a", 1, false)]);
 }
 
+/// Simulator seed 28616: the publisher's shard routed the message before it had heard that the subscriber outlives the broker.
+#[test]
+fn what_was_routed_before_a_durable_subscription_is_applied_comes_once() {
+    let mut fleet = Fleet::durable(2);
+    let name = subscriber_name(2);
+    let publisher = fleet.connect(V311, "publisher", false);
+    let subscriber = fleet.connect(V311, &name, false);
+    let beside = |number: &u32| shard_of(&format!("beside-{number}"), 2) == shard_of(&name, 2);
+    let beside = (0..).find(beside).expect("half of all names do");
+    let transient = fleet.connect(V311, &format!("beside-{beside}"), true);
+    fleet.subscribe(transient, "t", ExactlyOnce);
+    fleet.rings_flow = false;
+    fleet.subscribe(subscriber, "t", ExactlyOnce);
+    fleet.logs_flow = false;
+    fleet.publish(publisher, "t", "a", ExactlyOnce, 1);
+    fleet.flow();
+    assert_eq!(fleet.got(publisher), [connack(false)], "its shard has not logged the message");
+    fleet.sync_shard(shard_of(&name, 2).index());
+    assert_eq!(fleet.got(transient)[2..], [publish("a", 1, false)]);
+    fleet.logs_flow = true;
+    fleet.crash(Duration::ZERO);
+    let subscriber = fleet.connect(V311, &name, false);
+    let publisher = fleet.connect(V311, "publisher", false);
+    fleet.publish_with(publisher, "t", "a", ExactlyOnce, 1, true, false);
+    assert_eq!(fleet.got(subscriber), [connack(true), publish("a", 1, false)]);
+}
+
 /// Another number of shards: sessions, queues, retained messages and letters in flight find their places.
 #[test]
 fn a_restart_with_other_shards_finds_everything() {

@@ -364,13 +364,19 @@ impl Fleet {
 
     /// Lets the writes become stable that are out now, and no others.
     pub(super) fn sync_once(&mut self) {
-        for (shard, disk) in self.shards.iter_mut().zip(&mut self.disks) {
-            if let Some(write) = disk.in_flight.take() {
-                disk.write(&write);
-                shard.handle_log_written(self.now, write, Ok(()));
-            }
+        for shard in 0..self.shards.len() {
+            self.sync_shard(shard);
         }
         self.run();
+    }
+
+    /// Lets the write of one shard become stable that is out now.
+    pub(super) fn sync_shard(&mut self, shard: usize) {
+        let (disk, shard) = (&mut self.disks[shard], &mut self.shards[shard]);
+        if let Some(write) = disk.in_flight.take() {
+            disk.write(&write);
+            shard.handle_log_written(self.now, write, Ok(()));
+        }
     }
 
     /// The broker dies, and comes back after some time with what its logs have on stable storage; every connection is gone.
