@@ -48,10 +48,10 @@ impl<V> RetainedTree<V> {
         replaced
     }
 
-    /// Whether the topic has a value.
-    pub fn contains(&self, topic: TopicName<'_>) -> bool {
-        let key = topic.levels().try_fold(NodeKey::ROOT, |key, level| self.tree.child(key, level));
-        key.is_some_and(|key| self.tree.value(key).value.is_some())
+    /// The value of a topic.
+    pub fn value_of(&self, topic: TopicName<'_>) -> Option<&V> {
+        let key = topic.levels().try_fold(NodeKey::ROOT, |key, level| self.tree.child(key, level))?;
+        self.tree.value(key).value.as_ref()
     }
 
     /// Takes the value of a topic out [MQTT-3.3.1-6].

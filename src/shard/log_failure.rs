@@ -5,7 +5,7 @@
 //! sessions end with their connections go on; a message of theirs that somebody's durable session is subscribed to is refused.
 
 use crate::proto::{AcknowledgementKind, Publish, QoS, ReasonCode, Version};
-use crate::route::{Letter, ShardSet, Subscriber, TopicName};
+use crate::route::{Letter, Message, RouteStamp, ShardSet, Subscriber, TopicName};
 use crate::store::{LogFailure, LogPosition};
 
 use super::Shard;
@@ -38,7 +38,16 @@ impl Shard {
     /// The log has failed: what waits for it will never leave.
     pub(super) fn fail_log(&mut self, failure: LogFailure) {
         let stable = self.clients.log.stable();
-        self.clients.outbox.discard_unstable(stable);
+        let retained = &self.retained;
+        let is_stable = |(stamp, message): &(RouteStamp, Message)| {
+            TopicName::parse(message.topic_name()).is_ok_and(|topic| retained.is_stable(topic, *stamp, stable))
+        };
+        self.clients.outbox.discard_unstable(stable, |letter| {
+            // A SUBSCRIBE of another shard waits for that.
+            let Letter::RetainedFound { messages, .. } = letter else { return false };
+            messages.retain(is_stable);
+            true
+        });
         self.tell_others(|| Letter::LogFailed(failure));
         let violation = Violation::from(failure);
         let dependent: Vec<ConnectionKey> = self.clients.connections_with_promises();

@@ -77,10 +77,15 @@ impl Outbox {
         Some(batch)
     }
 
-    /// The log has failed: what waits for it will never leave, and those behind it need not wait.
-    pub(super) fn discard_unstable(&mut self, stable: LogPosition) {
+    /// The log has failed: what waits for it will never leave but for those letters that are `kept` without it, and none
+    /// behind need wait.
+    pub(super) fn discard_unstable(&mut self, stable: LogPosition, mut kept: impl FnMut(&mut Letter) -> bool) {
         for waiting in &mut self.waiting {
-            waiting.retain(|(after, _)| *after <= stable);
+            waiting.retain_mut(|(after, letter)| {
+                let is_stable = *after <= stable;
+                *after = LogPosition::NOTHING;
+                is_stable || kept(letter)
+            });
         }
     }
 

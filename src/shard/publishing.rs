@@ -156,7 +156,8 @@ impl Shard {
             return;
         }
         self.clients.log.append(&Record::Retained { body: (&message).into() });
-        self.retained.set(topic, RetainedMessage { message: message.compacted(), stamp });
+        let logged = self.clients.log.appended();
+        self.retained.set(topic, RetainedMessage { message: message.compacted(), stamp, logged });
     }
 
     /// Posts a letter that a client's message causes; if the ring to that shard is full, the client is not read from until

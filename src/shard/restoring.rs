@@ -7,7 +7,7 @@ use crate::fault::Fault;
 use crate::link::{Receiver, Sender};
 use crate::route::{Letter, RouteSequence, RouteStamp, ShardId, TopicFilter, TopicName};
 use crate::session::Reopened;
-use crate::store::{DeliveryImage, Image, Log, LogEnd, OutgoingImage, Record, SessionImage};
+use crate::store::{DeliveryImage, Image, Log, LogEnd, LogPosition, OutgoingImage, Record, SessionImage};
 use crate::time::Timestamp;
 
 use super::delivering::Post;
@@ -51,7 +51,8 @@ impl Shard {
         for (topic, message) in &image.retained {
             if let Ok(topic) = TopicName::parse(topic) {
                 let stamp = RouteStamp { shard: self.clients.id, sequence: RouteSequence::BEFORE_START };
-                self.retained.set(topic, RetainedMessage { message: message.clone(), stamp });
+                let retained = RetainedMessage { message: message.clone(), stamp, logged: LogPosition::NOTHING };
+                self.retained.set(topic, retained);
             }
         }
         self.clients.sessions.restore(image.sessions.iter(), now);

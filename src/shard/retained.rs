@@ -4,12 +4,15 @@
 use slab::Slab;
 
 use crate::route::{Message, RetainedTree, RouteStamp, TopicFilter, TopicName};
+use crate::store::LogPosition;
 
 /// A retained message at its home, and where and when it was published.
 #[derive(Debug)]
 pub(super) struct RetainedMessage {
     pub(super) message: Message,
     pub(super) stamp: RouteStamp,
+    /// The log knows it when it is stable up to here.
+    pub(super) logged: LogPosition,
 }
 
 #[derive(Debug)]
@@ -44,7 +47,13 @@ impl RetainedMessages {
 
     /// Whether a message is retained for exactly this topic.
     pub(super) fn contains(&self, topic: TopicName<'_>) -> bool {
-        self.by_topic.contains(topic)
+        self.by_topic.value_of(topic).is_some()
+    }
+
+    /// Whether the message with this stamp is retained for the topic, and known to a log that is stable up to a position.
+    pub(super) fn is_stable(&self, topic: TopicName<'_>, stamp: RouteStamp, stable: LogPosition) -> bool {
+        let retained = self.by_topic.value_of(topic).map(|key| &self.arena[*key as usize]);
+        retained.is_some_and(|retained| retained.stamp == stamp && retained.logged <= stable)
     }
 
     /// The messages whose topics the filter matches, in no particular order.

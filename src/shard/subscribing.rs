@@ -15,7 +15,7 @@ use crate::route::{
     FilterKey, Identifiers, Letter, Message, RouteSequence, RouteStamp, ShardId, Subscription, Terms, Ticket,
     TopicFilter,
 };
-use crate::store::Record;
+use crate::store::{LogPosition, Record};
 
 use super::Shard;
 use super::connection::ConnectionKey;
@@ -308,25 +308,37 @@ impl Shard {
             return;
         }
         let lookup = lookups.remove(&(subscriber, ticket)).expect("noted above");
-        let messages = self.find_retained(filter, &lookup);
+        let (messages, logged) = self.find_retained(filter, &lookup);
         match pending {
             Some(pending) => {
                 pending.missing -= 1;
                 pending.found.push((ticket.filter, messages));
             }
             None if subscriber == self.clients.id => self.handle_applied(ticket, messages),
-            None => self.clients.outbox.post(subscriber, Letter::RetainedFound { ticket, messages }),
+            None => {
+                // The subscriber's log may outlive what this one does not know yet, and which then is published again.
+                let log = &mut self.clients.log;
+                let after = if log.is_stable(logged) { LogPosition::NOTHING } else { log.wait_for_appended() };
+                self.clients.outbox.post_after(subscriber, Letter::RetainedFound { ticket, messages }, after);
+            }
         }
     }
 
-    /// The retained messages of a filter, without those that the subscriber gets live.
-    fn find_retained(&self, filter: &TopicFilter<'_>, lookup: &Lookup) -> Vec<(RouteStamp, Message)> {
-        self.retained
+    /// The retained messages of a filter, without those that the subscriber gets live, and from where on the log knows all of
+    /// them. If it has failed, those that it will never know are left out.
+    fn find_retained(&self, filter: &TopicFilter<'_>, lookup: &Lookup) -> (Vec<(RouteStamp, Message)>, LogPosition) {
+        let log = &self.clients.log;
+        let mut logged = LogPosition::NOTHING;
+        let messages = self
+            .retained
             .find(filter)
             .filter(|retained| Some(retained.stamp.sequence) <= lookup.routed[retained.stamp.shard.index()])
             .filter(|retained| !retained.message.is_expired(self.clients.now))
+            .filter(|retained| log.failure().is_none() || log.is_stable(retained.logged))
+            .inspect(|retained| logged = logged.max(retained.logged))
             .map(|retained| (retained.stamp, retained.message.clone()))
-            .collect()
+            .collect();
+        (messages, logged)
     }
 
     /// One of the answers that a SUBSCRIBE waits for.

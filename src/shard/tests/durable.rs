@@ -486,6 +486,40 @@ fn who_has_suback_gets_what_was_retained() {
     }
 }
 
+/// Found by the simulator (seed 48395): a retained message that its home lost in a crash, and got again, had been delivered
+/// by another shard.
+#[test]
+fn what_is_retained_elsewhere_waits_for_the_log_there() {
+    for failure in [None, Some(LogFailure::Io)] {
+        let mut fleet = Fleet::durable(2);
+        let home = shard_of("publisher", 2);
+        let topic = (0..).map(|number| format!("t/{number}")).find(|topic| shard_of(topic, 2) == home);
+        let topic = topic.expect("half of all topics do");
+        let publisher = fleet.connect(V311, "publisher", false);
+        let subscriber = fleet.connect(V311, &subscriber_name(2), false);
+        fleet.got(subscriber);
+        fleet.logs_flow = false;
+        fleet.publish_with(publisher, &topic, "kept", ExactlyOnce, 1, false, true);
+        fleet.subscribe(subscriber, &topic, ExactlyOnce);
+        fleet.sync_shard(1 - home.index());
+        fleet.run();
+        assert_eq!(fleet.got(subscriber), [], "its home may lose the message");
+        let kept = match failure {
+            None => {
+                fleet.sync();
+                1
+            }
+            Some(failure) => {
+                fleet.fail_log(home.index(), failure);
+                fleet.sync();
+                0
+            }
+        };
+        let got = fleet.got(subscriber);
+        assert_eq!((got.first(), got.len()), (Some(&Got::Suback(vec![2])), 1 + kept));
+    }
+}
+
 /// Found by the simulator (seed 1809): what was retained before a restart came behind a newer live message.
 #[test]
 fn what_was_retained_before_a_restart_comes_first() {
