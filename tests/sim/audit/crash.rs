@@ -39,6 +39,7 @@ impl Session {
             after_crash: self.after_crash,
             expiry_after_crash: self.expiry_after_crash,
             ends_after_crash: self.span_after_crash(),
+            withdrawn: self.withdrawn.clone(),
             ..Self::default()
         }
     }
