@@ -297,9 +297,6 @@ pub const SEGMENT_BYTES: RangeInclusive<u64> = 1024 * 1024..=1 << 30;
 /// Bounds of [`LogSettings::commit_delay`]; the default is not to wait.
 pub const COMMIT_DELAY: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_millis(100);
 
-/// Emptied segment files of one shard that are kept to be written again, at most; the others are removed.
-pub const SPARE_SEGMENTS_MAX: usize = 2;
-
 /// Linger of a connection that the broker ends, when nothing is said.
 pub const LINGER_DEFAULT: Duration = Duration::from_secs(3);
 /// Bounds of [`Limits::linger`].

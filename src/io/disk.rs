@@ -202,10 +202,10 @@ impl LogDisk {
         Ok(Some((out.write, Ok(()))))
     }
 
-    /// Gives a segment up that is obsolete.
-    pub(super) fn retire(&mut self, segment: SegmentNumber) {
+    /// Gives a segment up that is obsolete; so many files at most are kept to be written again.
+    pub(super) fn retire(&mut self, segment: SegmentNumber, spares_max: usize) {
         self.reader.forget_through(segment);
-        self.segments.retire(segment);
+        self.segments.retire(segment, spares_max);
     }
 
     fn write(&mut self, ring: &mut Ring, write: LogWrite) -> io::Result<()> {

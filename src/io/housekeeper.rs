@@ -2,25 +2,27 @@
 //! shard ever waits for a file to be created, filled or removed.
 //!
 //! A shard asks for a segment when it begins the one before, and finds it in its queue, its bell rung, long before it gets
-//! there. Obsolete segments are removed in the order in which they are named; a few whole ones are kept and written again,
-//! which saves the filling.
+//! there. Obsolete segments go out of the log in the order in which they are named. As many as the shard will need before it
+//! names the next are kept and written again: filling files and giving them back both keep the disk from the logs' own
+//! writes. The others are given back piece by piece, when nothing else is to be done.
 //!
 //! The queues have no bound of their own: a shard has asked for at most one segment, and names no segment twice.
 
+use std::collections::VecDeque;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
+use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, unbounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 use tracing::warn;
 
-use crate::config::SPARE_SEGMENTS_MAX;
 use crate::error::StartError;
 use crate::store::SegmentNumber;
 
 use super::bell::Bell;
-use super::log_files::{LogFiles, OpenSegment, Preparation, SegmentShape};
+use super::log_files::{LogFiles, ObsoleteFile, OpenSegment, Preparation, Retired, SegmentShape};
 
 /// A segment that can be begun, or why there is none, with the file that could not be made.
 pub(super) type Prepared = Result<OpenSegment, (PathBuf, io::Error)>;
@@ -35,8 +37,17 @@ pub(super) struct Segments {
 
 #[derive(Clone, Copy, Debug)]
 enum Task {
-    Prepare { shard: usize, segment: SegmentNumber, preparation: Preparation },
-    Retire { shard: usize, segment: SegmentNumber },
+    Prepare {
+        shard: usize,
+        segment: SegmentNumber,
+        preparation: Preparation,
+    },
+    /// `spares_max`: files that the shard will need before it names another segment.
+    Retire {
+        shard: usize,
+        segment: SegmentNumber,
+        spares_max: usize,
+    },
 }
 
 /// One shard, as the thread sees it.
@@ -75,9 +86,9 @@ impl Segments {
         self.give(Task::Prepare { shard: self.shard, segment, preparation });
     }
 
-    /// Gives a segment up that is obsolete.
-    pub(super) fn retire(&self, segment: SegmentNumber) {
-        self.give(Task::Retire { shard: self.shard, segment });
+    /// Gives a segment up that is obsolete; so many files at most are kept to be written again.
+    pub(super) fn retire(&self, segment: SegmentNumber, spares_max: usize) {
+        self.give(Task::Retire { shard: self.shard, segment, spares_max });
     }
 
     /// The segment that was asked for, if it is ready.
@@ -97,9 +108,13 @@ impl Segments {
 }
 
 fn keep_house(tasks: &Receiver<Task>, customers: &mut [Customer], shape: SegmentShape) {
-    for task in tasks {
+    let mut obsolete = VecDeque::new();
+    let mut rest = Duration::ZERO;
+    loop {
+        let task =
+            if obsolete.is_empty() { tasks.recv().map_err(RecvTimeoutError::from) } else { tasks.recv_timeout(rest) };
         match task {
-            Task::Prepare { shard, segment, preparation } => {
+            Ok(Task::Prepare { shard, segment, preparation }) => {
                 let customer = &mut customers[shard];
                 let spare = customer.spares.pop();
                 let prepared = customer.files.prepare(segment, spare, preparation, shape);
@@ -107,21 +122,61 @@ fn keep_house(tasks: &Receiver<Task>, customers: &mut [Customer], shape: Segment
                     customer.bell.ring_if_sleeping();
                 }
             }
-            Task::Retire { shard, segment } => {
-                let customer = &mut customers[shard];
-                // A spare keeps its number, and an earlier broker may have left one with this number.
-                let wanted = customer.spares.len() < SPARE_SEGMENTS_MAX && !customer.spares.contains(&segment);
-                match customer.files.retire(segment, wanted, shape) {
-                    Ok(true) => customer.spares.push(segment),
-                    Ok(false) => {}
-                    Err(error) => {
-                        let path = customer.files.segment(segment);
-                        warn!("removing {} failed: {error}; it holds nothing that is needed", path.display());
-                    }
-                }
+            Ok(Task::Retire { shard, segment, spares_max }) => {
+                customers[shard].retire(segment, spares_max, shape, &mut obsolete);
+            }
+            Err(RecvTimeoutError::Timeout) => {
+                let began = Instant::now();
+                shrink_first(&mut obsolete);
+                // As long again belongs to the logs' own writes.
+                rest = began.elapsed();
+            }
+            // What is left is removed by the next start.
+            Err(RecvTimeoutError::Disconnected) => return,
+        }
+    }
+}
+
+impl Customer {
+    fn retire(
+        &mut self,
+        segment: SegmentNumber,
+        spares_max: usize,
+        shape: SegmentShape,
+        obsolete: &mut VecDeque<ObsoleteFile>,
+    ) {
+        // A spare keeps its number, and an earlier broker may have left one with this number.
+        let wanted = self.spares.len() < spares_max && !self.spares.contains(&segment);
+        match self.files.retire(segment, wanted, shape) {
+            Ok(Retired::Spare) => self.spares.push(segment),
+            Ok(Retired::Obsolete(file)) => obsolete.push_back(file),
+            Ok(Retired::Removed) => {}
+            Err(error) => warn_of(&self.files.segment(segment), &error),
+        }
+        for spare in self.spares.drain(spares_max.min(self.spares.len())..) {
+            match self.files.discard_spare(spare) {
+                Ok(file) => obsolete.push_back(file),
+                Err(error) => warn_of(&self.files.segment(spare), &error),
             }
         }
     }
+}
+
+/// Gives the next piece of the first of these files back.
+fn shrink_first(obsolete: &mut VecDeque<ObsoleteFile>) {
+    let Some(file) = obsolete.front_mut() else { return };
+    match file.shrink() {
+        Ok(false) => {}
+        Ok(true) => drop(obsolete.pop_front()),
+        Err(error) => {
+            warn_of(file.path(), &error);
+            obsolete.pop_front();
+        }
+    }
+}
+
+fn warn_of(path: &Path, error: &io::Error) {
+    warn!("removing {} failed: {error}; it holds nothing that is needed", path.display());
 }
 
 #[cfg(test)]
@@ -158,11 +213,19 @@ mod tests {
             assert_eq!(segment.path, files.segment(segment.number));
         }
         for number in 1..=3 {
-            segments.retire(SegmentNumber(number));
+            segments.retire(SegmentNumber(number), 2);
         }
         next(5);
         assert_eq!(files.list().expect("a directory"), [4, 5].map(SegmentNumber));
-        assert_eq!(fs::read_dir(scratch.path()).expect("a directory").count(), 3, "one spare is left of two");
         assert!(!segments.have_prepared());
+        segments.retire(SegmentNumber(4), 0);
+        // What is not wanted goes when there is nothing else to do.
+        let left = || fs::read_dir(scratch.path()).expect("a directory").count();
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while left() > 1 {
+            assert!(Instant::now() < deadline, "{} files are left", left());
+            thread::yield_now();
+        }
+        assert_eq!(files.list().expect("a directory"), [SegmentNumber(5)]);
     }
 }

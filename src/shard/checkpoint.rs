@@ -185,6 +185,13 @@ impl Shard {
         sink.image
     }
 
+    /// How many segments the log may grow by before it is cleaned.
+    pub fn segments_before_cleaning(&self) -> usize {
+        let log = &self.clients.log;
+        let bytes = self.log_bytes_max().saturating_sub(log.bytes());
+        usize::try_from(bytes.div_ceil(log.segment_bytes().max(1))).unwrap_or(usize::MAX)
+    }
+
     /// How long the log may get before it is cleaned.
     fn log_bytes_max(&self) -> u64 {
         let clients = &self.clients;
