@@ -343,7 +343,7 @@ impl Driver {
             disk.begin(&mut self.ring, write)?;
         }
         while let Some(segment) = self.shard.poll_obsolete_segment() {
-            disk.retire(segment, self.shard.segments_before_cleaning());
+            disk.retire(segment, self.shard.segments_until_cleaned());
         }
         if let Some(read) = self.shard.poll_log_read() {
             let failed = disk.reader.begin(&mut self.ring, read)?;

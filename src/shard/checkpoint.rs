@@ -135,6 +135,7 @@ impl Shard {
         }
         let mut checkpoint = self.checkpoint.take().unwrap_or_else(|| {
             self.clients.messages.raise_log_floor(self.clients.log.filling());
+            self.clients.counters.cleanings_begun += 1;
             Checkpoint { began: self.clients.log.begin_segment(), next: Place::Session(0) }
         });
         // The log is moved out for the moment, for the pass reads all the rest.
@@ -162,6 +163,7 @@ impl Shard {
             Place::End => {
                 self.cleaned_bytes = log.bytes_from(checkpoint.began) + log.filling_bytes() as u64;
                 log.release_before(checkpoint.began);
+                self.clients.counters.cleanings_done += 1;
             }
             Place::Session(_) | Place::Away(_) | Place::Deliveries(..) | Place::Retained(_) | Place::Links(_) => {
                 self.checkpoint = Some(checkpoint);
@@ -185,10 +187,11 @@ impl Shard {
         sink.image
     }
 
-    /// How many segments the log may grow by before it is cleaned.
-    pub fn segments_before_cleaning(&self) -> usize {
+    /// How many segments the log may grow by until it has been cleaned and gives others back: those before the next pass, and
+    /// those that the pass takes itself.
+    pub fn segments_until_cleaned(&self) -> usize {
         let log = &self.clients.log;
-        let bytes = self.log_bytes_max().saturating_sub(log.bytes());
+        let bytes = self.log_bytes_max().saturating_sub(log.bytes()).saturating_add(self.cleaned_bytes);
         usize::try_from(bytes.div_ceil(log.segment_bytes().max(1))).unwrap_or(usize::MAX)
     }
 

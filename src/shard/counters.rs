@@ -74,6 +74,10 @@ counters! {
     refused_log_failed,
     /// Letters to other shards that these have not acknowledged.
     unacknowledged_letters,
+    /// Passes that clean the log, begun.
+    cleanings_begun,
+    /// Passes that clean the log, through.
+    cleanings_done,
     /// Connections ended because of what the client sent.
     protocol_violations,
     /// Sessions taken over by a second connection.
