@@ -36,6 +36,10 @@ class Benches(unittest.TestCase):
         self.assertNotIn("commits_per_second", result["none"])
         self.assertGreater(result["latency"]["disk_p99_us"], 0)
 
+    def test_cleaning_moves_a_backlog(self):
+        result = self.bench("cleaning", "--quick")
+        self.assertEqual(sum(kind["pieces"] for kind in result.values()), 2)
+
     def test_crash_loses_nothing_of_oncemq(self):
         brokers = ["oncemq-sync", "oncemq-write"]
         if shutil.which("mosquitto"):
