@@ -31,7 +31,7 @@ fn leave_messages(data: &DataDirectory, flags: &[&str], messages: u8) {
 fn take_messages(broker: &Broker, messages: u8) -> Vec<String> {
     let (mut subscriber, was_there) = Client::resume(broker, "dash");
     assert!(was_there, "the session outlives the broker");
-    let taken = subscriber.take_messages(messages);
+    let taken = subscriber.take_messages(messages.into());
     subscriber.ping();
     taken
 }

@@ -5,6 +5,7 @@ mod durable;
 #[cfg(feature = "planted-faults")]
 mod failing_disk;
 mod session;
+mod small_disk;
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};

@@ -71,8 +71,22 @@ impl Client {
         self.release(id);
     }
 
+    /// As [`publish_whole`](Self::publish_whole); whether the broker has taken the message, and has not ended the connection.
+    pub(crate) fn try_publish_whole(&mut self, id: u8, topic: &str, payload: &str) -> bool {
+        self.publish(id, topic, payload);
+        let mut acknowledgement = [0; 4];
+        if self.stream.read_exact(&mut acknowledgement).is_err() {
+            return false;
+        }
+        assert_eq!(acknowledgement, [0x50, 2, 0, id]);
+        self.send(0x62, &[0, id]);
+        // PUBCOMP, or the end.
+        let _ = self.stream.read_exact(&mut acknowledgement);
+        true
+    }
+
     /// Receives so many messages of QoS 2 and acknowledges them to the end; their payloads.
-    pub(crate) fn take_messages(&mut self, messages: u8) -> Vec<String> {
+    pub(crate) fn take_messages(&mut self, messages: usize) -> Vec<String> {
         let mut payloads = Vec::new();
         let mut completed = 0;
         while completed < messages {
