@@ -120,10 +120,10 @@ impl DataDirectory {
         for shard in 0..shards {
             let directory = generation.shard_directory(shard);
             let made = DirBuilder::new().recursive(true).mode(0o700).create(&directory);
-            made.and_then(|()| sync_directory(&directory)).map_err(DataError::io("creating", &directory))?;
+            made.and_then(|()| system::sync_directory(&directory)).map_err(DataError::io("creating", &directory))?;
         }
-        sync_directory(&generation.path).map_err(DataError::io("syncing", &generation.path))?;
-        sync_directory(&self.path).map_err(DataError::io("syncing", &self.path))?;
+        system::sync_directory(&generation.path).map_err(DataError::io("syncing", &generation.path))?;
+        system::sync_directory(&self.path).map_err(DataError::io("syncing", &self.path))?;
         Ok(generation)
     }
 
@@ -136,14 +136,14 @@ impl DataDirectory {
             info!("removing {}, which does not count any more", path.display());
             remove_generation(&path).map_err(DataError::io("removing", &path))?;
         }
-        sync_directory(&self.path).map_err(DataError::io("syncing", &self.path))
+        system::sync_directory(&self.path).map_err(DataError::io("syncing", &self.path))
     }
 
     /// Sets a generation aside that was salvaged; says where it is now.
     pub(super) fn set_aside(&self, generation: &Generation) -> Result<PathBuf, DataError> {
         let aside = self.path.join(format!("damaged-{:06}", generation.number));
         fs::rename(&generation.path, &aside).map_err(DataError::io("renaming", &generation.path))?;
-        sync_directory(&self.path).map_err(DataError::io("syncing", &self.path))?;
+        system::sync_directory(&self.path).map_err(DataError::io("syncing", &self.path))?;
         Ok(aside)
     }
 
@@ -200,7 +200,7 @@ impl Generation {
             writeln!(file, "shards={}", self.shards)?;
             file.sync_all()?;
             fs::rename(&unfinished, &complete)?;
-            sync_directory(&self.path)
+            system::sync_directory(&self.path)
         };
         write().map_err(DataError::io("writing", &complete))
     }
@@ -224,11 +224,6 @@ impl Generation {
             }
         }
     }
-}
-
-/// Makes what was created, renamed or removed in a directory stable.
-pub(super) fn sync_directory(path: &Path) -> io::Result<()> {
-    File::open(path)?.sync_all()
 }
 
 fn take_lock(directory: &Path, file: &File, lock: Lock) -> Result<(), DataError> {
@@ -280,7 +275,7 @@ fn remove_generation(path: &Path) -> io::Result<()> {
             Ok(()) | Err(_) => {}
         }
     }
-    sync_directory(path)?;
+    system::sync_directory(path)?;
     for shard in 0..SHARDS_MAX {
         let files = LogFiles::new(path.join(format!("shard-{shard:03}")));
         files.remove_all()?;

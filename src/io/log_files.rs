@@ -21,7 +21,6 @@ use crate::config::{Durability, LOG_BLOCK_BYTES};
 use crate::error::DataError;
 use crate::store::SegmentNumber;
 
-use super::data_dir::sync_directory;
 use super::pages::Pages;
 use super::system;
 
@@ -198,7 +197,7 @@ impl LogFiles {
             }
             fs::rename(&made, &path)?;
             if mode.is_synced() {
-                sync_directory(&self.directory)?;
+                system::sync_directory(&self.directory)?;
             }
             Ok(file)
         };
@@ -222,7 +221,7 @@ impl LogFiles {
         let retired = self.file(number, if is_spare { SPARE } else { OBSOLETE });
         fs::rename(&path, &retired)?;
         // One at a time: should the power fail, no segment is gone that has an older one before it.
-        sync_directory(&self.directory)?;
+        system::sync_directory(&self.directory)?;
         Ok(if is_spare { Retired::Spare } else { Retired::Obsolete(ObsoleteFile::open(retired)?) })
     }
 
@@ -312,7 +311,7 @@ impl LogFiles {
 
     /// Makes it stable which files there are.
     pub(super) fn sync(&self) -> Result<(), DataError> {
-        sync_directory(&self.directory).map_err(DataError::io("syncing", &self.directory))
+        system::sync_directory(&self.directory).map_err(DataError::io("syncing", &self.directory))
     }
 
     fn file(&self, number: SegmentNumber, extension: &str) -> PathBuf {

@@ -18,7 +18,7 @@ use io_uring::{opcode, types::Fd};
 use crate::route::ShardId;
 use crate::store::{LogFailure, LogRead, SegmentNumber};
 
-use super::disk::report;
+use super::failure::report;
 use super::log_files::LogFiles;
 use super::operation::Operation;
 use super::ring::Ring;

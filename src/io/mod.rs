@@ -25,6 +25,7 @@ mod disk;
 mod door;
 mod doorbell;
 mod driver;
+mod failure;
 mod housekeeper;
 mod inspecting;
 mod log_files;
