@@ -19,7 +19,7 @@ use std::fmt;
 use std::io;
 use std::mem;
 use std::os::fd::AsRawFd;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;

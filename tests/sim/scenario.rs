@@ -49,6 +49,8 @@ pub(crate) struct Scenario {
 pub(crate) struct Storage {
     pub(crate) durability: Durability,
     pub(crate) segment_bytes: u64,
+    /// How long a batch waits for company.
+    pub(crate) commit_delay: Duration,
     /// Longest usual time that a write takes, in nanoseconds.
     pub(crate) write_ns_max: u64,
     /// Crashes of the broker in the run, at most.
@@ -187,6 +189,7 @@ impl Storage {
             failed_write_percent: 5,
             other_shards_percent: random.pick(&[0, 0, 20]),
             damage_percent: 30,
+            commit_delay: Duration::from_micros(random.pick(&[0, 0, 0, 100, 5_000])),
         }
     }
 }

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{Debug, Write};
 use std::io;
+use std::time::Duration;
 
 use oncemq::config::Durability;
 use oncemq::shard::{Shard, redeal};
@@ -149,7 +150,7 @@ impl World {
         let mut ends = Vec::new();
         for (image, number) in images.iter().zip(0..) {
             let config = storage.log_config(number).expect("asked for with a log only");
-            let mut log = Log::new(config, LogEnd::default());
+            let mut log = Log::new(LogConfig { commit_delay: Duration::ZERO, ..config }, LogEnd::default());
             let mut disk = Disk::default();
             image.records(&mut |record| log.append(record));
             log.wait_for_appended();

@@ -21,6 +21,7 @@ pub(crate) struct Storage {
     durability: Durability,
     fault: PlantedFault,
     pub(super) segment_bytes: u64,
+    commit_delay: Duration,
     pub(super) generation: u64,
     /// Another one at each start.
     salt: u64,
@@ -49,6 +50,7 @@ impl Storage {
             salt: 1,
             durability: scenario.durability,
             segment_bytes: scenario.segment_bytes,
+            commit_delay: scenario.commit_delay,
             generation: 1,
             disks: match scenario.durability {
                 Durability::Sync | Durability::Write => vec![Disk::default(); usize::from(shards)],
@@ -69,7 +71,7 @@ impl Storage {
             shard,
             salt: self.salt,
             segment_bytes: self.segment_bytes,
-            commit_delay: Duration::ZERO,
+            commit_delay: self.commit_delay,
             is_synced,
             fault: self.fault,
         })
