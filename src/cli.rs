@@ -117,6 +117,17 @@ struct ServeArguments {
           value_parser = number(config::MAX_INFLIGHT))]
     max_inflight: u16,
 
+    /// Highest topic alias that a 5.0 client may use; it is told. 0 allows none [0..=65535].
+    #[arg(long, value_name = "ALIASES", env = "ONCEMQ_TOPIC_ALIAS_MAX",
+          default_value_t = config::TOPIC_ALIAS_MAXIMUM_DEFAULT, value_parser = number(config::TOPIC_ALIAS_MAXIMUM))]
+    topic_alias_max: u16,
+
+    /// Topic aliases that one 5.0 client gets for what it receives, if it accepts so many; 0 gives none [0..=65535].
+    #[arg(long, value_name = "ALIASES", env = "ONCEMQ_TOPIC_ALIAS_OUT_MAX",
+          default_value_t = config::MAX_OUTBOUND_TOPIC_ALIASES_DEFAULT,
+          value_parser = number(config::MAX_OUTBOUND_TOPIC_ALIASES))]
+    topic_alias_out_max: u16,
+
     /// Messages that wait for one session [1..=100000000].
     #[arg(long, value_name = "MESSAGES", env = "ONCEMQ_MAX_QUEUED_MESSAGES",
           default_value_t = config::MAX_QUEUED_MESSAGES_DEFAULT, value_parser = number(config::MAX_QUEUED_MESSAGES))]
@@ -285,6 +296,8 @@ impl ServeArguments {
                 max_packet_bytes: self.max_packet_bytes.0,
                 receive_maximum: self.receive_maximum,
                 max_inflight: self.max_inflight,
+                topic_alias_maximum: self.topic_alias_max,
+                max_outbound_topic_aliases: self.topic_alias_out_max,
                 max_queued_messages: self.max_queued_messages,
                 max_queued_bytes: self.max_queued_bytes.0,
                 congestion_messages: self.congestion_messages,
@@ -439,6 +452,8 @@ mod tests {
             ("--max-packet-bytes", "257MiB", "from 1KiB to"),
             ("--max-packet-bytes", "many", "KiB"),
             ("--receive-maximum", "0", "from 1 to 65535"),
+            ("--topic-alias-max", "65536", "from 0 to 65535"),
+            ("--topic-alias-out-max", "all", "from 0 to 65535"),
             ("--connect-timeout", "0", "from 100ms to 5m"),
             ("--linger", "1h", "(ms, s, m)"),
             ("--listen", "0.0.0.0:1883", "access rules do not exist yet"),

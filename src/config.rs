@@ -98,6 +98,10 @@ pub struct Limits {
     pub receive_maximum: u16,
     /// Messages sent to one client and not yet completed, at most.
     pub max_inflight: u16,
+    /// Topic Alias Maximum announced to 5.0 clients: the highest alias that one of them may use; 0 is none at all.
+    pub topic_alias_maximum: u16,
+    /// Topic aliases that one 5.0 client gets, at most; its own Topic Alias Maximum may be lower.
+    pub max_outbound_topic_aliases: u16,
     /// Messages waiting for one session, at most.
     pub max_queued_messages: u32,
     /// Payload bytes waiting for one session, at most.
@@ -130,6 +134,8 @@ impl Default for Limits {
             max_packet_bytes: MAX_PACKET_BYTES_DEFAULT,
             receive_maximum: RECEIVE_MAXIMUM_DEFAULT,
             max_inflight: MAX_INFLIGHT_DEFAULT,
+            topic_alias_maximum: TOPIC_ALIAS_MAXIMUM_DEFAULT,
+            max_outbound_topic_aliases: MAX_OUTBOUND_TOPIC_ALIASES_DEFAULT,
             max_queued_messages: MAX_QUEUED_MESSAGES_DEFAULT,
             max_queued_bytes: MAX_QUEUED_BYTES_DEFAULT,
             congestion_messages: CONGESTION_MESSAGES_DEFAULT,
@@ -235,6 +241,16 @@ pub const RECEIVE_MAXIMUM: RangeInclusive<u16> = 1..=65_535;
 pub const MAX_INFLIGHT_DEFAULT: u16 = 1000;
 /// Bounds of [`Limits::max_inflight`]; there are 65,535 packet identifiers.
 pub const MAX_INFLIGHT: RangeInclusive<u16> = 1..=65_535;
+
+/// Topic Alias Maximum announced when nothing is said: a device has few topics.
+pub const TOPIC_ALIAS_MAXIMUM_DEFAULT: u16 = 10;
+/// Bounds of [`Limits::topic_alias_maximum`]; a client may make the broker keep as many topics of 65,535 bytes.
+pub const TOPIC_ALIAS_MAXIMUM: RangeInclusive<u16> = 0..=65_535;
+
+/// Topic aliases for one client when nothing is said.
+pub const MAX_OUTBOUND_TOPIC_ALIASES_DEFAULT: u16 = 16;
+/// Bounds of [`Limits::max_outbound_topic_aliases`].
+pub const MAX_OUTBOUND_TOPIC_ALIASES: RangeInclusive<u16> = 0..=65_535;
 
 /// Messages queued for one session when nothing is said.
 pub const MAX_QUEUED_MESSAGES_DEFAULT: u32 = 100_000;

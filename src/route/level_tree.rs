@@ -153,22 +153,22 @@ impl<T> LevelTree<T> {
     }
 }
 
-/// The hash function of one tree.
+/// The hash function of one tree, or of another table of topics.
 ///
-/// Topics come from clients, so both seeds of the hash are the tree's own: with the library's fixed
+/// Topics come from clients, so both seeds of the hash are the table's own: with the library's fixed
 /// shared seed, levels that collide under every seed could be worked out from its source.
 #[derive(Debug)]
-pub(super) struct Hashing {
+pub(crate) struct Hashing {
     seed: u64,
     shared_seed: SharedSeed,
 }
 
 impl Hashing {
-    pub(super) fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Self { seed, shared_seed: SharedSeed::from_u64(seed) }
     }
 
-    pub(super) fn of(&self, value: &impl Hash) -> u64 {
+    pub(crate) fn of(&self, value: &impl Hash) -> u64 {
         let mut hasher = FoldHasher::with_seed(self.seed, &self.shared_seed);
         value.hash(&mut hasher);
         hasher.finish()

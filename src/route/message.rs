@@ -25,11 +25,12 @@ pub struct Message {
 }
 
 impl Message {
-    /// The message in a PUBLISH packet. `publish` was decoded from `frame`'s bytes and `shared` owns the same bytes.
+    /// The message in a PUBLISH packet. `publish` was decoded from `frame`'s bytes, of which `share` yields an owned view;
+    /// behind a topic alias its topic may lie elsewhere.
     ///
     /// The topic alias and the expiry interval belong to the hop and not to the message: they are left out of the
     /// forwarded properties, the latter as a deadline.
-    pub fn from_publish(now: Timestamp, publish: &Publish<'_>, frame: &[u8], shared: Bytes) -> Self {
+    pub fn from_publish(now: Timestamp, publish: &Publish<'_>, frame: &[u8], share: impl FnOnce() -> Bytes) -> Self {
         let properties = publish.properties;
         let expires_at = properties.message_expiry_interval().map(|seconds| now + Duration::from_secs(seconds.into()));
         if expires_at.is_some() || properties.topic_alias().is_some() {
@@ -39,7 +40,7 @@ impl Message {
             return Self::new(publish.topic, &forwarded, publish.payload, publish.qos, publish.retain, expires_at);
         }
         Self {
-            body: shared,
+            body: share(),
             topic_start: offset_in(frame, publish.topic.as_bytes()),
             topic_bytes: publish.topic.len() as u16,
             properties_start: offset_in(frame, properties.raw()),

@@ -19,6 +19,7 @@ mod topic;
 mod trie;
 
 pub use letter::{Letter, Publisher, RouteSequence, RouteStamp, Ticket};
+pub(crate) use level_tree::Hashing;
 pub use message::{Message, WillMessage};
 pub use retained::{Retained, RetainedTree};
 pub use subscribers::{Subscriber, Subscription};

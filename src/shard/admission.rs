@@ -12,6 +12,7 @@ use crate::store::LogPosition;
 use crate::time::Timestamp;
 use crate::transport::Transport;
 
+use super::aliases::OutboundAliases;
 use super::connection::{Connection, ConnectionKey};
 use super::ending;
 use super::receiving::Violation;
@@ -68,8 +69,10 @@ impl Shard {
 
     fn admit(&mut self, key: ConnectionKey, connect: &Connect<'_>, will: Option<WillMessage>, admission: &Admission) {
         let (session, session_present) = self.take_over(connect, &admission.client_id);
-        let max_inflight = self.clients.limits.max_inflight;
-        let window = connect.properties.receive_maximum().unwrap_or(u16::MAX).min(max_inflight);
+        let limits = &self.clients.limits;
+        let window = connect.properties.receive_maximum().unwrap_or(u16::MAX).min(limits.max_inflight);
+        let topic_alias_maximum = connect.properties.topic_alias_maximum().unwrap_or(0);
+        let outbound_aliases = OutboundAliases::new(topic_alias_maximum, limits.max_outbound_topic_aliases);
         let record = self.clients.sessions.get_mut(session);
         record.connection = Some(key);
         record.expiry = expiry_of(connect);
@@ -81,6 +84,7 @@ impl Shard {
         connection.session = Some(session);
         connection.keep_alive_seconds = connect.keep_alive_seconds;
         connection.max_packet_bytes = connect.properties.maximum_packet_size();
+        connection.outbound_aliases = outbound_aliases.map(Box::new);
         self.clients.log_session(session);
         // Also for a session that leaves no trace: the end of the one before it must not be taken back by a crash.
         // With the log failed nothing becomes stable any more; only who needs none of it comes so far.
@@ -131,6 +135,9 @@ impl Shard {
         let mut properties = PropertyWriter::new();
         properties.push(Property::ReceiveMaximum(limits.receive_maximum));
         properties.push(Property::MaximumPacketSize(limits.max_packet_bytes));
+        if limits.topic_alias_maximum > 0 {
+            properties.push(Property::TopicAliasMaximum(limits.topic_alias_maximum));
+        }
         properties.push(Property::SharedSubscriptionAvailable(false));
         if admission.client_id_assigned {
             properties.push(Property::AssignedClientIdentifier(&admission.client_id));

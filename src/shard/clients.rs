@@ -50,7 +50,14 @@ pub(super) struct Clients {
 }
 
 impl Clients {
-    pub(super) fn new(id: ShardId, outbox: Outbox, sessions: Sessions, log: Log, limits: Limits) -> Self {
+    pub(super) fn new(
+        id: ShardId,
+        outbox: Outbox,
+        sessions: Sessions,
+        log: Log,
+        encoder: Encoder,
+        limits: Limits,
+    ) -> Self {
         Self {
             id,
             now: Timestamp::default(),
@@ -68,7 +75,7 @@ impl Clients {
             timers: Timers::default(),
             dirty: Vec::new(),
             awaiting_log: Vec::new(),
-            encoder: Encoder::default(),
+            encoder,
         }
     }
 

@@ -7,6 +7,7 @@ use crate::store::LogPosition;
 use crate::time::Timestamp;
 use crate::transport::Transport;
 
+use super::aliases::{InboundAliases, OutboundAliases};
 use super::output::Output;
 use super::sessions::SessionKey;
 
@@ -88,6 +89,10 @@ pub(super) struct Connection {
     pub(super) timer_at: Timestamp,
     /// The client's Maximum Packet Size in bytes; none if it gave no limit.
     pub(super) max_packet_bytes: Option<u32>,
+    /// What the client's topic aliases stand for; none before it uses one.
+    pub(super) inbound_aliases: Option<Box<InboundAliases>>,
+    /// The topic aliases that the client gets; none if it accepts none.
+    pub(super) outbound_aliases: Option<Box<OutboundAliases>>,
     /// Seconds without a packet that the client promised not to exceed; 0 is no promise.
     pub(super) keep_alive_seconds: u16,
     /// The client has shut its side while a SUBSCRIBE of it waits for other shards; it ends when that is answered.
@@ -118,6 +123,8 @@ impl Connection {
             last_packet_at: now,
             timer_at: Timestamp::default(),
             max_packet_bytes: None,
+            inbound_aliases: None,
+            outbound_aliases: None,
             keep_alive_seconds: 0,
             stream_ended: false,
             is_dirty: false,

@@ -5,18 +5,22 @@ use crate::proto::{
     Packet, PacketId, Property, PublishHeader, QoS, Version, encode_acknowledgement, encode_property,
     encode_publish_header, publish_size,
 };
-use crate::route::{Identifiers, Message};
+use crate::route::{Hashing, Identifiers, Message};
 use crate::store::LogPosition;
 use crate::time::Timestamp;
 
+use super::aliases::Naming;
 use super::connection::{Acknowledgement, Connection};
 use super::output::{BufferPool, LARGE_PAYLOAD_BYTES};
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Encoder {
     pub(super) buffers: BufferPool,
-    /// Scratch for the properties that belong to one hop: what is left of the expiry, and subscription identifiers.
+    /// Scratch for the properties that belong to one hop: what is left of the expiry, subscription identifiers, and last the
+    /// topic alias.
     hop_properties: Vec<u8>,
+    /// Of the topics that have aliases.
+    topic_hashing: Hashing,
 }
 
 /// What a PUBLISH to a client says beside the message.
@@ -29,6 +33,11 @@ pub(super) struct OutgoingPublish {
 }
 
 impl Encoder {
+    /// The seed should be secret, for clients choose the topics that are hashed.
+    pub(super) fn new(seed: u64) -> Self {
+        Self { buffers: BufferPool::default(), hop_properties: Vec::new(), topic_hashing: Hashing::new(seed) }
+    }
+
     pub(super) fn packet(&mut self, connection: &mut Connection, packet: &Packet<'_>, after: LogPosition) {
         packet.encode(connection.version, connection.output.section(after, &mut self.buffers).buffer());
     }
@@ -59,25 +68,50 @@ impl Encoder {
         if connection.version == Version::V5 {
             self.encode_hop_properties(now, message, identifiers);
         }
+        let topic = message.topic();
         let payload = message.payload();
-        let header = PublishHeader {
+        let naming = match &connection.outbound_aliases {
+            Some(aliases) => aliases.naming(topic, &self.topic_hashing),
+            None => Naming::Topic,
+        };
+        let without_alias = self.hop_properties.len();
+        if let Naming::Introduction(alias) | Naming::Alias(alias) = naming {
+            encode_property(&mut self.hop_properties, Property::TopicAlias(alias));
+        }
+        let aliased = &[&self.hop_properties[..], message.properties()];
+        let plain = &[&self.hop_properties[..without_alias], message.properties()];
+        let header = |topic, property_parts| PublishHeader {
             dup: packet.dup,
             qos: packet.qos,
             retain: packet.retain,
-            topic: message.topic(),
+            topic,
             packet_id: packet.id,
-            property_parts: &[&self.hop_properties, message.properties()],
+            property_parts,
             payload_bytes: payload.len(),
         };
-        if connection.max_packet_bytes.is_some_and(|max| publish_size(connection.version, &header) > max as usize) {
+        let (version, max_packet_bytes) = (connection.version, connection.max_packet_bytes);
+        let fits = |header: &_| max_packet_bytes.is_none_or(|max| publish_size(version, header) <= max as usize);
+        let (header, introduces) = match naming {
+            Naming::Topic => (header(topic, plain), false),
+            Naming::Alias(_) => (header(b"", aliased), false),
+            Naming::Introduction(_) => match header(topic, aliased) {
+                introduction if fits(&introduction) => (introduction, true),
+                // Without the alias it may still fit.
+                _ => (header(topic, plain), false),
+            },
+        };
+        if !fits(&header) {
             return false;
         }
         let section = connection.output.section(after, &mut self.buffers);
-        encode_publish_header(section.buffer(), connection.version, &header);
+        encode_publish_header(section.buffer(), version, &header);
         if payload.len() < LARGE_PAYLOAD_BYTES {
             section.buffer().extend_from_slice(payload);
         } else {
             section.push_large(message.payload_shared());
+        }
+        if introduces && let Some(aliases) = &mut connection.outbound_aliases {
+            aliases.introduce(topic, &self.topic_hashing);
         }
         true
     }

@@ -19,6 +19,7 @@
 //! - Nothing that comes from the network panics or ends another connection than its own.
 
 mod admission;
+mod aliases;
 mod backlog;
 mod checkpoint;
 mod clients;
@@ -60,6 +61,7 @@ use crate::time::Timestamp;
 
 use clients::Clients;
 use connection::Phase;
+use encoder::Encoder;
 use outbox::Outbox;
 use retained::RetainedMessages;
 use sessions::{SessionKey, Sessions};
@@ -147,6 +149,7 @@ impl Shard {
                 Outbox::new(config.shards, config.limits.max_waiting_letters, config.fault),
                 Sessions::new(config.seed, config.fault),
                 config.log.map_or_else(Log::off, |log| Log::new(log, LogEnd::default())),
+                Encoder::new(config.seed),
                 config.limits,
             ),
         }

@@ -1,8 +1,8 @@
 //! What a client's packets do, once its connection is admitted.
 
 use crate::proto::{
-    self, AcknowledgementKind, Disconnect, Frame, Packet, Property, PropertyIdentifier, Publish, QoS, ReasonCode,
-    Received, Version, decode,
+    self, AcknowledgementKind, Disconnect, Frame, Packet, Properties, Property, Publish, QoS, ReasonCode, Received,
+    Version, decode,
 };
 use crate::route::{Message, Publisher, TopicName};
 use crate::session::{Acknowledged, Outbound, Reception, Release, SessionExpiry};
@@ -138,8 +138,47 @@ impl Shard {
         received: &mut Received<'_>,
     ) -> Result<(), Violation> {
         self.clients.counters.publishes_received += 1;
+        check_properties(publish.properties)?;
+        match publish.properties.topic_alias() {
+            None if publish.topic.is_empty() => Err(Violation::protocol_error("an empty topic without a topic alias")),
+            None => self.handle_named_publish(key, session, publish, frame, received),
+            Some(alias) => self.handle_aliased_publish(key, session, alias, publish, frame, received),
+        }
+    }
+
+    /// Handles a PUBLISH whose topic alias stands for its topic, or will from now on.
+    fn handle_aliased_publish(
+        &mut self,
+        key: ConnectionKey,
+        session: SessionKey,
+        alias: u16,
+        publish: &Publish<'_>,
+        frame: &Frame<'_>,
+        received: &mut Received<'_>,
+    ) -> Result<(), Violation> {
+        let maximum = self.clients.limits.topic_alias_maximum;
+        // Lent for the time of this packet, so that the topic need not be copied out.
+        let mut aliases = self.clients.connection(key).inbound_aliases.take().unwrap_or_default();
+        let handled = aliases
+            .resolve(alias, publish.topic, maximum)
+            .and_then(|topic| self.handle_named_publish(key, session, &Publish { topic, ..*publish }, frame, received));
+        self.clients.connection(key).inbound_aliases = Some(aliases);
+        handled
+    }
+
+    /// Handles a PUBLISH with its full topic.
+    #[inline]
+    fn handle_named_publish(
+        &mut self,
+        key: ConnectionKey,
+        session: SessionKey,
+        publish: &Publish<'_>,
+        frame: &Frame<'_>,
+        received: &mut Received<'_>,
+    ) -> Result<(), Violation> {
+        let topic = TopicName::parse(publish.topic)
+            .map_err(|_| Violation { reason: ReasonCode::TopicNameInvalid, text: "not a valid topic name" })?;
         let receive_maximum = self.clients.limits.receive_maximum;
-        let topic = check_publish(publish)?;
         let now = self.clients.now;
         let connection = self.clients.connection(key);
         // 3.1.1 has no Receive Maximum: all its ids may be in flight.
@@ -160,7 +199,7 @@ impl Shard {
             return Ok(());
         }
         let mut route = |shard: &mut Self| {
-            let message = Message::from_publish(now, publish, frame.bytes(), received.share(frame));
+            let message = Message::from_publish(now, publish, frame.bytes(), || received.share(frame));
             shard.route(Some(source), topic, message);
         };
         match (publish.qos, publish.packet_id) {
@@ -296,26 +335,11 @@ impl Shard {
     }
 }
 
-/// What a client's PUBLISH must obey beyond the codec's rules.
+/// What the properties of a client's PUBLISH must obey beyond the codec's rules.
 #[inline]
-fn check_publish<'a>(publish: &Publish<'a>) -> Result<TopicName<'a>, Violation> {
-    let invalid_topic = |_| Violation { reason: ReasonCode::TopicNameInvalid, text: "not a valid topic name" };
-    // Topic aliases are not served, so the topic must be there.
-    if publish.topic.is_empty() && !publish.properties.contains(PropertyIdentifier::TopicAlias) {
-        return Err(Violation::protocol_error("an empty topic without a topic alias"));
-    }
-    if publish.properties.is_empty() {
-        return TopicName::parse(publish.topic).map_err(invalid_topic);
-    }
-    for property in publish.properties {
+fn check_properties(properties: Properties<'_>) -> Result<(), Violation> {
+    for property in properties {
         match property {
-            // [MQTT-3.3.2-9]: CONNACK announced no Topic Alias Maximum, which is 0.
-            Property::TopicAlias(_) => {
-                return Err(Violation {
-                    reason: ReasonCode::TopicAliasInvalid,
-                    text: "a topic alias above the Topic Alias Maximum of CONNACK",
-                });
-            }
             // [MQTT-3.3.4-6]
             Property::SubscriptionIdentifier(_) => {
                 return Err(Violation::protocol_error("a subscription identifier in a PUBLISH from a client"));
@@ -327,5 +351,5 @@ fn check_publish<'a>(publish: &Publish<'a>) -> Result<TopicName<'a>, Violation> 
             _ => {}
         }
     }
-    TopicName::parse(publish.topic).map_err(invalid_topic)
+    Ok(())
 }

@@ -12,6 +12,7 @@ use crate::proto::{
 use crate::store::{Image, LogConfig, LogEnd};
 use bytes::Bytes;
 
+mod aliases;
 mod backlog;
 mod disk;
 mod durable;

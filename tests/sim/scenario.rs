@@ -115,6 +115,8 @@ impl Scenario {
                 max_packet_bytes: 64 * 1024,
                 receive_maximum: random.between(1, 20) as u16,
                 max_inflight: if is_roomy { 100 } else { random.between(1, 8) as u16 },
+                topic_alias_maximum: 10,
+                max_outbound_topic_aliases: 16,
                 max_queued_messages: if has_tiny_queues { random.between(1, 12) as u32 } else { 100_000 },
                 max_queued_bytes: if has_tiny_queues { random.between(100, 4000) } else { 1 << 30 },
                 max_output_bytes: if is_roomy { 64 * 1024 } else { random.between(1, 2000) as u32 },

@@ -41,6 +41,8 @@ pub(super) fn limits() -> Limits {
         max_packet_bytes: 1 << 20,
         receive_maximum: 10,
         max_inflight: 10,
+        topic_alias_maximum: 10,
+        max_outbound_topic_aliases: 16,
         max_queued_messages: 1000,
         max_queued_bytes: 1 << 20,
         congestion_messages: 1000,
