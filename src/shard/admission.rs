@@ -4,7 +4,8 @@ use bytes::Bytes;
 
 use crate::fault::Fault;
 use crate::proto::{
-    Connack, Connect, Packet, Properties, Property, PropertyWriter, ReasonCode, Received, Version, decode_connect,
+    Connack, Connect, Packet, Properties, Property, PropertyWriter, ReasonCode, Received, Version, connects_as_bridge,
+    decode_connect,
 };
 use crate::route::{TopicName, WillMessage};
 use crate::session::SessionExpiry;
@@ -79,6 +80,7 @@ impl Shard {
         record.will = will.map(Box::new);
         let connection = self.clients.connection(key);
         connection.session = Some(session);
+        connection.is_bridge = connects_as_bridge(&admission.connect_frame);
         connection.keep_alive_seconds = connect.keep_alive_seconds;
         connection.max_packet_bytes = connect.properties.maximum_packet_size();
         self.clients.log_session(session);
