@@ -14,6 +14,7 @@ use super::ending::Will;
 use super::messages::Delivery;
 use super::publishing::Source;
 use super::sessions::SessionKey;
+use super::topics;
 
 /// Why a connection has to end: what 5.0 clients are told, and what the log says.
 #[derive(Clone, Copy, Debug)]
@@ -23,7 +24,7 @@ pub(super) struct Violation {
 }
 
 /// [MQTT-3.3.4-9]
-const QUOTA_EXCEEDED: Violation = Violation {
+pub(super) const QUOTA_EXCEEDED: Violation = Violation {
     reason: ReasonCode::ReceiveMaximumExceeded,
     text: "more messages in flight than the Receive Maximum of CONNACK",
 };
@@ -139,7 +140,8 @@ impl Shard {
     ) -> Result<(), Violation> {
         self.clients.counters.publishes_received += 1;
         let receive_maximum = self.clients.limits.receive_maximum;
-        let topic = check_publish(publish)?;
+        check_publish(publish)?;
+        let topic = self.clients.topic_to_publish(publish.topic)?;
         let now = self.clients.now;
         let connection = self.clients.connection(key);
         // 3.1.1 has no Receive Maximum: all its ids may be in flight.
@@ -158,6 +160,9 @@ impl Shard {
         {
             self.refuse_publish(key, publish, failure);
             return Ok(());
+        }
+        if topics::is_reserved(topic) {
+            return self.drop_reserved(key, publish, quota);
         }
         let mut route = |shard: &mut Self| {
             let message = Message::from_publish(now, publish, frame.bytes(), received.share(frame));
@@ -298,14 +303,10 @@ impl Shard {
 
 /// What a client's PUBLISH must obey beyond the codec's rules.
 #[inline]
-fn check_publish<'a>(publish: &Publish<'a>) -> Result<TopicName<'a>, Violation> {
-    let invalid_topic = |_| Violation { reason: ReasonCode::TopicNameInvalid, text: "not a valid topic name" };
+fn check_publish(publish: &Publish<'_>) -> Result<(), Violation> {
     // Topic aliases are not served, so the topic must be there.
     if publish.topic.is_empty() && !publish.properties.contains(PropertyIdentifier::TopicAlias) {
         return Err(Violation::protocol_error("an empty topic without a topic alias"));
-    }
-    if publish.properties.is_empty() {
-        return TopicName::parse(publish.topic).map_err(invalid_topic);
     }
     for property in publish.properties {
         match property {
@@ -327,5 +328,5 @@ fn check_publish<'a>(publish: &Publish<'a>) -> Result<TopicName<'a>, Violation> 
             _ => {}
         }
     }
-    TopicName::parse(publish.topic).map_err(invalid_topic)
+    Ok(())
 }

@@ -119,13 +119,17 @@ impl Shard {
         };
         for (index, (text, options)) in subscribe.filters().enumerate() {
             pending.filters.push(Granted { filter: None, qos: options.qos, identifier });
-            let code = match TopicFilter::parse(text) {
-                Err(_) => ReasonCode::TopicFilterInvalid,
+            let code = match self.clients.filter_to_subscribe(text) {
+                Err(reason) => reason,
                 // [MQTT-3.8.3-4]
                 Ok(filter) if filter.share().is_some() && options.no_local => {
                     return Err(Violation::protocol_error("no local on a shared subscription"));
                 }
                 Ok(filter) if filter.share().is_some() => ReasonCode::SharedSubscriptionsNotSupported,
+                Ok(filter) if self.has_all_subscriptions(session, &filter) => {
+                    self.clients.counters.refused_max_subscriptions += 1;
+                    ReasonCode::QuotaExceeded
+                }
                 Ok(filter) => {
                     let ticket = Ticket { serial, filter: index as u32 };
                     let options = if is_bridge { as_for_bridge(options) } else { options };
@@ -144,6 +148,13 @@ impl Shard {
             self.subscribing.pending.insert(serial, pending);
         }
         Ok(())
+    }
+
+    /// Whether the session has as many subscriptions as it may, and none that this filter would replace.
+    fn has_all_subscriptions(&self, session: SessionKey, filter: &TopicFilter<'_>) -> bool {
+        let subscriptions = self.clients.sessions.get(session).subscriptions.len();
+        subscriptions >= self.clients.limits.max_subscriptions as usize
+            && !self.subscriptions.is_subscribed(filter, session)
     }
 
     fn subscribe_to(

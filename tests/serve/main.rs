@@ -11,6 +11,7 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 
 use broker::{Broker, connect, connect_as, read_exactly, refused_start};
+use session::Client;
 
 const CONNACK_V311: [u8; 4] = [0x20, 2, 0, 0];
 const PINGREQ: [u8; 2] = [0xC0, 0];
@@ -204,6 +205,18 @@ fn a_full_broker_refuses_until_a_client_leaves() {
             refused => assert_eq!(refused, [0x20, 2, 0, 3]),
         }
     }
+}
+
+#[test]
+fn a_session_too_many_is_refused_and_others_are_resumed() {
+    let broker = Broker::start(&["--shards", "1", "--max-sessions", "1"]);
+    let (first, _) = Client::resume(&broker, "first");
+    first.leave();
+    let mut second = broker.connect();
+    second.write_all(&connect(4, "second")).expect("sent");
+    assert_eq!(read_to_end(&mut second), [0x20, 2, 0, 3]);
+    let (_first, is_present) = Client::resume(&broker, "first");
+    assert!(is_present);
 }
 
 #[test]
