@@ -6,7 +6,7 @@
 mod values;
 
 use std::net::SocketAddr;
-use std::num::NonZeroU16;
+use std::num::{NonZeroU16, NonZeroU32};
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -127,6 +127,21 @@ struct ServeArguments {
           default_value_t = config::MAX_OUTBOUND_TOPIC_ALIASES_DEFAULT,
           value_parser = number(config::MAX_OUTBOUND_TOPIC_ALIASES))]
     topic_alias_out_max: u16,
+
+    /// Sessions, connected or not, shared out evenly between the shards; 0 is no limit [0..=100000000].
+    #[arg(long, value_name = "SESSIONS", env = "ONCEMQ_MAX_SESSIONS", default_value_t = *config::MAX_SESSIONS.start(),
+          value_parser = number(config::MAX_SESSIONS))]
+    max_sessions: u32,
+
+    /// Subscriptions of one session [1..=10000000].
+    #[arg(long, value_name = "SUBSCRIPTIONS", env = "ONCEMQ_MAX_SUBSCRIPTIONS",
+          default_value_t = config::MAX_SUBSCRIPTIONS_DEFAULT, value_parser = number(config::MAX_SUBSCRIPTIONS))]
+    max_subscriptions: u32,
+
+    /// Levels of a topic that is published or subscribed to [1..=1024].
+    #[arg(long, value_name = "LEVELS", env = "ONCEMQ_MAX_TOPIC_LEVELS",
+          default_value_t = config::MAX_TOPIC_LEVELS_DEFAULT, value_parser = number(config::MAX_TOPIC_LEVELS))]
+    max_topic_levels: u16,
 
     /// Messages that wait for one session [1..=100000000].
     #[arg(long, value_name = "MESSAGES", env = "ONCEMQ_MAX_QUEUED_MESSAGES",
@@ -298,6 +313,9 @@ impl ServeArguments {
                 max_inflight: self.max_inflight,
                 topic_alias_maximum: self.topic_alias_max,
                 max_outbound_topic_aliases: self.topic_alias_out_max,
+                max_sessions: NonZeroU32::new(self.max_sessions),
+                max_subscriptions: self.max_subscriptions,
+                max_topic_levels: self.max_topic_levels,
                 max_queued_messages: self.max_queued_messages,
                 max_queued_bytes: self.max_queued_bytes.0,
                 congestion_messages: self.congestion_messages,
@@ -415,6 +433,14 @@ mod tests {
     }
 
     #[test]
+    fn sessions_are_not_limited_unless_told_otherwise() {
+        assert_eq!(parse(&[]).expect("no flags").limits.max_sessions, None);
+        for (given, expected) in [("0", None), ("7", NonZeroU32::new(7))] {
+            assert_eq!(parse(&["--max-sessions", given]).expect("a number").limits.max_sessions, expected);
+        }
+    }
+
+    #[test]
     fn units_are_understood() {
         let config = parse(&[
             "--max-packet-bytes",
@@ -454,6 +480,9 @@ mod tests {
             ("--receive-maximum", "0", "from 1 to 65535"),
             ("--topic-alias-max", "65536", "from 0 to 65535"),
             ("--topic-alias-out-max", "all", "from 0 to 65535"),
+            ("--max-sessions", "100000001", "from 0 to 100000000"),
+            ("--max-subscriptions", "0", "from 1 to 10000000"),
+            ("--max-topic-levels", "1025", "from 1 to 1024"),
             ("--connect-timeout", "0", "from 100ms to 5m"),
             ("--linger", "1h", "(ms, s, m)"),
             ("--listen", "0.0.0.0:1883", "access rules do not exist yet"),

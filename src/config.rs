@@ -5,12 +5,12 @@
 //! checked at compile time below.
 
 use std::net::SocketAddr;
-use std::num::NonZeroU16;
+use std::num::{NonZeroU16, NonZeroU32};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::route::MAX_SHARDS;
+use crate::route::{self, MAX_SHARDS};
 use crate::store::RecoveryMode;
 
 /// Everything `oncemq serve` was told, checked as far as that is possible without asking the machine.
@@ -102,6 +102,13 @@ pub struct Limits {
     pub topic_alias_maximum: u16,
     /// Topic aliases that one 5.0 client gets, at most; its own Topic Alias Maximum may be lower.
     pub max_outbound_topic_aliases: u16,
+    /// Sessions, connected or not, at most, in all shards together until [`Limits::of_one_shard`] has divided it; `None` is
+    /// no limit. One that exists is always resumed.
+    pub max_sessions: Option<NonZeroU32>,
+    /// Subscriptions of one session, at most. One that exists is always replaced.
+    pub max_subscriptions: u32,
+    /// Levels of a topic that a client publishes or subscribes to, at most.
+    pub max_topic_levels: u16,
     /// Messages waiting for one session, at most.
     pub max_queued_messages: u32,
     /// Payload bytes waiting for one session, at most.
@@ -136,6 +143,9 @@ impl Default for Limits {
             max_inflight: MAX_INFLIGHT_DEFAULT,
             topic_alias_maximum: TOPIC_ALIAS_MAXIMUM_DEFAULT,
             max_outbound_topic_aliases: MAX_OUTBOUND_TOPIC_ALIASES_DEFAULT,
+            max_sessions: None,
+            max_subscriptions: MAX_SUBSCRIPTIONS_DEFAULT,
+            max_topic_levels: MAX_TOPIC_LEVELS_DEFAULT,
             max_queued_messages: MAX_QUEUED_MESSAGES_DEFAULT,
             max_queued_bytes: MAX_QUEUED_BYTES_DEFAULT,
             congestion_messages: CONGESTION_MESSAGES_DEFAULT,
@@ -152,10 +162,16 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// What one of `shards` shards has to keep: what is given for all of them is divided.
+    /// What one of `shards` shards has to keep: what is given for all of them is divided, a number of sessions so that each
+    /// shard may hold at least one.
     #[must_use]
     pub fn of_one_shard(&self, shards: u16) -> Self {
-        Self { queue_memory_bytes: self.queue_memory_bytes / u64::from(shards.max(1)), ..self.clone() }
+        let shards = NonZeroU16::new(shards).unwrap_or(NonZeroU16::MIN);
+        Self {
+            queue_memory_bytes: self.queue_memory_bytes / u64::from(shards.get()),
+            max_sessions: self.max_sessions.and_then(|max| NonZeroU32::new(max.get().div_ceil(shards.get().into()))),
+            ..self.clone()
+        }
     }
 }
 
@@ -252,6 +268,19 @@ pub const MAX_OUTBOUND_TOPIC_ALIASES_DEFAULT: u16 = 16;
 /// Bounds of [`Limits::max_outbound_topic_aliases`].
 pub const MAX_OUTBOUND_TOPIC_ALIASES: RangeInclusive<u16> = 0..=65_535;
 
+/// What can be given for [`Limits::max_sessions`]; 0 is no limit.
+pub const MAX_SESSIONS: RangeInclusive<u32> = 0..=100_000_000;
+
+/// Subscriptions of one session when nothing is said: more than a gateway has, and some megabytes at most.
+pub const MAX_SUBSCRIPTIONS_DEFAULT: u32 = 10_000;
+/// Bounds of [`Limits::max_subscriptions`].
+pub const MAX_SUBSCRIPTIONS: RangeInclusive<u32> = 1..=10_000_000;
+
+/// Levels of a topic when nothing is said: far more than people nest.
+pub const MAX_TOPIC_LEVELS_DEFAULT: u16 = 128;
+/// Bounds of [`Limits::max_topic_levels`].
+pub const MAX_TOPIC_LEVELS: RangeInclusive<u16> = 1..=route::MAX_TOPIC_LEVELS as u16;
+
 /// Messages queued for one session when nothing is said.
 pub const MAX_QUEUED_MESSAGES_DEFAULT: u32 = 100_000;
 /// Bounds of [`Limits::max_queued_messages`].
@@ -344,7 +373,23 @@ const _: () = {
     assert!(LINGER_DEFAULT.as_millis() < SHUTDOWN_MAX.as_millis());
     assert!(*RECV_BUFFERS.end() as u32 <= *RING_ENTRIES.end());
     assert!(SEGMENT_BYTES.start().is_multiple_of(LOG_BLOCK_BYTES));
+    assert!(route::MAX_TOPIC_LEVELS <= u16::MAX as usize && MAX_TOPIC_LEVELS_DEFAULT <= *MAX_TOPIC_LEVELS.end());
     assert!(LETTERS_PER_BATCH_MAX <= *MAX_WAITING_LETTERS.start() as usize);
     // A connection index and a kind share the 64 bits that identify an operation, with room to spare.
     assert!((*MAX_CONNECTIONS.end() as u64) < 1 << 32);
 };
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shard_has_its_share_of_what_is_given_for_all() {
+        let limits = |max_sessions| Limits { max_sessions: NonZeroU32::new(max_sessions), ..Limits::default() };
+        for (max_sessions, shards, share) in [(0, 4, 0), (1, 4, 1), (8, 4, 2), (9, 4, 3), (9, 1, 9)] {
+            let shard = limits(max_sessions).of_one_shard(shards);
+            assert_eq!(shard.max_sessions, NonZeroU32::new(share), "{max_sessions} in {shards} shards");
+        }
+        assert_eq!(Limits::default().of_one_shard(4).queue_memory_bytes, QUEUE_MEMORY_BYTES_DEFAULT / 4);
+    }
+}

@@ -2,6 +2,7 @@
 
 use std::fmt::{Display, Write};
 use std::io::{IsTerminal, stderr};
+use std::num::NonZeroU32;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -122,11 +123,15 @@ fn introduce(config: &ServeConfig, placement: &Placement, gate: &Gate, connectio
     }
     info!(
         "limits: max_connections={connections_max} max_half_open={} max_packet_bytes={} receive_maximum={} max_inflight={} \
-         max_queued_messages={} max_queued_bytes={} max_output_bytes={}",
+         max_sessions={} max_subscriptions={} max_topic_levels={} max_queued_messages={} max_queued_bytes={} \
+         max_output_bytes={}",
         config.gate.max_half_open,
         limits.max_packet_bytes,
         limits.receive_maximum,
         limits.max_inflight,
+        limits.max_sessions.map_or(0, NonZeroU32::get),
+        limits.max_subscriptions,
+        limits.max_topic_levels,
         limits.max_queued_messages,
         limits.max_queued_bytes,
         limits.max_output_bytes,

@@ -12,7 +12,10 @@ use super::wire::Reader;
 /// The protocol name of 3.1.1 and 5.0.
 const PROTOCOL_NAME: &[u8] = b"MQTT";
 
-/// Bridges of some brokers set this bit of the protocol level and try again without it when they are refused.
+/// The protocol name of 3.1. Its packets are laid out as those of 3.1.1, and from here on it counts as that.
+const PROTOCOL_NAME_OF_31: &[u8] = b"MQIsdp";
+
+/// Bridges of other brokers set this bit of the protocol level in 3.1 and 3.1.1; see [`connects_as_bridge`].
 const BRIDGE_BIT: u8 = 0x80;
 
 /// Decodes `frame`, which is exactly one packet and has to be a CONNECT [MQTT-3.1.0-1].
@@ -28,16 +31,31 @@ pub fn decode_connect(frame: &[u8]) -> Result<Connect<'_>, ConnectError> {
     connect(version, body).map_err(|error| ConnectError::answered(version, error))
 }
 
+/// Whether a CONNECT that can be decoded comes from a bridge of another broker. The standards do not know this sign, but the
+/// bridges in use give it, and expect of a broker that takes it what 5.0 calls No Local and Retain As Published: without the
+/// first one a topic that is bridged in both directions would loop.
+#[must_use]
+pub fn connects_as_bridge(frame: &[u8]) -> bool {
+    let level = || {
+        let (_, _, mut body) = split_frame(frame).ok()?;
+        body.binary().ok()?;
+        body.byte().ok()
+    };
+    level().is_some_and(|level| level & BRIDGE_BIT != 0)
+}
+
 /// Reads protocol name and level [MQTT-3.1.2-1], [MQTT-3.1.2-2].
 fn protocol_version(body: &mut Reader<'_>) -> Result<Version, ConnectError> {
     let name = body.binary().map_err(ConnectError::silent)?;
     let level = body.byte().map_err(ConnectError::silent)?;
+    let level_without_bridge = level & !BRIDGE_BIT;
     match (name, level) {
-        (PROTOCOL_NAME, 4) => Ok(Version::V311),
         (PROTOCOL_NAME, 5) => Ok(Version::V5),
-        (_, level) => {
+        (PROTOCOL_NAME, _) if level_without_bridge == 4 => Ok(Version::V311),
+        (PROTOCOL_NAME_OF_31, _) if level_without_bridge == 3 => Ok(Version::V311),
+        (_, _) => {
             // The answer goes out in the version that the peer most likely understands.
-            let version = if level & !BRIDGE_BIT <= 4 { Version::V311 } else { Version::V5 };
+            let version = if level_without_bridge <= 4 { Version::V311 } else { Version::V5 };
             let error = DecodeError::new(ReasonCode::UnsupportedProtocolVersion, "the protocol version is not served");
             Err(ConnectError::answered(version, error))
         }

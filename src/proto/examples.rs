@@ -106,6 +106,30 @@ fn a_full_connect_is_read_field_by_field() {
     assert!(printed.contains("withheld") && !printed.contains("112, 119"), "{printed}");
 }
 
+/// 3.1 under its own name is 3.1.1 from there on, with a client id of any length, which 3.1 limited to 23 bytes.
+#[test]
+fn mqtt_31_counts_as_311() {
+    for level in [3, 0x83] {
+        let client_id = "a-client-id-of-more-than-23-bytes";
+        let mut frame = b"\x10\x2f\x00\x06MQIsdp\x03\x02\x00\x3c\x00\x21".to_vec();
+        frame[10] = level;
+        frame.extend_from_slice(client_id.as_bytes());
+        let connect = decode_connect(&frame).expect("a CONNECT of 3.1");
+        assert_eq!((connect.version, connect.client_id), (Version::V311, client_id));
+        assert_eq!((connect.clean_start, connect.keep_alive_seconds), (true, 60));
+    }
+}
+
+#[test]
+fn a_bridge_is_known_by_a_bit_of_its_level() {
+    for (level, is_bridge) in [(4, false), (0x84, true)] {
+        let mut frame = EXAMPLES[1].1.to_vec();
+        frame[8] = level;
+        assert_eq!(decode_connect(&frame).map(|connect| connect.version), Ok(Version::V311));
+        assert_eq!(connects_as_bridge(&frame), is_bridge);
+    }
+}
+
 #[test]
 fn connect_properties_are_read_by_name() {
     let (_, frame) = EXAMPLES[2];

@@ -34,7 +34,7 @@ mod refusals;
 #[cfg(test)]
 mod round_trip;
 
-pub use connect::decode_connect;
+pub use connect::{connects_as_bridge, decode_connect};
 pub use decode::decode;
 pub use encode::{
     AcknowledgementKind, PublishHeader, encode_acknowledgement, encode_publish_header, encode_subscribe,

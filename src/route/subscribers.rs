@@ -67,6 +67,14 @@ impl<S: Copy + Eq + Hash> Subscribers<S> {
         matches!(self, Self::None)
     }
 
+    pub(super) fn contains(&self, subscriber: S, hashing: &Hashing) -> bool {
+        match self {
+            Self::None => false,
+            Self::One(one) => one.subscriber == subscriber,
+            Self::Many(many) => many.position(subscriber, hashing).is_some(),
+        }
+    }
+
     /// Adds a subscriber, or replaces what it asked for before; true if it was there.
     pub(super) fn insert(&mut self, new: Subscriber<S>, hashing: &Hashing) -> bool {
         match self {
@@ -226,7 +234,9 @@ mod tests {
             }
             for step in 0..500 {
                 let leaving = step * stride % 500;
+                assert!(subscribers.contains(leaving, &hashing));
                 assert!(subscribers.remove(leaving, &hashing));
+                assert!(!subscribers.contains(leaving, &hashing));
                 assert!(!subscribers.remove(leaving, &hashing));
                 assert_eq!(subscribers.as_slice().len(), 499 - step as usize);
             }

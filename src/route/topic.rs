@@ -20,9 +20,9 @@
 
 use thiserror::Error;
 
-/// The most levels that a topic name or filter may have. It bounds what one SUBSCRIBE can make a
-/// [`SubscriptionTrie`](super::SubscriptionTrie) allocate, and the depth of every walk.
-pub const MAX_TOPIC_LEVELS: usize = 128;
+/// The most levels that a topic name or filter may have, whatever a broker allows its clients. It bounds what one SUBSCRIBE
+/// can make a [`SubscriptionTrie`](super::SubscriptionTrie) allocate, and the depth of every walk.
+pub const MAX_TOPIC_LEVELS: usize = 1024;
 
 /// The most bytes in an encoded string, and so in a topic [MQTT-4.7.3-3].
 const MAX_TOPIC_BYTES: usize = u16::MAX as usize;
@@ -41,8 +41,8 @@ pub enum TopicError {
     /// The null character is among the characters [MQTT-4.7.3-2].
     #[error("a topic must not contain the null character")]
     NullCharacter,
-    /// More than [`MAX_TOPIC_LEVELS`] levels; a limit of this broker.
-    #[error("a topic must not have more than {MAX_TOPIC_LEVELS} levels")]
+    /// More levels than [`MAX_TOPIC_LEVELS`] or a lower limit that was asked for; the standard has none.
+    #[error("a topic must not have so many levels")]
     TooManyLevels,
     /// `+` or `#` in a topic name [MQTT-4.7.0-1].
     #[error("a topic name must not contain a wildcard")]
@@ -69,8 +69,13 @@ pub struct TopicName<'a>(&'a str);
 impl<'a> TopicName<'a> {
     /// Checks the text of a PUBLISH or of a will.
     pub fn parse(text: &'a str) -> Result<Self, TopicError> {
+        Self::parse_within(text, MAX_TOPIC_LEVELS)
+    }
+
+    /// As [`parse`](Self::parse), with a lower limit of levels.
+    pub fn parse_within(text: &'a str, levels_max: usize) -> Result<Self, TopicError> {
         // [MQTT-4.7.0-1]
-        if check_characters(text)?.has_wildcard {
+        if check_characters(text, levels_max)?.has_wildcard {
             return Err(TopicError::WildcardInName);
         }
         Ok(Self(text))
@@ -107,7 +112,12 @@ pub struct TopicFilter<'a> {
 impl<'a> TopicFilter<'a> {
     /// Checks a filter of a SUBSCRIBE or UNSUBSCRIBE.
     pub fn parse(text: &'a str) -> Result<Self, TopicError> {
-        let characters = check_characters(text)?;
+        Self::parse_within(text, MAX_TOPIC_LEVELS)
+    }
+
+    /// As [`parse`](Self::parse), with a lower limit of levels; those of `$share/{name}` count, too.
+    pub fn parse_within(text: &'a str, levels_max: usize) -> Result<Self, TopicError> {
+        let characters = check_characters(text, levels_max)?;
         let (share, filter) = split_share(text)?;
         if characters.has_wildcard {
             check_wildcards(filter)?;
@@ -165,7 +175,7 @@ struct Characters {
 }
 
 /// The rules that names and filters have in common, in one pass: every PUBLISH goes through here.
-fn check_characters(text: &str) -> Result<Characters, TopicError> {
+fn check_characters(text: &str, levels_max: usize) -> Result<Characters, TopicError> {
     // [MQTT-4.7.3-1]
     if text.is_empty() {
         return Err(TopicError::Empty);
@@ -189,7 +199,7 @@ fn check_characters(text: &str) -> Result<Characters, TopicError> {
             _other => {}
         }
     }
-    if levels > MAX_TOPIC_LEVELS {
+    if levels > levels_max.min(MAX_TOPIC_LEVELS) {
         return Err(TopicError::TooManyLevels);
     }
     Ok(Characters { has_wildcard })
@@ -312,6 +322,9 @@ mod tests {
         let deeper = "/".repeat(MAX_TOPIC_LEVELS);
         assert_eq!(TopicName::parse(&deeper), Err(TopicError::TooManyLevels));
         assert_eq!(TopicFilter::parse(&deeper), Err(TopicError::TooManyLevels));
+        assert!(TopicName::parse_within("a/b", 2).is_ok() && TopicFilter::parse_within("a/#", 2).is_ok());
+        assert_eq!(TopicName::parse_within("a/b/", 2), Err(TopicError::TooManyLevels));
+        assert_eq!(TopicFilter::parse_within("a/+/#", 2), Err(TopicError::TooManyLevels));
     }
 
     #[test]

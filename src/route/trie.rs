@@ -120,6 +120,14 @@ impl<S: Copy + Eq + Hash> SubscriptionTrie<S> {
         Subscribed { key: FilterKey(key), replaced }
     }
 
+    /// Whether a local subscriber has a subscription of that filter, which [`subscribe`](Self::subscribe) would replace.
+    ///
+    /// # Panics
+    /// If the filter is shared.
+    pub fn is_subscribed(&self, filter: &TopicFilter<'_>, subscriber: S) -> bool {
+        self.node(filter).is_some_and(|key| self.tree.value(key).local.contains(subscriber, &self.hashing))
+    }
+
     /// Takes back a local subscription by its filter; `None` if there is none. Only a filter that
     /// is equal character by character counts [MQTT-3.10.4-1].
     ///
@@ -423,6 +431,8 @@ mod tests {
         assert!(!first.replaced);
         let again = trie.subscribe(&filter("a/+"), 1, subscription(9));
         assert_eq!(again, Subscribed { key: first.key, replaced: true });
+        assert!(trie.is_subscribed(&filter("a/+"), 1) && !trie.is_subscribed(&filter("a/+"), 2));
+        assert!(!trie.is_subscribed(&filter("a/b"), 1), "filters are compared as they are written");
         let second = trie.subscribe(&filter("a/+"), 2, subscription(0));
         assert_eq!(second, Subscribed { key: first.key, replaced: false });
         assert_eq!(

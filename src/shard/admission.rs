@@ -4,9 +4,10 @@ use bytes::Bytes;
 
 use crate::fault::Fault;
 use crate::proto::{
-    Connack, Connect, Packet, Properties, Property, PropertyWriter, ReasonCode, Received, Version, decode_connect,
+    Connack, Connect, Packet, Properties, Property, PropertyWriter, ReasonCode, Received, Version, connects_as_bridge,
+    decode_connect,
 };
-use crate::route::{TopicName, WillMessage};
+use crate::route::WillMessage;
 use crate::session::SessionExpiry;
 use crate::store::LogPosition;
 use crate::time::Timestamp;
@@ -17,7 +18,7 @@ use super::connection::{Connection, ConnectionKey};
 use super::ending;
 use super::receiving::Violation;
 use super::sessions::SessionKey;
-use super::{Shard, TimerKey};
+use super::{Shard, TimerKey, topics};
 
 /// A client that the gate has let in, on its way to the shard that owns its id.
 #[derive(Debug)]
@@ -33,6 +34,12 @@ pub struct Admission {
     /// What all further bytes pass through.
     pub transport: Transport,
 }
+
+const SESSIONS_FULL: Violation =
+    Violation { reason: ReasonCode::QuotaExceeded, text: "the broker has as many sessions as it may" };
+
+const RESERVED_WILL: Violation =
+    Violation { reason: ReasonCode::NotAuthorized, text: "a will for a topic of the broker's own" };
 
 impl Shard {
     /// Takes a client in and answers with CONNACK, before anything else. A key is given also to a client that is refused:
@@ -55,16 +62,37 @@ impl Shard {
     }
 
     /// The client's will, if the client can be served.
-    fn will_if_acceptable(&self, connect: &Connect<'_>, client_id: &str) -> Result<Option<WillMessage>, Violation> {
+    fn will_if_acceptable(&mut self, connect: &Connect<'_>, client_id: &str) -> Result<Option<WillMessage>, Violation> {
+        let existing = self.clients.sessions.find(client_id);
+        if existing.is_none() && self.has_all_sessions() {
+            self.clients.counters.refused_max_sessions += 1;
+            return Err(SESSIONS_FULL);
+        }
         if let Some(failure) = self.clients.log.failure() {
-            let existing = self.clients.sessions.find(client_id);
             let was_durable = existing.is_some_and(|session| self.clients.sessions.get(session).is_durable)
                 || self.clients.ended.iter().any(|(_, ended)| **ended == *client_id);
             if was_durable || expiry_of(connect) != SessionExpiry::WithConnection {
                 return Err(failure.into());
             }
         }
-        will_of(connect)
+        self.will_of(connect)
+    }
+
+    /// Whether there are as many sessions as this shard may have. One that a client has already is resumed, or makes way for
+    /// the one that begins.
+    fn has_all_sessions(&self) -> bool {
+        let max = self.clients.limits.max_sessions;
+        max.is_some_and(|max| self.clients.sessions.len() >= max.get() as usize)
+    }
+
+    fn will_of(&mut self, connect: &Connect<'_>) -> Result<Option<WillMessage>, Violation> {
+        let Some(will) = &connect.will else { return Ok(None) };
+        let topic = self.clients.topic_to_publish(will.topic)?;
+        if topics::is_reserved(topic) {
+            self.clients.counters.refused_reserved_topic += 1;
+            return Err(RESERVED_WILL);
+        }
+        Ok(Some(WillMessage::new(will)))
     }
 
     fn admit(&mut self, key: ConnectionKey, connect: &Connect<'_>, will: Option<WillMessage>, admission: &Admission) {
@@ -82,6 +110,7 @@ impl Shard {
         record.will = will.map(Box::new);
         let connection = self.clients.connection(key);
         connection.session = Some(session);
+        connection.is_bridge = connects_as_bridge(&admission.connect_frame);
         connection.keep_alive_seconds = connect.keep_alive_seconds;
         connection.max_packet_bytes = connect.properties.maximum_packet_size();
         connection.outbound_aliases = outbound_aliases.map(Box::new);
@@ -148,9 +177,10 @@ impl Shard {
 
     pub(super) fn refuse(&mut self, key: ConnectionKey, violation: Violation) {
         let version = self.clients.connection(key).version;
-        let is_our_fault = self.clients.log.failure().is_some();
-        // 3.1.1 has no return code for what a client does wrong: the connection is closed [3.1.1: MQTT-4.8.0-1].
-        if version == Version::V5 || is_our_fault {
+        let is_our_fault =
+            matches!(violation.reason, ReasonCode::QuotaExceeded | ReasonCode::ImplementationSpecificError);
+        // 3.1.1 has hardly a return code for what a client does wrong: the connection is closed [3.1.1: MQTT-4.8.0-1].
+        if version == Version::V5 || violation.reason.connack_return_code().is_some() {
             let connack = Connack { session_present: false, reason: violation.reason, properties: Properties::EMPTY };
             self.clients.send(key, &Packet::Connack(connack));
         }
@@ -174,12 +204,4 @@ fn expiry_of(connect: &Connect<'_>) -> SessionExpiry {
         Version::V311 => SessionExpiry::from_clean_session(connect.clean_start),
         Version::V5 => SessionExpiry::from_interval(connect.properties.session_expiry_interval().unwrap_or(0)),
     }
-}
-
-fn will_of(connect: &Connect<'_>) -> Result<Option<WillMessage>, Violation> {
-    let Some(will) = &connect.will else { return Ok(None) };
-    let violation =
-        Violation { reason: ReasonCode::TopicNameInvalid, text: "the will's topic is not a valid topic name" };
-    TopicName::parse(will.topic).map_err(|_| violation)?;
-    Ok(Some(WillMessage::new(will)))
 }

@@ -71,6 +71,8 @@ pub(super) struct Connection {
     /// The session it serves; none once that was given up or taken over.
     pub(super) session: Option<SessionKey>,
     pub(super) version: Version,
+    /// The client is a bridge of another broker, and has said so as bridges of 3.1.1 do.
+    pub(super) is_bridge: bool,
     pub(super) transport: Transport,
     pub(super) framer: Framer,
     pub(super) output: Output,
@@ -113,6 +115,7 @@ impl Connection {
             phase: Phase::Open,
             session: None,
             version,
+            is_bridge: false,
             transport,
             framer: Framer::default(),
             output: Output::default(),

@@ -72,6 +72,14 @@ counters! {
     dropped_retained_full,
     /// Messages refused because a log has failed that would have to keep them.
     refused_log_failed,
+    /// Clients refused because there are as many sessions as there may be.
+    refused_max_sessions,
+    /// Subscriptions refused because the session has as many as it may.
+    refused_max_subscriptions,
+    /// Messages and subscriptions refused because their topic has too many levels.
+    refused_max_topic_levels,
+    /// Messages and wills refused because their topic is the broker's own.
+    refused_reserved_topic,
     /// Letters to other shards that these have not acknowledged.
     unacknowledged_letters,
     /// Passes that clean the log, begun.

@@ -44,6 +44,7 @@ mod retained;
 mod sessions;
 mod subscribing;
 mod timers;
+mod topics;
 
 pub use admission::Admission;
 pub use connection::ConnectionKey;

@@ -14,6 +14,7 @@ use super::ending::Will;
 use super::messages::Delivery;
 use super::publishing::Source;
 use super::sessions::SessionKey;
+use super::topics;
 
 /// Why a connection has to end: what 5.0 clients are told, and what the log says.
 #[derive(Clone, Copy, Debug)]
@@ -23,7 +24,7 @@ pub(super) struct Violation {
 }
 
 /// [MQTT-3.3.4-9]
-const QUOTA_EXCEEDED: Violation = Violation {
+pub(super) const QUOTA_EXCEEDED: Violation = Violation {
     reason: ReasonCode::ReceiveMaximumExceeded,
     text: "more messages in flight than the Receive Maximum of CONNACK",
 };
@@ -176,8 +177,7 @@ impl Shard {
         frame: &Frame<'_>,
         received: &mut Received<'_>,
     ) -> Result<(), Violation> {
-        let topic = TopicName::parse(publish.topic)
-            .map_err(|_| Violation { reason: ReasonCode::TopicNameInvalid, text: "not a valid topic name" })?;
+        let topic = self.clients.topic_to_publish(publish.topic)?;
         let receive_maximum = self.clients.limits.receive_maximum;
         let now = self.clients.now;
         let connection = self.clients.connection(key);
@@ -197,6 +197,9 @@ impl Shard {
         {
             self.refuse_publish(key, publish, failure);
             return Ok(());
+        }
+        if topics::is_reserved(topic) {
+            return self.drop_reserved(key, publish, quota);
         }
         let mut route = |shard: &mut Self| {
             let message = Message::from_publish(now, publish, frame.bytes(), || received.share(frame));

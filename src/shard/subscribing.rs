@@ -9,7 +9,8 @@ use std::borrow::Cow;
 use std::num::NonZeroU32;
 
 use crate::proto::{
-    Packet, PacketId, Properties, QoS, ReasonCode, RetainHandling, Suback, Subscribe, Unsubscribe, Version,
+    Packet, PacketId, Properties, QoS, ReasonCode, RetainHandling, Suback, Subscribe, SubscriptionOptions, Unsubscribe,
+    Version,
 };
 use crate::route::{
     FilterKey, Identifiers, Letter, Message, RouteSequence, RouteStamp, ShardId, Subscription, Terms, Ticket,
@@ -102,6 +103,8 @@ impl Shard {
         session: SessionKey,
         subscribe: &Subscribe<'_>,
     ) -> Result<(), Violation> {
+        let connection = self.clients.connection(key);
+        let (version, is_bridge) = (connection.version, connection.is_bridge);
         let identifier = subscribe.properties.subscription_identifier().and_then(NonZeroU32::new);
         self.subscribing.serial += 1;
         let serial = self.subscribing.serial;
@@ -116,22 +119,27 @@ impl Shard {
         };
         for (index, (text, options)) in subscribe.filters().enumerate() {
             pending.filters.push(Granted { filter: None, qos: options.qos, identifier });
-            let code = match TopicFilter::parse(text) {
-                Err(_) => ReasonCode::TopicFilterInvalid,
+            let code = match self.clients.filter_to_subscribe(text) {
+                Err(reason) => reason,
                 // [MQTT-3.8.3-4]
                 Ok(filter) if filter.share().is_some() && options.no_local => {
                     return Err(Violation::protocol_error("no local on a shared subscription"));
                 }
                 Ok(filter) if filter.share().is_some() => ReasonCode::SharedSubscriptionsNotSupported,
+                Ok(filter) if self.has_all_subscriptions(session, &filter) => {
+                    self.clients.counters.refused_max_subscriptions += 1;
+                    ReasonCode::QuotaExceeded
+                }
                 Ok(filter) => {
                     let ticket = Ticket { serial, filter: index as u32 };
+                    let options = if is_bridge { as_for_bridge(options) } else { options };
                     let subscription = Subscription { options, identifier };
                     self.subscribe_to(session, &filter, subscription, ticket, &mut pending);
                     // [MQTT-3.8.4-7]
                     granted(options.qos)
                 }
             };
-            pending.codes.push(suback_code(self.clients.connection(key).version, code));
+            pending.codes.push(suback_code(version, code));
         }
         if pending.missing == 0 {
             self.complete_subscribe(pending);
@@ -140,6 +148,13 @@ impl Shard {
             self.subscribing.pending.insert(serial, pending);
         }
         Ok(())
+    }
+
+    /// Whether the session has as many subscriptions as it may, and none that this filter would replace.
+    fn has_all_subscriptions(&self, session: SessionKey, filter: &TopicFilter<'_>) -> bool {
+        let subscriptions = self.clients.sessions.get(session).subscriptions.len();
+        subscriptions >= self.clients.limits.max_subscriptions as usize
+            && !self.subscriptions.is_subscribed(filter, session)
     }
 
     fn subscribe_to(
@@ -416,7 +431,13 @@ fn granted(qos: QoS) -> ReasonCode {
     }
 }
 
-/// 3.1.1 knows one code for every failure.
+/// What a bridge of 3.1.1 gets with each subscription: not what it published itself, and RETAIN as it was set.
+fn as_for_bridge(options: SubscriptionOptions) -> SubscriptionOptions {
+    SubscriptionOptions { no_local: true, retain_as_published: true, ..options }
+}
+
+/// 3.1.1 knows one code for every failure. 3.1 knows none, and gets the same: its clients take it for what it is, or for a
+/// QoS that they did not ask for, but never for the one that they did.
 fn suback_code(version: Version, reason: ReasonCode) -> u8 {
     match version {
         Version::V311 if reason.is_error() => ReasonCode::UnspecifiedError.value(),

@@ -20,6 +20,7 @@ mod exchange;
 mod fleet;
 mod lifecycle;
 mod limits;
+mod refusals;
 mod retained;
 
 use fleet::{Client, Fleet, Got, limits};

@@ -45,7 +45,7 @@ CASES = [
         for level in (0, 1, 3, 6, 255)
     ),
     opening("3.1.1 CONNECT with level 3", V311, "MQTT-3.1.2-2", connect(V311, level=3), *UNKNOWN_LEVEL),
-    opening("3.1 with its own name", V311, "MQTT-3.1.2-2", connect(V311, name=b"MQIsdp", level=3), *UNKNOWN_LEVEL),
+    opening("the name of 3.1 with level 4", V311, "MQTT-3.1.2-2", connect(V311, name=b"MQIsdp"), *UNKNOWN_LEVEL),
     # Flags.
     *openings(
         "reserved connect flag",

@@ -165,7 +165,14 @@ pub(crate) fn refused_start(flags: &[&str]) -> (Option<i32>, String) {
 
 /// CONNECT with clean start, keep-alive 60 and no properties, at any protocol level.
 pub(crate) fn connect(level: u8, client_id: &str) -> Vec<u8> {
-    let mut body = vec![0, 4, b'M', b'Q', b'T', b'T', level, 0b10, 0, 60];
+    connect_as(b"MQTT", level, client_id)
+}
+
+/// As [`connect`], under any protocol name.
+pub(crate) fn connect_as(protocol_name: &[u8], level: u8, client_id: &str) -> Vec<u8> {
+    let mut body = vec![0, protocol_name.len() as u8];
+    body.extend_from_slice(protocol_name);
+    body.extend_from_slice(&[level, 0b10, 0, 60]);
     if level == 5 {
         body.push(0);
     }

@@ -10,7 +10,8 @@ mod small_disk;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 
-use broker::{Broker, connect, read_exactly, refused_start};
+use broker::{Broker, connect, connect_as, read_exactly, refused_start};
+use session::Client;
 
 const CONNACK_V311: [u8; 4] = [0x20, 2, 0, 0];
 const PINGREQ: [u8; 2] = [0xC0, 0];
@@ -150,6 +151,23 @@ fn a_client_without_a_name_gets_one() {
     assert!(String::from_utf8_lossy(&connack).contains("once-"), "{connack:?}");
 }
 
+/// A client of 3.1 is served as one of 3.1.1: its id may be long, and a filter that is refused has the code that 3.1 had not.
+#[test]
+fn a_client_of_mqtt_31_is_served() {
+    let broker = Broker::start(&["--shards", "1"]);
+    let mut client = broker.connect();
+    let malformed_filter = [0x82, 7, 0, 1, 0, 2, b'a', b'#', 0];
+    let message = publish(b't', b"22.5");
+    let (subscribe, suback) = subscribe(b't');
+    let greeting = connect_as(b"MQIsdp", 3, "a-client-id-of-more-than-23-bytes");
+    client.write_all(&[&greeting, &malformed_filter[..], &subscribe].concat()).expect("sent");
+    assert_eq!(read_exactly::<4>(&mut client), CONNACK_V311);
+    assert_eq!(read_exactly::<5>(&mut client), [0x90, 3, 0, 1, 0x80]);
+    assert_eq!(read_exactly::<5>(&mut client), suback);
+    client.write_all(&message).expect("sent");
+    assert_eq!(read_exactly::<9>(&mut client)[..], message);
+}
+
 #[test]
 fn refusals_are_answered_and_the_stream_ends() {
     let broker = Broker::start(&["--shards", "1"]);
@@ -187,6 +205,18 @@ fn a_full_broker_refuses_until_a_client_leaves() {
             refused => assert_eq!(refused, [0x20, 2, 0, 3]),
         }
     }
+}
+
+#[test]
+fn a_session_too_many_is_refused_and_others_are_resumed() {
+    let broker = Broker::start(&["--shards", "1", "--max-sessions", "1"]);
+    let (first, _) = Client::resume(&broker, "first");
+    first.leave();
+    let mut second = broker.connect();
+    second.write_all(&connect(4, "second")).expect("sent");
+    assert_eq!(read_to_end(&mut second), [0x20, 2, 0, 3]);
+    let (_first, is_present) = Client::resume(&broker, "first");
+    assert!(is_present);
 }
 
 #[test]

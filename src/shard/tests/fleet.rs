@@ -43,6 +43,9 @@ pub(super) fn limits() -> Limits {
         max_inflight: 10,
         topic_alias_maximum: 10,
         max_outbound_topic_aliases: 16,
+        max_sessions: None,
+        max_subscriptions: 10_000,
+        max_topic_levels: 128,
         max_queued_messages: 1000,
         max_queued_bytes: 1 << 20,
         congestion_messages: 1000,
@@ -174,6 +177,19 @@ impl Fleet {
         let mut frame = Vec::new();
         let (version, client_id) = (connect.version, connect.client_id);
         Packet::Connect(connect).encode(version, &mut frame);
+        self.admit(version, client_id, frame)
+    }
+
+    /// A 3.1.1 client with a clean session that says it is a bridge.
+    pub(super) fn connect_bridge(&mut self, client_id: &str) -> Client {
+        let mut body = b"\x00\x04MQTT\x84\x02\x00\x00\x00".to_vec();
+        body.push(client_id.len() as u8);
+        body.extend_from_slice(client_id.as_bytes());
+        let frame = [&[0x10, body.len() as u8], &body[..]].concat();
+        self.admit(Version::V311, client_id, frame)
+    }
+
+    fn admit(&mut self, version: Version, client_id: &str, frame: Vec<u8>) -> Client {
         let shard = shard_of(client_id, self.shards.len() as u16).index();
         let key = self.shards[shard].handle_admission(
             self.now,

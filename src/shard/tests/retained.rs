@@ -86,6 +86,22 @@ fn retain_as_published_and_no_local() {
     assert_eq!(payloads(&mut fleet, other), [("x".into(), true)]);
 }
 
+/// A bridge of 3.1.1 has by its sign what 5.0 asks for with options: a topic bridged in both directions does not loop.
+#[test]
+fn a_bridge_gets_what_others_publish_as_they_did() {
+    let mut fleet = Fleet::new(1);
+    let bridge = fleet.connect_bridge("bridge");
+    let client = fleet.connect(Version::V311, "client", true);
+    for subscriber in [bridge, client] {
+        fleet.subscribe(subscriber, "t", AtMostOnce);
+    }
+    fleet.publish_with(bridge, "t", "from the bridge", AtMostOnce, 0, false, true);
+    fleet.publish_with(client, "t", "from the client", AtMostOnce, 0, false, true);
+    assert_eq!(payloads(&mut fleet, bridge), [("from the client".into(), true)]);
+    let both = [("from the bridge".into(), false), ("from the client".into(), false)];
+    assert_eq!(payloads(&mut fleet, client), both);
+}
+
 /// A message published with RETAIN while a SUBSCRIBE is on its way through the shards comes once: live or retained.
 #[test]
 fn a_concurrent_retained_message_arrives_once() {

@@ -1,0 +1,125 @@
+//! Which topics a client may publish and subscribe to, beyond what makes them valid: those with no more levels than the limit,
+//! and to publish, those that are not the broker's own.
+//!
+//! It keeps nobody from a topic because of who he is. What was accepted before a limit was lowered stays: topics from the log
+//! and from other shards are not judged again.
+
+use crate::proto::{AcknowledgementKind, Publish, QoS, ReasonCode, Version};
+use crate::route::{TopicError, TopicFilter, TopicName};
+use crate::store::LogPosition;
+
+use super::Shard;
+use super::clients::Clients;
+use super::connection::{Acknowledgement, ConnectionKey};
+use super::receiving::{QUOTA_EXCEEDED, Violation};
+
+impl Clients {
+    /// The topic of a message or will that a client publishes.
+    #[inline]
+    pub(super) fn topic_to_publish<'a>(&mut self, text: &'a str) -> Result<TopicName<'a>, Violation> {
+        TopicName::parse_within(text, usize::from(self.limits.max_topic_levels)).map_err(|error| {
+            self.count_levels(error);
+            Violation { reason: ReasonCode::TopicNameInvalid, text: fault(error) }
+        })
+    }
+
+    /// A filter that a client subscribes to.
+    pub(super) fn filter_to_subscribe<'a>(&mut self, text: &'a str) -> Result<TopicFilter<'a>, ReasonCode> {
+        TopicFilter::parse_within(text, usize::from(self.limits.max_topic_levels)).map_err(|error| {
+            self.count_levels(error);
+            ReasonCode::TopicFilterInvalid
+        })
+    }
+
+    fn count_levels(&mut self, error: TopicError) {
+        self.counters.refused_max_topic_levels += u64::from(error == TopicError::TooManyLevels);
+    }
+}
+
+impl Shard {
+    /// Drops a message to a reserved topic. A 5.0 publisher is told by the acknowledgement, which also ends a QoS 2 exchange;
+    /// 3.1.1 has no word for it but the end of the connection, which would be too much, so the exchange runs as ever: a PUBREL
+    /// is answered also for an id that is not known. `quota` is the publisher's Receive Maximum.
+    pub(super) fn drop_reserved(
+        &mut self,
+        key: ConnectionKey,
+        publish: &Publish<'_>,
+        quota: usize,
+    ) -> Result<(), Violation> {
+        self.clients.counters.refused_reserved_topic += 1;
+        let Some(id) = publish.packet_id else { return Ok(()) };
+        let connection = self.clients.connection(key);
+        if connection.receipts.len() >= quota {
+            return Err(QUOTA_EXCEEDED);
+        }
+        let reason = match connection.version {
+            Version::V311 => ReasonCode::Success,
+            Version::V5 => ReasonCode::NotAuthorized,
+        };
+        let kind = match publish.qos {
+            QoS::AtMostOnce | QoS::AtLeastOnce => AcknowledgementKind::Puback,
+            QoS::ExactlyOnce => AcknowledgementKind::Pubrec,
+        };
+        self.clients.send_receipt(key, Acknowledgement { kind, id, reason }, LogPosition::NOTHING);
+        Ok(())
+    }
+}
+
+/// Whether a topic is the broker's own to publish to: `$SYS`, where clients look for what the broker says, and `$share`, whose
+/// filters mean something else. From `$SYS` the state of a bridge's connection is excepted, because the bridges in use publish
+/// it at both ends, as their will among others. Other topics that begin with `$` are as good as any [MQTT-4.7.2-1].
+#[inline]
+pub(super) fn is_reserved(topic: TopicName<'_>) -> bool {
+    topic.is_dollar() && is_reserved_dollar(topic)
+}
+
+fn is_reserved_dollar(topic: TopicName<'_>) -> bool {
+    let mut levels = topic.levels();
+    match levels.next() {
+        Some("$SYS") => {
+            let rest = [levels.next(), levels.next(), levels.next(), levels.next(), levels.next()];
+            !matches!(rest, [Some("broker"), Some("connection"), Some(_), Some("state"), None])
+        }
+        Some("$share") => true,
+        Some(_) | None => false,
+    }
+}
+
+fn fault(error: TopicError) -> &'static str {
+    match error {
+        TopicError::TooManyLevels => "a topic name with more levels than the broker allows",
+        TopicError::Empty
+        | TopicError::TooLong
+        | TopicError::NullCharacter
+        | TopicError::WildcardInName
+        | TopicError::MisplacedMultiLevelWildcard
+        | TopicError::MisplacedSingleLevelWildcard
+        | TopicError::ShareName
+        | TopicError::ShareWithoutFilter => "not a valid topic name",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_topics_of_the_broker_are_known() {
+        for (topic, expected) in [
+            ("$SYS", true),
+            ("$SYS/", true),
+            ("$SYS/broker/uptime", true),
+            ("$SYS/broker/connection/edge", true),
+            ("$SYS/broker/connection/edge/state", false),
+            ("$SYS/broker/connection/edge/state/x", true),
+            ("$share", true),
+            ("$share/group/topic", true),
+            ("$SYSTEM/x", false),
+            ("$shared/x", false),
+            ("$own/x", false),
+            ("a/$SYS/x", false),
+        ] {
+            assert_eq!(is_reserved(TopicName::parse(topic).expect("a topic")), expected, "{topic}");
+        }
+    }
+}
