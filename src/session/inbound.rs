@@ -3,7 +3,7 @@
 //! | id is            | event        | becomes          | answer                                   | statement      |
 //! |------------------|--------------|------------------|------------------------------------------|----------------|
 //! | free             | PUBLISH      | awaiting PUBREL  | route the message, then PUBREC           | MQTT-4.3.3-8   |
-//! | free, quota used | PUBLISH      | free             | DISCONNECT 0x93 (5.0 only)               | MQTT-3.3.4-9   |
+//! | free, quota used | PUBLISH      | free             | DISCONNECT 0x93 (5.0 only)               | MQTT-3.3.4-7   |
 //! | awaiting PUBREL  | PUBLISH      | awaiting PUBREL  | PUBREC again, nothing is routed          | MQTT-4.3.3-10  |
 //! | awaiting PUBREL  | PUBREL       | free             | PUBCOMP                                  | MQTT-4.3.3-11  |
 //! | free             | PUBREL       | free             | PUBCOMP (5.0: Packet Identifier not found) | MQTT-4.3.3-11 |
@@ -161,7 +161,7 @@ mod tests {
         PacketId::new(value).expect("a packet id is not zero")
     }
 
-    /// Every row of the table above. [MQTT-4.3.3-8] [MQTT-4.3.3-10] [MQTT-4.3.3-11] [MQTT-3.3.4-9]
+    /// Every row of the table above. [MQTT-4.3.3-8] [MQTT-4.3.3-10] [MQTT-4.3.3-11] [MQTT-3.3.4-7]
     #[test]
     fn every_state_and_event() {
         let free = Inbound::default;

@@ -23,7 +23,7 @@ pub(super) struct Violation {
     pub(super) text: &'static str,
 }
 
-/// [MQTT-3.3.4-9]
+/// [MQTT-3.3.4-7]
 pub(super) const QUOTA_EXCEEDED: Violation = Violation {
     reason: ReasonCode::ReceiveMaximumExceeded,
     text: "more messages in flight than the Receive Maximum of CONNACK",
@@ -297,7 +297,7 @@ impl Shard {
     ) -> Result<(), Violation> {
         if let Some(interval) = disconnect.properties.session_expiry_interval() {
             let session = self.clients.sessions.get_mut(session);
-            // [MQTT-3.14.2-2], trap 17
+            // 5.0 section 3.14.2.2.2, trap 17
             if session.expiry == SessionExpiry::WithConnection && interval != 0 {
                 return Err(Violation::protocol_error("a session expiry of 0 cannot be raised by DISCONNECT"));
             }

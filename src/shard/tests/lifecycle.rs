@@ -119,7 +119,7 @@ fn a_resume_in_time_stops_the_expiry() {
     assert_eq!(fleet.count(|counters| counters.sessions), 1);
 }
 
-/// [MQTT-3.14.2-2]
+/// 5.0 section 3.14.2.2.2, trap 17.
 #[test]
 fn an_expiry_of_zero_cannot_be_raised_by_disconnect() {
     let mut fleet = Fleet::new(1);

@@ -3,7 +3,7 @@
 use super::*;
 use QoS::{AtMostOnce, ExactlyOnce};
 
-/// [MQTT-3.3.4-9], trap 7: the Receive Maximum is enforced, on 5.0 publishers, and repeats do not count twice.
+/// [MQTT-3.3.4-7], trap 7: the Receive Maximum is enforced, on 5.0 publishers, and repeats do not count twice.
 #[test]
 fn a_publisher_may_not_exceed_the_receive_maximum() {
     let mut fleet = Fleet::new(1);
@@ -260,7 +260,7 @@ fn a_held_publisher_that_reconnects_is_another_one() {
     assert_eq!(fleet.count(|counters| counters.messages), 0);
 }
 
-/// [MQTT-3.3.4-9] for QoS 1 too.
+/// [MQTT-3.3.4-7] for QoS 1 too.
 #[test]
 fn receipts_held_back_are_bounded() {
     let (mut fleet, publisher, subscriber) = slow_subscriber(1);

@@ -1,0 +1,3 @@
+//! What the standards demand, and which test shows that it is so.
+
+mod statements;
