@@ -8,6 +8,7 @@
 //! They do not show that a test proves its statement: that is for the reader.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -23,7 +24,7 @@ struct Table {
 }
 
 /// The number of a statement: chapter, section, subsection, and its place there.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Number([u16; 4]);
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -186,6 +187,14 @@ impl Number {
         let (subsection, text) = leading_integer(text.strip_prefix('.')?)?;
         let (place, text) = leading_integer(text.strip_prefix('-')?)?;
         Some((Self([chapter, section, subsection, place]), text))
+    }
+}
+
+/// As the standard writes it.
+impl fmt::Debug for Number {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [chapter, section, subsection, place] = self.0;
+        write!(formatter, "MQTT-{chapter}.{section}.{subsection}-{place}")
     }
 }
 
