@@ -271,7 +271,7 @@ pub const MAX_OUTBOUND_TOPIC_ALIASES: RangeInclusive<u16> = 0..=65_535;
 /// What can be given for [`Limits::max_sessions`]; 0 is no limit.
 pub const MAX_SESSIONS: RangeInclusive<u32> = 0..=100_000_000;
 
-/// Subscriptions of one session when nothing is said: more than a gateway has, and some megabytes at most.
+/// Subscriptions of one session when nothing is said: more than a gateway has, and a few megabytes with ordinary filters.
 pub const MAX_SUBSCRIPTIONS_DEFAULT: u32 = 10_000;
 /// Bounds of [`Limits::max_subscriptions`].
 pub const MAX_SUBSCRIPTIONS: RangeInclusive<u32> = 1..=10_000_000;

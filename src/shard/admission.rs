@@ -63,12 +63,12 @@ impl Shard {
 
     /// The client's will, if the client can be served.
     fn will_if_acceptable(&mut self, connect: &Connect<'_>, client_id: &str) -> Result<Option<WillMessage>, Violation> {
-        let existing = self.clients.sessions.find(client_id);
-        if existing.is_none() && self.has_all_sessions() {
+        if self.has_all_sessions() && self.clients.sessions.find(client_id).is_none() {
             self.clients.counters.refused_max_sessions += 1;
             return Err(SESSIONS_FULL);
         }
         if let Some(failure) = self.clients.log.failure() {
+            let existing = self.clients.sessions.find(client_id);
             let was_durable = existing.is_some_and(|session| self.clients.sessions.get(session).is_durable)
                 || self.clients.ended.iter().any(|(_, ended)| **ended == *client_id);
             if was_durable || expiry_of(connect) != SessionExpiry::WithConnection {

@@ -37,9 +37,10 @@ impl Clients {
 }
 
 impl Shard {
-    /// Drops a message to a reserved topic. A 5.0 publisher is told by the acknowledgement, which also ends a QoS 2 exchange;
-    /// 3.1.1 has no word for it but the end of the connection, which would be too much, so the exchange runs as ever: a PUBREL
-    /// is answered also for an id that is not known. `quota` is the publisher's Receive Maximum.
+    /// Drops a message to a reserved topic. A 5.0 publisher is told by the acknowledgement, which also ends a QoS 2 exchange.
+    /// 3.1.1 could only end the connection, so there the exchange runs as if the message had been taken; nothing has to be
+    /// remembered for it, because PUBREL is answered for an id that is not known, too. `quota` is the publisher's Receive
+    /// Maximum.
     pub(super) fn drop_reserved(
         &mut self,
         key: ConnectionKey,

@@ -6,10 +6,10 @@ import unittest
 
 from interop.broker import PATIENCE_SECONDS, PROTOCOLS, SHARD_COUNTS, matrix
 
-VERSION_FLAG = {"3.1.1": "mqttv311", "5.0": "mqttv5"}
+VERSION_FLAG = {"3.1": "mqttv31", "3.1.1": "mqttv311", "5.0": "mqttv5"}
 
 
-@matrix(shards=SHARD_COUNTS, protocol=PROTOCOLS)
+@matrix(shards=SHARD_COUNTS, protocol=("3.1", *PROTOCOLS))
 class MosquittoClients:
     def command(self, tool, *arguments):
         address = ["-h", self.broker.host, "-p", str(self.broker.port)]

@@ -1,6 +1,16 @@
 """PUBLISH: QoS, DUP, packet ids and topics."""
 
-from malformed.case import EITHER_ERROR, MALFORMED, PROTOCOL_ERROR, TOPIC_NAME_INVALID, Alive, both, v5, v311
+from malformed.case import (
+    EITHER_ERROR,
+    MALFORMED,
+    NOT_AUTHORIZED,
+    PROTOCOL_ERROR,
+    TOPIC_NAME_INVALID,
+    Alive,
+    both,
+    v5,
+    v311,
+)
 from malformed.wire import PUBACK, PUBREC, V5, V311, packet, publish, string
 
 UTF8 = ("MQTT-3.3.2-1", "MQTT-3.3.2-1")
@@ -63,6 +73,25 @@ CASES = [
         ("MQTT-4.7.3-1", "5.0 section 3.3.2.1"),
         lambda version: publish(version, b"", qos=1, packet_id=1),
         PROTOCOL_ERROR,
+    ),
+    *both(
+        "PUBLISH to a topic of 2,000 levels",
+        ("3.1.1 section 4.8", "5.0 section 4.13"),
+        lambda version: publish(version, b"/" * 1999),
+        TOPIC_NAME_INVALID,
+    ),
+    # The broker's own topic: nobody gets the message, and the connection goes on.
+    v5(
+        "PUBLISH to $SYS, 5.0",
+        "MQTT-4.7.2-1",
+        publish(V5, b"$SYS/broker/uptime", qos=1, packet_id=1),
+        Alive(PUBACK, (NOT_AUTHORIZED,)),
+    ),
+    v311(
+        "PUBLISH to $SYS, 3.1.1",
+        "MQTT-4.7.2-1",
+        publish(V311, b"$SYS/broker/uptime", qos=1, packet_id=1),
+        Alive(PUBACK),
     ),
     v5("PUBLISH without its property length", "5.0 section 3.3.2.3.1", packet(0x30, string(b"topic")), MALFORMED),
 ]
