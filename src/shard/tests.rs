@@ -20,6 +20,7 @@ mod fleet;
 mod lifecycle;
 mod limits;
 mod retained;
+mod traps;
 
 use fleet::{Client, Fleet, Got, limits};
 
