@@ -125,7 +125,7 @@ impl Shard {
         self.clients.sessions.release_idle_tables(session);
         self.clients.log_session(session);
         if let Some(will) = due {
-            self.route_will(&will);
+            self.route_will(Some(session), &will);
         }
     }
 
@@ -135,7 +135,7 @@ impl Shard {
         let Some(since) = session.disconnected_at else { return };
         if let Some(will) = session.will.take_if(|will| since + will.delay() == deadline) {
             self.clients.log_session(key);
-            self.route_will(&will);
+            self.route_will(Some(key), &will);
         }
     }
 
@@ -175,7 +175,7 @@ impl Shard {
             self.clients.ended.push_back((self.clients.log.appended(), session.client_id));
         }
         if let Some(will) = session.will {
-            self.route_will(&will);
+            self.route_will(None, &will);
         }
     }
 

@@ -34,10 +34,9 @@ struct Merged {
     identifiers: Vec<NonZeroU32>,
 }
 
-/// The client that published a message.
+/// The connection that published a message.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Source {
-    pub(super) session: SessionKey,
     pub(super) connection: ConnectionKey,
     pub(super) publisher: Publisher,
 }
@@ -56,8 +55,14 @@ pub(super) struct Provenance {
 
 impl Shard {
     /// Routes a message: to the sessions of this shard, to the other shards that have subscribers, and to its home if it is
-    /// to be retained.
-    pub(super) fn route(&mut self, source: Option<Source>, topic: TopicName<'_>, message: Message) {
+    /// to be retained. A will has no connection any more that it could come from, and no session if that has ended with it.
+    pub(super) fn route(
+        &mut self,
+        session: Option<SessionKey>,
+        source: Option<Source>,
+        topic: TopicName<'_>,
+        message: Message,
+    ) {
         self.routed.0 += 1;
         let sequence = self.routed;
         let stamp = RouteStamp { shard: self.clients.id, sequence };
@@ -67,7 +72,7 @@ impl Shard {
             self.post_deliveries(source, &message, sequence);
         }
         let provenance = Provenance {
-            session: source.map(|source| source.session),
+            session,
             origin: publisher.map(|publisher| (self.clients.id, publisher)),
             stamp,
             // That it was routed is in one batch of the log with what comes of it here.
@@ -127,11 +132,12 @@ impl Shard {
         self.post_for(source, home, Letter::Retain { message, sequence, number }, after);
     }
 
-    /// Publishes the will of a client whose connection ended.
-    pub(super) fn route_will(&mut self, will: &WillMessage) {
+    /// Publishes the will of a client whose connection ended, and whose session may go on.
+    pub(super) fn route_will(&mut self, session: Option<SessionKey>, will: &WillMessage) {
         let message = will.publish(self.clients.now);
         let topic = message.topic_name().to_owned();
-        self.route(None, TopicName::parse(&topic).expect("the will's topic was checked at CONNECT"), message);
+        let topic = TopicName::parse(&topic).expect("the will's topic was checked at CONNECT");
+        self.route(session, None, topic, message);
     }
 
     /// Delivers a message that another shard routed.

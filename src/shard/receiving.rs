@@ -187,7 +187,6 @@ impl Shard {
             Version::V311 => usize::from(u16::MAX),
         };
         let source = Source {
-            session,
             connection: key,
             publisher: Publisher { connection: key.index() as u32, serial: connection.serial },
         };
@@ -203,7 +202,7 @@ impl Shard {
         }
         let mut route = |shard: &mut Self| {
             let message = Message::from_publish(now, publish, frame.bytes(), || received.share(frame));
-            shard.route(Some(source), topic, message);
+            shard.route(Some(session), Some(source), topic, message);
         };
         match (publish.qos, publish.packet_id) {
             (QoS::AtMostOnce, None) => route(self),

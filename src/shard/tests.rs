@@ -23,6 +23,7 @@ mod limits;
 mod refusals;
 mod retained;
 mod statements;
+mod traps;
 
 use fleet::{Client, Fleet, Got, limits};
 

@@ -1,3 +1,4 @@
-//! What the standards demand, and which test shows that it is so.
+//! What the standards and experience demand of a broker, and which test shows that it is so.
 
 mod statements;
+mod traps;
