@@ -6,7 +6,7 @@
 //! - The client gets an alias only behind the PUBLISH that introduces it: a topic is entered here when that packet is in the
 //!   output, of which nothing is overtaken, and not before.
 //! - No alias is above the maximum of who has to remember it, so each table is bounded by that and the length of its topics.
-//! - A connection on which none is used has no table.
+//! - A client that uses none and accepts none costs nothing.
 //!
 //! Outbound aliases go to topics in the order of their first use, until the client's maximum or ours is reached, and are never
 //! given to another topic: what comes later leaves with its full name.

@@ -54,7 +54,7 @@ impl Encoder {
         encode_acknowledgement(buffer, connection.version, kind, id, reason);
     }
 
-    /// Appends a PUBLISH; false, and nothing is appended, if it exceeds the client's Maximum Packet Size.
+    /// Appends a PUBLISH; false, and nothing is appended, if it exceeds the client's Maximum Packet Size with its full topic.
     #[inline]
     pub(super) fn publish(
         &mut self,
@@ -74,12 +74,12 @@ impl Encoder {
             Some(aliases) => aliases.naming(topic, &self.topic_hashing),
             None => Naming::Topic,
         };
-        let without_alias = self.hop_properties.len();
+        let hop_bytes = self.hop_properties.len();
         if let Naming::Introduction(alias) | Naming::Alias(alias) = naming {
             encode_property(&mut self.hop_properties, Property::TopicAlias(alias));
         }
-        let aliased = &[&self.hop_properties[..], message.properties()];
-        let plain = &[&self.hop_properties[..without_alias], message.properties()];
+        let with_alias = &[&self.hop_properties[..], message.properties()];
+        let without_alias = &[&self.hop_properties[..hop_bytes], message.properties()];
         let header = |topic, property_parts| PublishHeader {
             dup: packet.dup,
             qos: packet.qos,
@@ -91,18 +91,20 @@ impl Encoder {
         };
         let (version, max_packet_bytes) = (connection.version, connection.max_packet_bytes);
         let fits = |header: &_| max_packet_bytes.is_none_or(|max| publish_size(version, header) <= max as usize);
-        let (header, introduces) = match naming {
-            Naming::Topic => (header(topic, plain), false),
-            Naming::Alias(_) => (header(b"", aliased), false),
-            Naming::Introduction(_) => match header(topic, aliased) {
-                introduction if fits(&introduction) => (introduction, true),
-                // Without the alias it may still fit.
-                _ => (header(topic, plain), false),
-            },
-        };
-        if !fits(&header) {
+        let plain = header(topic, without_alias);
+        // Also if the alias would make it fit: aliases begin anew on the next connection, and a resend there has to fit, for the
+        // client may hold the id.
+        if !fits(&plain) {
             return false;
         }
+        let (header, introduces) = match naming {
+            Naming::Topic => (plain, false),
+            Naming::Alias(_) => (header(b"", with_alias), false),
+            Naming::Introduction(_) => match header(topic, with_alias) {
+                introduction if fits(&introduction) => (introduction, true),
+                _ => (plain, false),
+            },
+        };
         let section = connection.output.section(after, &mut self.buffers);
         encode_publish_header(section.buffer(), version, &header);
         if payload.len() < LARGE_PAYLOAD_BYTES {

@@ -14,6 +14,7 @@ use std::collections::{BTreeMap, VecDeque};
 use oncemq::proto::{Acknowledgement, Framer, Packet, Publish, QoS, ReasonCode, Received, Version, decode};
 use xxhash_rust::xxh3::xxh3_64;
 
+use crate::aliases::Aliases;
 use crate::client::{ConnectTerms, Meaning};
 use crate::ledger::{Failure, Ledger, MessageNumber, fail};
 
@@ -31,6 +32,10 @@ pub(crate) struct Audit {
     connections: Vec<Connection>,
     /// How many illegal packets the broker has read, at least and at most.
     pub(crate) violations: (u64, u64),
+    /// Messages that the broker read with their alias alone.
+    pub(crate) aliases_read: u64,
+    /// Messages that the broker sent with their alias alone.
+    pub(crate) aliases_sent: u64,
     /// Connections that ended because their client was silent for too long.
     pub(crate) silences: u64,
     /// Sessions that ended because their time was over.
@@ -121,6 +126,8 @@ struct Connection {
     expects_session: Presence,
     framer: Framer,
     connack: Answer,
+    /// Topic aliases that the client was given.
+    aliases: Aliases,
     has_sent_new: bool,
     last_packet_at: u64,
     /// The broker may count the client's silence only from here, for it did not listen before.
@@ -139,6 +146,8 @@ struct Connection {
 impl Audit {
     pub(crate) fn new(clients: usize) -> Self {
         Self {
+            aliases_read: 0,
+            aliases_sent: 0,
             sessions: (0..clients).map(|_| Session::default()).collect(),
             connections: Vec::new(),
             violations: (0, 0),
@@ -159,6 +168,7 @@ impl Audit {
             expects_session: Presence::Absent,
             framer: Framer::default(),
             connack: Answer::Due,
+            aliases: Aliases::default(),
             has_sent_new: false,
             last_packet_at: 0,
             not_heard_until: 0,
@@ -209,6 +219,7 @@ impl Audit {
         }
         session.is_admitted(connection, terms.expiry_seconds);
         record.terms = Some(terms);
+        record.aliases = Aliases::new(terms.topic_alias_maximum);
         record.is_open = true;
         record.last_packet_at = now;
     }
@@ -228,9 +239,10 @@ impl Audit {
         }
         record.last_packet_at = now;
         let session = &mut self.sessions[record.client];
+        self.aliases_read += u64::from(matches!(meaning, Meaning::Publish { by_alias: true, .. }));
         match *meaning {
-            Meaning::Publish { id: Some(id), qos: QoS::ExactlyOnce } => record.due_pubrec.push_back(id),
-            Meaning::Publish { id: Some(id), qos: _ } => record.due_puback.push_back(id),
+            Meaning::Publish { id: Some(id), qos: QoS::ExactlyOnce, .. } => record.due_pubrec.push_back(id),
+            Meaning::Publish { id: Some(id), .. } => record.due_puback.push_back(id),
             Meaning::Publish { id: None, .. } | Meaning::Connect(_) | Meaning::Other => {}
             Meaning::Pubrel(id) => record.due_pubcomp.push_back(id),
             Meaning::Subscribe => record.due_subacks += 1,
@@ -417,10 +429,15 @@ impl Audit {
                 }
                 Ok(())
             }
-            Packet::Publish(publish) => match publish.packet_id {
-                Some(id) => self.sent_publish(index, id.get(), publish, max_inflight),
-                None => Ok(()),
-            },
+            Packet::Publish(publish) => {
+                self.aliases_sent += u64::from(publish.topic.is_empty());
+                let topic = record.aliases.topic(publish)?;
+                let publish = Publish { topic: &topic, ..*publish };
+                match publish.packet_id {
+                    Some(id) => self.sent_publish(index, id.get(), &publish, max_inflight),
+                    None => Ok(()),
+                }
+            }
             Packet::Puback(refusal) | Packet::Pubrec(refusal) if refusal.reason.is_error() && !self.log_has_failed => {
                 fail!("connection {index} was told {refusal:?} without need")
             }

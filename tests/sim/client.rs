@@ -13,6 +13,7 @@ use oncemq::proto::{
     ReasonCode, SubscriptionOptions, Version, Will, encode_subscribe, encode_unsubscribe,
 };
 
+use crate::aliases::Aliases;
 use crate::ledger::{Ledger, MessageNumber, Step};
 use crate::random::Random;
 use crate::scenario::{Profile, Scenario};
@@ -24,6 +25,8 @@ pub(crate) enum Meaning {
     Publish {
         id: Option<u16>,
         qos: QoS,
+        /// The alias alone names its topic.
+        by_alias: bool,
     },
     Puback(u16),
     Pubrec(u16),
@@ -48,6 +51,7 @@ pub(crate) struct ConnectTerms {
     pub(crate) expiry_seconds: u32,
     pub(crate) receive_maximum: u16,
     pub(crate) max_packet_bytes: Option<u32>,
+    pub(crate) topic_alias_maximum: u16,
     pub(crate) keep_alive_seconds: u16,
     pub(crate) will: Option<MessageNumber>,
 }
@@ -122,6 +126,10 @@ pub(crate) struct Link {
     requests: BTreeMap<u16, Request>,
     /// The broker's Receive Maximum.
     quota: usize,
+    /// Topic aliases from the client; none before CONNACK allows them.
+    told: Aliases,
+    /// Topic aliases from the broker.
+    heard: Aliases,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -180,6 +188,8 @@ impl Client {
             answers: VecDeque::new(),
             requests: BTreeMap::new(),
             quota: usize::from(around.scenario.limits.receive_maximum),
+            told: Aliases::default(),
+            heard: Aliases::new(terms.topic_alias_maximum),
         });
         self.write_connect(around, terms);
         // The client may go on without waiting for CONNACK.
@@ -204,9 +214,9 @@ impl Client {
             Version::V5 if to_end => 0,
             Version::V5 => random.pick(&self.profile.expiry_seconds),
         };
-        let receive_maximum = match self.version {
-            Version::V311 => None,
-            Version::V5 => self.profile.receive_maximum,
+        let (receive_maximum, topic_alias_maximum) = match self.version {
+            Version::V311 => (None, 0),
+            Version::V5 => (self.profile.receive_maximum, self.profile.topic_alias_maximum),
         };
         let will = (!to_end && random.percent(self.profile.will_percent)).then(|| {
             let qos = random.pick(&self.profile.publishes);
@@ -217,6 +227,7 @@ impl Client {
             expiry_seconds,
             receive_maximum: receive_maximum.unwrap_or(u16::MAX),
             max_packet_bytes: self.max_packet_bytes(),
+            topic_alias_maximum,
             keep_alive_seconds: self.profile.keep_alive_seconds,
             will,
         }
@@ -232,6 +243,9 @@ impl Client {
         }
         if let Some(bytes) = terms.max_packet_bytes {
             properties.push(Property::MaximumPacketSize(bytes));
+        }
+        if terms.topic_alias_maximum > 0 {
+            properties.push(Property::TopicAliasMaximum(terms.topic_alias_maximum));
         }
         let will = terms.will.map(|number| around.ledger.message(number));
         let connect = Connect {
@@ -346,22 +360,26 @@ impl Client {
         }
     }
 
-    fn write_publish(&self, around: &mut Surroundings<'_>, number: MessageNumber, id: Option<u16>, dup: bool) {
+    fn write_publish(&mut self, around: &mut Surroundings<'_>, number: MessageNumber, id: Option<u16>, dup: bool) {
         let message = around.ledger.message(number);
         let mut properties = PropertyWriter::new();
         if let Some(seconds) = message.expiry_seconds {
             properties.push(Property::MessageExpiryInterval(seconds));
         }
+        let (topic, alias) = self.link_mut().told.name(&message.topic, number);
+        if let Some(alias) = alias {
+            properties.push(Property::TopicAlias(alias));
+        }
         let publish = Publish {
             dup,
             qos: message.qos,
             retain: message.retain,
-            topic: &message.topic,
+            topic,
             packet_id: id.map(packet_id),
             properties: properties.properties(),
             payload: &message.payload,
         };
-        let meaning = Meaning::Publish { id, qos: message.qos };
+        let meaning = Meaning::Publish { id, qos: message.qos, by_alias: topic.is_empty() };
         self.write(around.written, &Packet::Publish(publish), meaning);
     }
 

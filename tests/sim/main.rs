@@ -11,6 +11,7 @@
 //! | `ONCEMQ_SIM_SEED=n`      | `seeds_hold` runs this seed only                              |
 //! | `ONCEMQ_SIM_TRACE=1`     | a failure prints the last events of its run                   |
 
+mod aliases;
 mod audit;
 mod broker;
 mod client;

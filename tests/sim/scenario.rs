@@ -10,6 +10,8 @@ use crate::random::Random;
 /// A millisecond in the unit of the virtual clock.
 pub(crate) const MILLISECOND: u64 = 1_000_000;
 
+/// Topic Alias Maxima that clients announce in 5.0, in turn.
+const TOPIC_ALIAS_MAXIMA: [u16; 3] = [0, 2, 20];
 const TOPICS_PER_CLIENT: [&str; 4] = ["a/x", "a/y", "b/x", "b"];
 const SHARED_TOPICS: [&str; 3] = ["s/0", "s/1", "$s/0"];
 
@@ -75,6 +77,8 @@ pub(crate) struct Profile {
     pub(crate) receive_maximum: Option<u16>,
     /// The Maximum Packet Size it announces in 5.0.
     pub(crate) max_packet_bytes: Option<u32>,
+    /// The Topic Alias Maximum it announces in 5.0.
+    pub(crate) topic_alias_maximum: u16,
     pub(crate) keep_alive_seconds: u16,
     /// Whether it keeps its promise to send something in time.
     pub(crate) pings: bool,
@@ -207,6 +211,7 @@ impl Profile {
             name: format!("client-{}-{index}", random.below(1000)),
             receive_maximum: random.percent(60).then(|| random.between(1, 6) as u16),
             max_packet_bytes: random.percent(15).then(|| random.between(500, 9_500) as u32),
+            topic_alias_maximum: TOPIC_ALIAS_MAXIMA[index as usize % TOPIC_ALIAS_MAXIMA.len()],
             keep_alive_seconds: if has_time_limits { random.below(4) as u16 } else { 0 },
             pings: random.percent(70),
             clean_percent: random.pick(&[0, 10, 50]),

@@ -596,6 +596,8 @@ impl World {
             ("message expired", sum(|counters| counters.dropped_expired)),
             ("illegal packet", sum(|counters| counters.protocol_violations)),
             ("silent client", self.audit.silences),
+            ("topic alias by a publisher", self.audit.aliases_read),
+            ("topic alias by the broker", self.audit.aliases_sent),
             ("session expired", self.audit.expiries),
         ];
         visits.into_iter().chain(self.broker.storage.visits()).collect()

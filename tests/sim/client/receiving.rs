@@ -4,6 +4,7 @@ use oncemq::proto::{
     Acknowledgement, Connack, Packet, PacketId, Properties, Publish, QoS, ReasonCode, Received, Suback, Version, decode,
 };
 
+use crate::aliases::Aliases;
 use crate::ledger::{Arrival, Failure, Ledger, MessageNumber, fail};
 
 use super::{Answer, Client, Meaning, Request, Stage, Surroundings, packet_id};
@@ -99,6 +100,7 @@ impl Client {
         let link = self.link_mut();
         link.is_accepted = true;
         link.quota = usize::from(quota);
+        link.told = Aliases::new(connack.properties.topic_alias_maximum().unwrap_or(0));
         let (clean_start, is_finished) = (link.clean_start, link.is_finished);
         self.must_start_clean = false;
         self.unanswered = None;
@@ -142,8 +144,9 @@ impl Client {
         if is_open && !publish.dup {
             fail!("client {} got a first PUBLISH with {id:?}, which is not released", self.index);
         }
+        let topic = self.link_mut().heard.topic(publish)?;
         let arrival = Arrival {
-            topic: publish.topic,
+            topic: &topic,
             payload: publish.payload,
             qos: publish.qos,
             retain: publish.retain,
