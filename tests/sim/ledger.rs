@@ -540,7 +540,7 @@ impl Account {
 
     /// Whether neither the subscription nor what may have replaced it lets the message fall to QoS 0 or be left out.
     fn is_reliable(&self, client: usize, message: &Message, from: &Request) -> bool {
-        let own = message.publisher == client && !message.is_will;
+        let own = message.publisher == client;
         let mut is_later = false;
         self.requests.iter().filter(|request| request.filter == from.filter).all(|request| {
             is_later |= std::ptr::eq(request, from);
@@ -573,7 +573,7 @@ fn check_live_terms(
     arrival: &Arrival<'_>,
     in_effect: &[&Request],
 ) -> Result<(), Failure> {
-    let own = message.publisher == client && !message.is_will;
+    let own = message.publisher == client;
     let giving: Vec<_> = in_effect.iter().filter(|request| !(own && request.options.no_local)).collect();
     // [MQTT-3.8.3-3]
     let Some(highest) = giving.iter().map(|request| request.options.qos).max() else {
