@@ -1,11 +1,12 @@
 //! Cleaning the log: a pass over all that is alive, behind which everything older can go.
 //!
-//! A pass begins a new segment and then logs every session, delivery, retained message and letter again, a bounded piece with
-//! each batch. Changes that happen meanwhile are logged as always, before or behind the piece that they concern: records can
-//! be applied on top of themselves, and what is said of a session that is repeated only later is ignored. Deliveries that only
-//! the log holds ([`backlog`](super::backlog)) come behind the heads of all sessions and before the other deliveries: what
-//! comes back into memory meanwhile is then among those. Whatever of them was logged before the last head is moved, for what is
-//! said of a session before its head counts only as long as the old segments are there. When the pass is through and stable, all segments before its beginning are removed.
+//! A pass begins a new segment and then logs every session, delivery, retained message and letter again, a bounded piece
+//! with each batch. Changes that happen meanwhile are logged as always, before or behind the piece that they concern:
+//! records can be applied on top of themselves, and what is said of a session that is repeated only later is ignored.
+//! Deliveries that only the log holds ([`backlog`](super::backlog)) come behind the heads of all sessions and before the
+//! other deliveries: what comes back into memory meanwhile is then among those. Whatever of them was logged before the
+//! last head is moved, for what is said of a session before its head counts only as long as the old segments are there.
+//! When the pass is through and stable, all segments before its beginning are removed.
 //!
 //! A pass starts when the log is longer than twice what is alive, plus a fixed number of segments. So the log stays under three
 //! times what is alive plus that number, and every byte that is logged is copied at most once more in the mean.

@@ -317,7 +317,8 @@ impl Audit {
         }
     }
 
-    /// Deadlines of the keep-alive and of sessions, each from the first to the last moment that it may be at: `of_connection` and `of_client` say who belongs to the shard in question.
+    /// Deadlines of the keep-alive and of sessions, each from the first to the last moment that it may be at: `of_connection`
+    /// and `of_client` say who belongs to the shard in question.
     pub(crate) fn deadlines(
         &self,
         of_connection: impl Fn(usize) -> bool,

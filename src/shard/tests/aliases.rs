@@ -38,19 +38,9 @@ fn named(fleet: &mut Fleet, client: Client, version: Version) -> Vec<Named> {
 fn connect_accepting(fleet: &mut Fleet, client_id: &str, topic_alias_maximum: u16, packet_bytes_max: u32) -> Client {
     let mut properties = PropertyWriter::new();
     properties
-        .push(Property::SessionExpiryInterval(60))
         .push(Property::TopicAliasMaximum(topic_alias_maximum))
         .push(Property::MaximumPacketSize(packet_bytes_max));
-    fleet.connect_with(Connect {
-        version: Version::V5,
-        clean_start: false,
-        keep_alive_seconds: 0,
-        client_id,
-        will: None,
-        username: None,
-        password: None,
-        properties: properties.properties(),
-    })
+    fleet.connect_v5_with(client_id, properties)
 }
 
 fn subscriber_accepting(fleet: &mut Fleet, client_id: &str, topic_alias_maximum: u16) -> Client {

@@ -132,7 +132,13 @@ impl Fleet {
     /// A 5.0 client whose session outlives it.
     pub(super) fn connect_v5(&mut self, client_id: &str, receive_maximum: u16) -> Client {
         let mut properties = PropertyWriter::new();
-        properties.push(Property::SessionExpiryInterval(60)).push(Property::ReceiveMaximum(receive_maximum));
+        properties.push(Property::ReceiveMaximum(receive_maximum));
+        self.connect_v5_with(client_id, properties)
+    }
+
+    /// A 5.0 client with these properties beside the expiry of its session, which outlives it.
+    pub(super) fn connect_v5_with(&mut self, client_id: &str, mut properties: PropertyWriter) -> Client {
+        properties.push(Property::SessionExpiryInterval(60));
         self.connect_with(Connect {
             version: Version::V5,
             clean_start: false,
