@@ -11,7 +11,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::config::{self, Durability, GateLimits, Limits, LogSettings, Pinning, RingSizes, SHARDS_MAX, ServeConfig};
+use crate::config::{
+    self, Durability, GateLimits, Limits, LogSettings, Pinning, RingSizes, SHARDS_MAX, ServeConfig, SharedBalance,
+};
 use crate::store::RecoveryMode;
 
 use values::{Bytes, Span, bytes, loopback, number, pinning, power_of_two, span};
@@ -142,6 +144,12 @@ struct ServeArguments {
     #[arg(long, value_name = "LEVELS", env = "ONCEMQ_MAX_TOPIC_LEVELS",
           default_value_t = config::MAX_TOPIC_LEVELS_DEFAULT, value_parser = number(config::MAX_TOPIC_LEVELS))]
     max_topic_levels: u16,
+
+    /// Who of a shared subscription's group gets the next message: the one with the fewest that are not over
+    /// (`least-inflight`), each in turn (`round-robin`), or the same one until it goes away (`sticky`).
+    #[arg(long, value_name = "least-inflight|round-robin|sticky", env = "ONCEMQ_SHARED_BALANCE",
+          default_value = "least-inflight", value_parser = shared_balance)]
+    shared_balance: SharedBalance,
 
     /// Messages that wait for one session [1..=100000000].
     #[arg(long, value_name = "MESSAGES", env = "ONCEMQ_MAX_QUEUED_MESSAGES",
@@ -316,6 +324,7 @@ impl ServeArguments {
                 max_sessions: NonZeroU32::new(self.max_sessions),
                 max_subscriptions: self.max_subscriptions,
                 max_topic_levels: self.max_topic_levels,
+                shared_balance: self.shared_balance,
                 max_queued_messages: self.max_queued_messages,
                 max_queued_bytes: self.max_queued_bytes.0,
                 congestion_messages: self.congestion_messages,
@@ -363,6 +372,15 @@ fn durability(text: &str) -> Result<Durability, &'static str> {
         "write" => Ok(Durability::Write),
         "none" => Ok(Durability::None),
         _ => Err("allowed is sync, write or none"),
+    }
+}
+
+fn shared_balance(text: &str) -> Result<SharedBalance, &'static str> {
+    match text {
+        "least-inflight" => Ok(SharedBalance::LeastInflight),
+        "round-robin" => Ok(SharedBalance::RoundRobin),
+        "sticky" => Ok(SharedBalance::Sticky),
+        _ => Err("allowed is least-inflight, round-robin or sticky"),
     }
 }
 
@@ -483,6 +501,7 @@ mod tests {
             ("--max-sessions", "100000001", "from 0 to 100000000"),
             ("--max-subscriptions", "0", "from 1 to 10000000"),
             ("--max-topic-levels", "1025", "from 1 to 1024"),
+            ("--shared-balance", "random", "allowed is least-inflight, round-robin or sticky"),
             ("--connect-timeout", "0", "from 100ms to 5m"),
             ("--linger", "1h", "(ms, s, m)"),
             ("--listen", "0.0.0.0:1883", "access rules do not exist yet"),

@@ -109,6 +109,8 @@ pub struct Limits {
     pub max_subscriptions: u32,
     /// Levels of a topic that a client publishes or subscribes to, at most.
     pub max_topic_levels: u16,
+    /// Who of a shared subscription's group gets a message.
+    pub shared_balance: SharedBalance,
     /// Messages waiting for one session, at most.
     pub max_queued_messages: u32,
     /// Payload bytes waiting for one session, at most.
@@ -146,6 +148,7 @@ impl Default for Limits {
             max_sessions: None,
             max_subscriptions: MAX_SUBSCRIPTIONS_DEFAULT,
             max_topic_levels: MAX_TOPIC_LEVELS_DEFAULT,
+            shared_balance: SharedBalance::default(),
             max_queued_messages: MAX_QUEUED_MESSAGES_DEFAULT,
             max_queued_bytes: MAX_QUEUED_BYTES_DEFAULT,
             congestion_messages: CONGESTION_MESSAGES_DEFAULT,
@@ -173,6 +176,18 @@ impl Limits {
             ..self.clone()
         }
     }
+}
+
+/// Who of the members of a shared subscription's group whose clients are connected gets the next message.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum SharedBalance {
+    /// The one with the fewest messages that it has not acknowledged, or that wait for it.
+    #[default]
+    LeastInflight,
+    /// Each in turn.
+    RoundRobin,
+    /// The same one, until it goes away.
+    Sticky,
 }
 
 /// Limits of the way in: what a client may cost before a shard owns it.

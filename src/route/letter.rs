@@ -11,7 +11,9 @@
 //!   was published behind its publisher's mark. What was published before it may also come live, if the subscriber's
 //!   shard was interested already: it is there before its publisher's shard has answered, and recognised by its stamp.
 
-use crate::route::{Message, ShardId};
+use std::sync::Arc;
+
+use crate::route::{Message, Presence, ShardId, Share};
 use crate::store::{LetterNumber, LogFailure};
 
 /// Identifies one filter of one SUBSCRIBE at the shard that sent it.
@@ -122,6 +124,66 @@ pub enum Letter {
         filter: Box<str>,
         /// What the sending shard had routed before it applied the interest.
         routed: RouteSequence,
+    },
+    /// A session of the sending shard joins a group whose home the receiving shard is; answered by
+    /// [`Letter::InterestApplied`] once every shard knows that the group wants the filter's messages.
+    SharedJoined {
+        /// The member's client id.
+        client_id: Arc<str>,
+        /// Its subscription.
+        share: Arc<Share>,
+        /// Whether its session outlives the broker.
+        is_durable: bool,
+        /// Whom to tell.
+        ticket: Ticket,
+    },
+    /// A member of the sending shard has come, gone away or left; the receiving shard is the group's home.
+    SharedChanged {
+        /// The member's client id.
+        client_id: Arc<str>,
+        /// Its subscription.
+        share: Arc<Share>,
+        /// What it is now.
+        presence: Presence,
+    },
+    /// A message for one session of the receiving shard, which the home of its group has chosen.
+    SharedDeliver {
+        /// The member's client id.
+        client_id: Arc<str>,
+        /// Its subscription, as the home knows it.
+        share: Arc<Share>,
+        /// The message.
+        message: Message,
+        /// Whom to hold up if the member falls behind.
+        publisher: Option<(ShardId, Publisher)>,
+        /// As for [`Letter::Deliver`]. Without a number it must not get into the log of the receiving shard, where it could
+        /// outlive that the sending shard knows whom it has chosen.
+        number: Option<LetterNumber>,
+    },
+    /// What waits unsent for a member is to be given back to its group, because others could have it now.
+    SharedRecalled {
+        /// The member's client id.
+        client_id: Arc<str>,
+        /// Its subscription.
+        share: Arc<Share>,
+    },
+    /// A member gives a message back to its group, whose home the receiving shard is.
+    SharedReturned {
+        /// The subscription of the member that had it.
+        share: Arc<Share>,
+        /// The message.
+        message: Message,
+        /// As for [`Letter::SharedDeliver`].
+        number: Option<LetterNumber>,
+    },
+    /// So many messages of its group are over for a member of the sending shard, since it was last told.
+    SharedCompleted {
+        /// The member's client id.
+        client_id: Arc<str>,
+        /// Its subscription.
+        share: Arc<Share>,
+        /// How many.
+        messages: u32,
     },
     /// Answer to the [`Letter::RetainedMark`]s of all shards: these messages are retained for the filter at the sender.
     RetainedFound {

@@ -4,6 +4,8 @@ use std::num::NonZeroU32;
 
 use crate::proto::QoS;
 
+use super::share::{SharedTerms, Standing};
+
 /// What the subscriptions of one session make of a message.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Terms {
@@ -25,9 +27,24 @@ pub enum Identifiers {
     One(NonZeroU32),
     /// At least two.
     Several(Box<[NonZeroU32]>),
+    /// That of the one shared subscription which the delivery is due to, if it has one.
+    Shared(SharedTerms),
 }
 
 impl Terms {
+    /// The group that the delivery came through, if it did.
+    pub fn shared(&self) -> Option<&SharedTerms> {
+        match &self.identifiers {
+            Identifiers::Shared(terms) => Some(terms),
+            Identifiers::None | Identifiers::One(_) | Identifiers::Several(_) => None,
+        }
+    }
+
+    /// Whether the client may see the message only when the log knows that it is to have it.
+    pub fn waits_for_log(&self) -> bool {
+        self.shared().is_some_and(|terms| terms.standing == Standing::Logged)
+    }
+
     /// Lets one copy stand for two: with the higher QoS, and the identifiers of both.
     pub fn absorb(&mut self, other: &Terms) {
         self.qos = self.qos.max(other.qos);
@@ -44,6 +61,7 @@ impl Identifiers {
             Identifiers::None => &[],
             Identifiers::One(identifier) => std::slice::from_ref(identifier),
             Identifiers::Several(identifiers) => identifiers,
+            Identifiers::Shared(terms) => terms.share.subscription.identifier.as_slice(),
         }
         .iter()
         .copied()

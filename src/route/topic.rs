@@ -130,6 +130,11 @@ impl<'a> TopicFilter<'a> {
         self.share
     }
 
+    /// The filter proper, as one of its own.
+    pub const fn unshared(&self) -> Self {
+        Self { share: None, filter: self.filter }
+    }
+
     /// The filter without the share name: what topic names are compared with.
     pub const fn as_str(&self) -> &'a str {
         self.filter

@@ -128,6 +128,14 @@ impl<S: Copy + Eq + Hash> SubscriptionTrie<S> {
         self.node(filter).is_some_and(|key| self.tree.value(key).local.contains(subscriber, &self.hashing))
     }
 
+    /// The filter, if this or another shard has a subscriber of it or of one that it is the beginning of.
+    ///
+    /// # Panics
+    /// If the filter is shared.
+    pub fn find(&self, filter: &TopicFilter<'_>) -> Option<FilterKey> {
+        self.node(filter).map(FilterKey)
+    }
+
     /// Takes back a local subscription by its filter; `None` if there is none. Only a filter that
     /// is equal character by character counts [MQTT-3.10.4-1].
     ///

@@ -23,6 +23,8 @@
 //! the order of the queue, and a log that knows the number knows the id. An entry that is done in the middle stays as a
 //! place holder until all before it are done; an id is used again only after 65,535 others.
 //!
+//! A message can be *withdrawn* from the queue. Its number is used up, so its place stays until those before it have gone.
+//!
 //! The end of the queue may be *away*: the log has it, and here are only its length and its bytes. What comes back goes to the
 //! end of what is here, and while something is away, new messages go away too; so the order stays.
 //!
@@ -107,8 +109,10 @@ pub struct QueueLimit {
 /// Queue and inflight table of one session.
 #[derive(Debug)]
 pub struct Outbound<M> {
-    queue: VecDeque<M>,
+    /// None is a message that was withdrawn; the first is not, unless ids have run out.
+    queue: VecDeque<Option<M>>,
     queued_bytes: u64,
+    withdrawn: usize,
     /// Messages behind those of the queue that only the log holds, and their bytes, of which only the sum is known.
     away: u64,
     away_bytes: u64,
@@ -142,6 +146,7 @@ impl<M: Deliverable> Outbound<M> {
         Self {
             queue: VecDeque::new(),
             queued_bytes: 0,
+            withdrawn: 0,
             away: 0,
             away_bytes: 0,
             inflight: VecDeque::new(),
@@ -203,8 +208,8 @@ impl<M: Deliverable> Outbound<M> {
         }
         let number = self.next_number();
         self.queued_bytes += bytes;
-        self.queue.push_back(message);
-        Ok((number, self.queue.back().expect("pushed above")))
+        self.queue.push_back(Some(message));
+        Ok((number, self.queue.back().and_then(Option::as_ref).expect("pushed above")))
     }
 
     /// Appends a message to the queue that only the log holds; its number, or none if the queue is full.
@@ -239,13 +244,29 @@ impl<M: Deliverable> Outbound<M> {
 
     /// Messages that wait for a slot and are here.
     pub fn queued_here(&self) -> usize {
-        self.queue.len()
+        self.queue.len() - self.withdrawn
     }
 
     /// Puts a message back into the queue that was there when the state was saved; no limit refuses it.
     pub fn requeue(&mut self, message: M) {
         self.queued_bytes += message.bytes();
-        self.queue.push_back(message);
+        self.queue.push_back(Some(message));
+    }
+
+    /// Takes messages out of the queue that meet a condition, not to be sent; their numbers are used up. Those that are away
+    /// stay.
+    pub fn withdraw(&mut self, mut condition: impl FnMut(&M) -> bool) -> Vec<(u64, M)> {
+        let start = self.next_to_start();
+        let mut taken = Vec::new();
+        for (number, place) in (start..).zip(&mut self.queue) {
+            if let Some(message) = place.take_if(|message| condition(message)) {
+                self.queued_bytes -= message.bytes();
+                taken.push((number, message));
+            }
+        }
+        self.withdrawn += taken.len();
+        self.pass_withdrawn();
+        taken
     }
 
     /// Whether a new message could be sent at once, with nothing before it.
@@ -278,30 +299,32 @@ impl<M: Deliverable> Outbound<M> {
                 return Some((NextPublish { number, id: packet_id_of(number), dup: true, message }, None));
             }
         }
-        let message = self.queue.pop_front()?;
+        self.pass_withdrawn();
+        if !self.has_id() {
+            return None;
+        }
+        let message = self.queue.pop_front()??;
         self.queued_bytes -= message.bytes();
         Some(self.start(message))
     }
 
     /// The message at the head of the queue.
-    pub fn next_queued(&self) -> Option<&M> {
-        self.queue.front()
+    pub fn next_queued(&mut self) -> Option<&M> {
+        self.pass_withdrawn();
+        self.queue.front()?.as_ref()
     }
 
     /// Takes the message at the head of the queue out, not to be sent; its number is used up. None if there is no such
     /// message, or the ids behind an open exchange have run out.
     pub fn discard_queued(&mut self) -> Option<(u64, M)> {
+        self.pass_withdrawn();
         if !self.has_id() {
             return None;
         }
-        let message = self.queue.pop_front()?;
+        let message = self.queue.pop_front()??;
         self.queued_bytes -= message.bytes();
         let number = self.next_to_start();
-        if self.resent == self.inflight.len() {
-            self.resent += 1;
-        }
-        self.inflight.push_back(Entry::Done);
-        self.forget_done();
+        self.use_up_number();
         Some((number, message))
     }
 
@@ -398,7 +421,7 @@ impl<M: Deliverable> Outbound<M> {
 
     /// Messages that wait for a slot.
     pub fn queued(&self) -> usize {
-        self.queue.len() + self.away as usize
+        self.queued_here() + self.away as usize
     }
 
     /// Exchanges that are open.
@@ -422,30 +445,53 @@ impl<M: Deliverable> Outbound<M> {
             Entry::AwaitingPubcomp => Reopened::AwaitingPubcomp,
             Entry::Done => Reopened::Done,
         });
-        let queue = self.queue.range(skipped_queued..).map(Reopened::Unacknowledged);
+        let queue = self.queue.range(skipped_queued..).map(|place| match place {
+            Some(message) => Reopened::Unacknowledged(message),
+            None => Reopened::Done,
+        });
         (self.first + (skipped_inflight + skipped_queued) as u64..).zip(inflight.chain(queue))
     }
 
-    /// Ends everything: all messages still held.
-    pub fn drain(&mut self) -> impl Iterator<Item = M> {
+    /// Ends everything: all messages still held, with whether they have been sent.
+    pub fn drain(&mut self) -> impl Iterator<Item = (M, bool)> {
         let next = self.next_number();
         let inflight = std::mem::take(&mut self.inflight);
         let queue = std::mem::take(&mut self.queue);
         self.first = next;
         self.queued_bytes = 0;
+        self.withdrawn = 0;
         self.away = 0;
         self.away_bytes = 0;
         self.open = 0;
         self.resent = 0;
         let held = inflight.into_iter().filter_map(|entry| match entry {
-            Entry::AwaitingPuback(message) | Entry::AwaitingPubrec(message) => Some(message),
+            Entry::AwaitingPuback(message) | Entry::AwaitingPubrec(message) => Some((message, true)),
             Entry::AwaitingPubcomp | Entry::Done => None,
         });
-        held.chain(queue)
+        held.chain(queue.into_iter().flatten().map(|message| (message, false)))
     }
 
     fn has_room(&self, bytes: u64, limit: QueueLimit) -> bool {
         self.queued() < limit.messages as usize && self.queued_bytes + self.away_bytes + bytes <= limit.bytes
+    }
+
+    /// Gives up the places at the head of the queue whose messages were withdrawn.
+    #[inline]
+    fn pass_withdrawn(&mut self) {
+        while self.withdrawn > 0 && matches!(self.queue.front(), Some(None)) && self.has_id() {
+            self.queue.pop_front();
+            self.withdrawn -= 1;
+            self.use_up_number();
+        }
+    }
+
+    /// Passes over the number that is next to start.
+    fn use_up_number(&mut self) {
+        if self.resent == self.inflight.len() {
+            self.resent += 1;
+        }
+        self.inflight.push_back(Entry::Done);
+        self.forget_done();
     }
 
     fn has_slot(&self) -> bool {

@@ -7,7 +7,7 @@ use crate::proto::{
     Connack, Connect, Packet, Properties, Property, PropertyWriter, ReasonCode, Received, Version, connects_as_bridge,
     decode_connect,
 };
-use crate::route::WillMessage;
+use crate::route::{Presence, WillMessage};
 use crate::session::SessionExpiry;
 use crate::store::LogPosition;
 use crate::time::Timestamp;
@@ -124,6 +124,7 @@ impl Shard {
         self.clients.connection(key).connack_after = after;
         self.send_connack(key, session_present, admission, after);
         self.clients.resume(session);
+        self.announce_presence(session, Presence::Connected);
         self.arm_keep_alive(key);
     }
 
@@ -167,7 +168,6 @@ impl Shard {
         if limits.topic_alias_maximum > 0 {
             properties.push(Property::TopicAliasMaximum(limits.topic_alias_maximum));
         }
-        properties.push(Property::SharedSubscriptionAvailable(false));
         if admission.client_id_assigned {
             properties.push(Property::AssignedClientIdentifier(&admission.client_id));
         }

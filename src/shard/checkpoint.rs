@@ -257,9 +257,13 @@ impl Shard {
         sink.record(&Record::Session(self.clients.sessions.head(key)));
         for filter in &self.clients.sessions.get(key).subscriptions {
             let mut subscribers = self.subscriptions.subscribers(*filter).iter();
-            let subscription = subscribers.find(|subscriber| subscriber.subscriber == key);
+            let subscription = subscribers.find(|subscriber| subscriber.subscriber == key.into());
             let subscription = subscription.expect("a session knows its subscriptions").subscription;
             let filter = Cow::Owned(self.subscriptions.filter_of(*filter));
+            sink.record(&Record::Subscribed { session, filter, subscription });
+        }
+        for share in self.clients.sessions.get(key).memberships.iter().flat_map(|memberships| &memberships.shares) {
+            let (filter, subscription) = (Cow::Borrowed(&*share.group), share.subscription);
             sink.record(&Record::Subscribed { session, filter, subscription });
         }
         if let Some(inbound) = self.clients.sessions.inbound_to_read(key) {
@@ -309,7 +313,7 @@ impl Shard {
         for (number, DurableLetter { purpose, message, .. }) in sender.waiting_behind(acknowledged) {
             let to = [(shard, number)];
             let body = <&Message>::into(message);
-            sink.record(&Record::LetterPosted { purpose: *purpose, to: Cow::Borrowed(&to), body });
+            sink.record(&Record::LetterPosted { purpose: purpose.clone(), to: Cow::Borrowed(&to), body });
         }
         let applied = self.clients.links.receivers[shard.index()].applied();
         if applied.0 > 0 {

@@ -21,6 +21,7 @@ use super::messages::Messages;
 use super::outbox::Outbox;
 use super::output::Transmit;
 use super::sessions::{SessionKey, Sessions};
+use super::sharing::Completed;
 use super::timers::Timers;
 use super::{Command, TimerKey};
 
@@ -41,6 +42,8 @@ pub(super) struct Clients {
     /// Clients whose durable sessions have ended, with the positions from which on that is stable: until then a crash would
     /// bring the sessions back.
     pub(super) ended: VecDeque<(LogPosition, Box<str>)>,
+    /// What is over of the messages that came through groups.
+    pub(super) completed: Completed,
     pub(super) timers: Timers<TimerKey>,
     /// Connections whose output may have something to send, each once.
     dirty: Vec<ConnectionKey>,
@@ -72,6 +75,7 @@ impl Clients {
             links: Links::new(outbox.shards()),
             outbox,
             ended: VecDeque::new(),
+            completed: Completed::default(),
             timers: Timers::default(),
             dirty: Vec::new(),
             awaiting_log: Vec::new(),

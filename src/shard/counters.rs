@@ -32,6 +32,8 @@ counters! {
     sessions,
     /// Subscriptions of these sessions.
     subscriptions,
+    /// Groups of shared subscriptions of which this shard is the home.
+    shared_groups,
     /// Messages held for delivery.
     messages,
     /// QoS 2 exchanges of publishers that await PUBREL.
@@ -64,6 +66,10 @@ counters! {
     dropped_ring_full,
     /// QoS 1 and 2 messages dropped because the queue of the session is full.
     dropped_queue_full,
+    /// Messages for a shared subscription of whose group nobody could have them.
+    dropped_no_member,
+    /// Messages that a member of a group could not have any more, and that went to another one.
+    shared_returned,
     /// Messages dropped because they exceed the client's Maximum Packet Size [MQTT-3.1.2-25].
     dropped_too_large,
     /// Messages dropped because they expired in the queue.

@@ -38,6 +38,14 @@ impl<'m> Post<'m> {
         Self::new(message, Provenance { session: None, origin: None, stamp, may_come_again: false })
     }
 
+    pub(super) fn message(&self) -> &'m Message {
+        self.message
+    }
+
+    pub(super) fn provenance(&self) -> Provenance {
+        self.provenance
+    }
+
     fn key(&mut self, messages: &mut Messages) -> MessageKey {
         *self.stored.get_or_insert_with(|| messages.insert(self.message.clone()))
     }
@@ -46,7 +54,8 @@ impl<'m> Post<'m> {
 impl Clients {
     /// Gives a message to a session: onto its connection if it may go at once, into its queue if it may not.
     pub(super) fn deliver(&mut self, to: SessionKey, post: &mut Post<'_>, terms: Terms) {
-        if self.sessions.get(to).held.is_some() {
+        // What comes through a group need not be put in order with retained messages.
+        if self.sessions.get(to).held.is_some() && terms.shared().is_none() {
             return self.hold_back(to, post, terms);
         }
         match terms.qos {
@@ -146,6 +155,8 @@ impl Clients {
                 journal::log_delivered(&mut self.log, &mut self.messages, to, next.number, next.message);
                 journal::log_reserved(&mut self.log, to, reserved);
                 self.log.wait_for_appended()
+            } else if next.message.terms.waits_for_log() {
+                self.log.wait_for_appended()
             } else {
                 LogPosition::NOTHING
             };
@@ -158,9 +169,10 @@ impl Clients {
                 self.mark_dirty(key);
             } else {
                 // As if it had been sent and acknowledged [MQTT-3.1.2-25].
-                outbound.abandon(id);
+                let abandoned = outbound.abandon(id).expect("it has just been given this id");
                 self.counters.dropped_too_large += 1;
                 journal::log_completed(&mut self.log, is_durable, to, number);
+                self.note_completed(to, &abandoned.terms);
             }
             return;
         }
@@ -217,6 +229,8 @@ impl Clients {
             let packet = OutgoingPublish { id: Some(id), dup, qos: delivery.terms.qos, retain: delivery.terms.retain };
             let after = if is_durable {
                 journal::log_reserved(&mut self.log, session, reserved);
+                self.log.wait_for_appended()
+            } else if delivery.terms.waits_for_log() {
                 self.log.wait_for_appended()
             } else {
                 LogPosition::NOTHING

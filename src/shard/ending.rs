@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use crate::proto::{Disconnect, Packet, Property, PropertyWriter, ReasonCode, Version};
-use crate::route::{Letter, Removed};
+use crate::proto::{Disconnect, Packet, Property, PropertyWriter, QoS, ReasonCode, Version};
+use crate::route::{Letter, Presence, Removed};
 use crate::session::SessionExpiry;
 use crate::store::Record;
 use crate::time::Timestamp;
@@ -98,6 +98,9 @@ impl Shard {
             outbound.detach();
             outbound.set_sent_below(outbound.next_to_start());
         }
+        if self.clients.sessions.get(session).expiry != SessionExpiry::WithConnection {
+            self.announce_presence(session, Presence::Away);
+        }
         self.wait_for_client(session, now);
     }
 
@@ -148,7 +151,7 @@ impl Shard {
             self.clients.log.append(&Record::SessionEnded { session: key.id() });
         }
         for key_of_filter in session.subscriptions {
-            match self.subscriptions.remove(key_of_filter, key) {
+            match self.subscriptions.remove(key_of_filter, key.into()) {
                 Removed::OthersRemain if session.is_durable && !self.has_durable_subscriber(key_of_filter) => {
                     let filter = self.subscriptions.filter_of(key_of_filter);
                     self.tell_others(|| Letter::InterestLost { filter: filter[..].into(), durable_only: true });
@@ -159,10 +162,19 @@ impl Shard {
                 }
             }
         }
+        if let Some(memberships) = &session.memberships {
+            self.leave_groups(&memberships.client_id, &memberships.shares);
+        }
         self.clients.backlogs.remove(key);
         if let Some(mut outbound) = outbound {
-            for delivery in outbound.drain() {
-                self.clients.messages.release(delivery.message);
+            for (delivery, was_sent) in outbound.drain() {
+                // A member of the group that is left gets it, but for a QoS 2 message that was sent [MQTT-4.8.2-5].
+                let is_owed = !was_sent || delivery.terms.qos == QoS::AtLeastOnce;
+                if is_owed && delivery.terms.shared().is_some() {
+                    self.give_back(delivery);
+                } else {
+                    self.clients.messages.release(delivery.message);
+                }
             }
         }
         if let Some(held) = session.held {

@@ -38,6 +38,10 @@ impl DurableLetter {
         match purpose {
             LetterPurpose::Deliver => Letter::Deliver { message, sequence, publisher, number },
             LetterPurpose::Retain => Letter::Retain { message, sequence, number },
+            LetterPurpose::ToMember { client_id, share } => {
+                Letter::SharedDeliver { client_id, share, message, publisher: None, number }
+            }
+            LetterPurpose::FromMember { share } => Letter::SharedReturned { share, message, number },
         }
     }
 }
@@ -51,6 +55,11 @@ impl Links {
             failure: None,
             numbered: Vec::new(),
         }
+    }
+
+    /// Whether the log of that shard has failed.
+    pub(super) fn has_failed(&self, shard: ShardId) -> bool {
+        self.failed.contains(shard)
     }
 
     /// Why letters to one of these shards cannot become durable.
@@ -71,7 +80,7 @@ impl Clients {
         numbered.clear();
         numbered.extend(to.map(|shard| (shard, senders[shard.index()].post(letter.clone()))));
         let body = (&letter.message).into();
-        self.log.append(&Record::LetterPosted { purpose: letter.purpose, to: Cow::Borrowed(numbered), body });
+        self.log.append(&Record::LetterPosted { purpose: letter.purpose.clone(), to: Cow::Borrowed(numbered), body });
         self.log.wait_for_appended()
     }
 

@@ -5,7 +5,7 @@
 //! sessions end with their connections go on; a message of theirs that somebody's durable session is subscribed to is refused.
 
 use crate::proto::{AcknowledgementKind, Publish, QoS, ReasonCode, Version};
-use crate::route::{Letter, Message, RouteStamp, ShardSet, Subscriber, TopicName};
+use crate::route::{Letter, Message, RouteStamp, ShardSet, TopicName};
 use crate::store::{LogFailure, LogPosition};
 
 use super::Shard;
@@ -77,11 +77,10 @@ impl Shard {
         let Some(failure) = self.clients.log.failure() else {
             return self.clients.links.failure(self.matches.remote_durable);
         };
-        let is_durable = |subscriber: &Subscriber<_>| self.clients.sessions.get(subscriber.subscriber).is_durable;
         let mut filters = self.matches.filters.iter();
         let needs_log = retain
             || !self.matches.remote_durable.is_empty()
-            || filters.any(|filter| self.subscriptions.subscribers(*filter).iter().any(is_durable));
+            || filters.any(|filter| self.has_durable_subscriber(*filter));
         needs_log.then_some(failure)
     }
 

@@ -29,6 +29,7 @@ mod counters;
 mod delivering;
 mod encoder;
 mod ending;
+mod groups;
 mod journal;
 mod links;
 mod log_failure;
@@ -38,10 +39,12 @@ mod output;
 mod placement;
 mod publishing;
 mod receiving;
+mod recipient;
 mod redealing;
 mod restoring;
 mod retained;
 mod sessions;
+mod sharing;
 mod subscribing;
 mod timers;
 mod topics;
@@ -63,7 +66,9 @@ use crate::time::Timestamp;
 use clients::Clients;
 use connection::Phase;
 use encoder::Encoder;
+use groups::Groups;
 use outbox::Outbox;
+use recipient::Recipient;
 use retained::RetainedMessages;
 use sessions::{SessionKey, Sessions};
 use subscribing::Subscribing;
@@ -113,7 +118,9 @@ enum TimerKey {
 pub struct Shard {
     shards: u16,
     clients: Clients,
-    subscriptions: SubscriptionTrie<SessionKey>,
+    subscriptions: SubscriptionTrie<Recipient>,
+    /// Those whose home this is.
+    groups: Groups,
     matches: Matches,
     retained: RetainedMessages,
     /// Messages routed so far.
@@ -136,6 +143,7 @@ impl Shard {
         Self {
             shards: config.shards,
             subscriptions: SubscriptionTrie::new(config.seed),
+            groups: Groups::new(config.seed, config.limits.shared_balance),
             matches: Matches::default(),
             retained: RetainedMessages::new(config.seed),
             routed: RouteSequence::default(),
@@ -246,6 +254,22 @@ impl Shard {
                 self.handle_mark(from, subscriber, ticket, &filter, routed);
             }
             Letter::RetainedFound { ticket, messages } => self.handle_applied(ticket, messages),
+            Letter::SharedJoined { client_id, share, is_durable, ticket } => {
+                self.handle_shared_joined(from, client_id, share, is_durable, ticket);
+            }
+            Letter::SharedChanged { client_id, share, presence } => {
+                self.handle_shared_changed(from, client_id, share, presence);
+            }
+            Letter::SharedDeliver { client_id, share, message, publisher, number } => {
+                self.handle_shared_deliver(from, &client_id, share, message, publisher, number);
+            }
+            Letter::SharedRecalled { client_id, share } => self.handle_shared_recalled(&client_id, &share),
+            Letter::SharedReturned { share, message, number } => {
+                self.handle_shared_returned(from, &share, &message, number);
+            }
+            Letter::SharedCompleted { client_id, share, messages } => {
+                self.handle_shared_completed(&client_id, &share, messages);
+            }
         }
     }
 
@@ -309,6 +333,7 @@ impl Shard {
 
     /// Letters for another shard whose ring has room, at most `max`.
     pub fn poll_letters(&mut self, to: ShardId, max: usize) -> Option<Vec<Letter>> {
+        self.post_completed(to);
         let batch = self.clients.outbox.take(to, max, self.clients.log.stable())?;
         self.clients.resume_sources();
         Some(batch)
@@ -363,7 +388,8 @@ impl Shard {
         Counters {
             connections: self.clients.connections.len() as u64,
             sessions: self.clients.sessions.len() as u64,
-            subscriptions: self.subscriptions.subscriptions() as u64,
+            subscriptions: self.clients.sessions.subscriptions() as u64,
+            shared_groups: self.groups.len() as u64,
             messages: self.clients.messages.len() as u64,
             inbound_inflight: inbound_inflight as u64,
             outbound_inflight: outbound_inflight as u64,

@@ -17,8 +17,10 @@ use super::connection::ConnectionKey;
 use super::delivering::Post;
 use super::links::DurableLetter;
 use super::placement::shard_of;
+use super::recipient::RecipientKind;
 use super::retained::RetainedMessage;
 use super::sessions::SessionKey;
+use super::sharing::deliver_to_group;
 
 /// What sessions with several matching subscriptions get: one copy each, merged from all of them.
 #[derive(Debug, Default)]
@@ -188,9 +190,16 @@ impl Shard {
     fn deliver_to_filter(&mut self, provenance: Provenance, message: &Message, filter: FilterKey) {
         let mut post = Post::new(message, provenance);
         for Subscriber { subscriber, subscription } in self.subscriptions.subscribers(filter) {
+            let session = match subscriber.kind() {
+                RecipientKind::Session(session) => session,
+                RecipientKind::Group(group) => {
+                    deliver_to_group(&mut self.groups, &mut self.clients, group, &mut post);
+                    continue;
+                }
+            };
             let options = subscription.options;
             // [MQTT-3.8.3-3]
-            if options.no_local && provenance.session == Some(*subscriber) {
+            if options.no_local && provenance.session == Some(session) {
                 continue;
             }
             let terms = Terms {
@@ -200,23 +209,31 @@ impl Shard {
                 retain: message.retain && options.retain_as_published,
                 identifiers: subscription.identifier.map_or(Identifiers::None, Identifiers::One),
             };
-            self.clients.deliver(*subscriber, &mut post, terms);
+            self.clients.deliver(session, &mut post, terms);
         }
         self.clients.end_post(post);
     }
 
     /// One copy for each session, with the highest QoS of its matching subscriptions [MQTT-3.3.4-2] and the identifiers of
-    /// all of them [MQTT-3.3.4-4].
+    /// all of them [MQTT-3.3.4-4]; and one for each group.
     fn deliver_to_overlapping(&mut self, provenance: Provenance, message: &Message) {
         let Overlapping { order, merged } = &mut self.overlapping;
+        let mut post = Post::new(message, provenance);
         for filter in &self.matches.filters {
             for Subscriber { subscriber, subscription } in self.subscriptions.subscribers(*filter) {
+                let session = match subscriber.kind() {
+                    RecipientKind::Session(session) => session,
+                    RecipientKind::Group(group) => {
+                        deliver_to_group(&mut self.groups, &mut self.clients, group, &mut post);
+                        continue;
+                    }
+                };
                 let options = subscription.options;
-                if options.no_local && provenance.session == Some(*subscriber) {
+                if options.no_local && provenance.session == Some(session) {
                     continue;
                 }
-                let copy = merged.entry(*subscriber).or_insert_with(|| {
-                    order.push(*subscriber);
+                let copy = merged.entry(session).or_insert_with(|| {
+                    order.push(session);
                     Merged { qos: QoS::AtMostOnce, retain_as_published: false, identifiers: Vec::new() }
                 });
                 copy.qos = copy.qos.max(options.qos);
@@ -224,7 +241,6 @@ impl Shard {
                 copy.identifiers.extend(subscription.identifier);
             }
         }
-        let mut post = Post::new(message, provenance);
         for subscriber in order.drain(..) {
             let copy = merged.remove(&subscriber).expect("noted together");
             let terms = Terms {

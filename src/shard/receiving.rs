@@ -264,7 +264,7 @@ impl Shard {
         match acknowledged {
             Acknowledged::Completed(number, delivery) => {
                 if let Some(delivery) = delivery {
-                    self.clients.messages.release(delivery.message);
+                    self.clients.end_delivery(session, &delivery);
                 }
                 self.clients.log_completed(session, number);
                 self.clients.pump(session);
@@ -272,7 +272,7 @@ impl Shard {
             }
             Acknowledged::Received(number, delivery) => {
                 if let Some(delivery) = delivery {
-                    self.clients.messages.release(delivery.message);
+                    self.clients.end_delivery(session, &delivery);
                     self.clients.log_confirmed(session, number);
                 }
                 // If PUBREL left before the confirmation is stable, a crash could bring the PUBLISH back to a client that

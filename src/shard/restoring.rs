@@ -1,18 +1,22 @@
 //! A shard that goes on where its log ended.
 
+use std::sync::Arc;
+
 use hashbrown::HashMap;
 use hashbrown::hash_map::Entry;
 
 use crate::fault::Fault;
 use crate::link::{Receiver, Sender};
-use crate::route::{Letter, RouteSequence, RouteStamp, ShardId, TopicFilter, TopicName};
+use crate::route::{Letter, Presence, RouteSequence, RouteStamp, ShardId, Share, TopicFilter, TopicName};
 use crate::session::Reopened;
 use crate::store::{DeliveryImage, Image, Log, LogEnd, LogPosition, OutgoingImage, Record, SessionImage};
 use crate::time::Timestamp;
 
 use super::delivering::Post;
+use super::groups::{Member, Place};
 use super::links::DurableLetter;
 use super::messages::{Delivery, MessageKey};
+use super::placement::shard_of;
 use super::retained::RetainedMessage;
 use super::sessions::SessionKey;
 use super::{Shard, ShardConfig};
@@ -34,16 +38,40 @@ impl Shard {
         let mut shard = Self::new(config);
         shard.clients.now = now;
         shard.clients.log = log;
-        for (index, image) in images.iter().enumerate().filter(|(index, _)| *index != own.index()) {
-            let other = ShardId::new(index as u16).expect("one image for each shard");
-            for filter in image.sessions.values().flat_map(|session| session.subscriptions.keys()) {
-                if let Ok(filter) = TopicFilter::parse(filter) {
-                    shard.subscriptions.add_remote(&filter, other, true);
-                }
+        for (index, image) in images.iter().enumerate() {
+            let of = ShardId::new(index as u16).expect("one image for each shard");
+            for (id, session) in &image.sessions {
+                shard.restore_interest(of, SessionKey::from_id(*id), session);
             }
         }
         shard.restore_image(&images[own.index()]);
         shard
+    }
+
+    /// What the subscriptions of a session mean to this shard, beside those that it has itself: who wants messages of a filter,
+    /// and who belongs to the groups whose home it is.
+    fn restore_interest(&mut self, of: ShardId, key: SessionKey, session: &SessionImage) {
+        let mut client_id = None;
+        for (text, subscription) in &session.subscriptions {
+            let Ok(filter) = TopicFilter::parse(text) else { continue };
+            if filter.share().is_none() {
+                if of != self.clients.id {
+                    self.subscriptions.add_remote(&filter, of, true);
+                }
+                continue;
+            }
+            let home = shard_of(text, self.shards);
+            if home != self.clients.id {
+                self.subscriptions.add_remote(&filter.unshared(), home, true);
+                continue;
+            }
+            let place = if of == home { Place::Here(key) } else { Place::At(of) };
+            let client_id = client_id.get_or_insert_with(|| Arc::from(&*session.client_id));
+            let share = Arc::new(Share { group: text.clone(), subscription: *subscription });
+            let open = session.deliveries.iter().flatten().filter(|delivery| is_of_group(delivery, text)).count();
+            let member = Member::new(Arc::clone(client_id), share, place, true, Presence::Away).with_open(open);
+            self.add_member(member, &filter.unshared());
+        }
     }
 
     fn restore_image(&mut self, image: &Image) {
@@ -73,9 +101,16 @@ impl Shard {
 
     fn restore_session(&mut self, key: SessionKey, session: &SessionImage, restored: &mut Restored) {
         for (filter, subscription) in &session.subscriptions {
-            if let Ok(filter) = TopicFilter::parse(filter) {
-                let subscribed = self.subscriptions.subscribe(&filter, key, *subscription);
-                self.clients.sessions.get_mut(key).subscriptions.push(subscribed.key);
+            match TopicFilter::parse(filter) {
+                Ok(parsed) if parsed.share().is_some() => {
+                    let share = Share { group: filter.clone(), subscription: *subscription };
+                    self.clients.sessions.get_mut(key).join(Arc::new(share));
+                }
+                Ok(parsed) => {
+                    let subscribed = self.subscriptions.subscribe(&parsed, key.into(), *subscription);
+                    self.clients.sessions.get_mut(key).subscriptions.push(subscribed.key);
+                }
+                Err(_) => {}
             }
         }
         if !session.received.is_empty() && !self.fault.is(Fault::ReceivedIdsLostAtRestart) {
@@ -137,7 +172,7 @@ impl Shard {
             let mut sender = Sender::new(*acknowledged);
             for (purpose, message) in waiting.values() {
                 let (message, sequence) = (message.clone(), RouteSequence::BEFORE_START);
-                sender.post(DurableLetter { purpose: *purpose, message, sequence, publisher: None });
+                sender.post(DurableLetter { purpose: purpose.clone(), message, sequence, publisher: None });
             }
             self.clients.links.senders[to.index()] = sender;
             self.clients.resend_letters(to, *acknowledged);
@@ -160,5 +195,12 @@ impl Shard {
         if !session.held_back.is_empty() {
             self.clients.log.append(&Record::HeldReleased { session: key.id() });
         }
+    }
+}
+
+fn is_of_group(delivery: &DeliveryImage, group: &str) -> bool {
+    match delivery {
+        DeliveryImage::Open { terms, .. } => terms.shared().is_some_and(|terms| *terms.share.group == *group),
+        DeliveryImage::Confirmed => false,
     }
 }

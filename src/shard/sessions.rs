@@ -6,9 +6,10 @@ use hashbrown::hash_table::Entry;
 use slab::Slab;
 use std::collections::VecDeque;
 use std::hash::BuildHasher;
+use std::sync::Arc;
 
 use crate::fault::PlantedFault;
-use crate::route::{FilterKey, RouteSequence, RouteStamp, ShardId, Terms, WillMessage};
+use crate::route::{FilterKey, RouteSequence, RouteStamp, ShardId, Share, Terms, WillMessage};
 use crate::session::{Inbound, Outbound, SessionExpiry};
 use crate::store::SessionImage;
 use crate::time::Timestamp;
@@ -50,12 +51,59 @@ pub(super) struct Session {
     pub(super) window: u16,
     pub(super) will: Option<Box<WillMessage>>,
     pub(super) subscriptions: Vec<FilterKey>,
+    /// Shared subscriptions; none before there is one.
+    pub(super) memberships: Option<Box<Memberships>>,
     /// Deliveries that wait behind retained messages which other shards are still looking up.
     pub(super) held: Option<Box<Held>>,
     /// While the queue is long and the client connected.
     pub(super) congestion: Option<Box<Congestion>>,
     inbound: Option<u32>,
     outbound: Option<u32>,
+}
+
+/// The groups that a session is a member of.
+#[derive(Debug)]
+pub(super) struct Memberships {
+    /// As letters about it name the session.
+    pub(super) client_id: Arc<str>,
+    /// At least one, each for another group.
+    pub(super) shares: Vec<Arc<Share>>,
+}
+
+impl Session {
+    /// How many subscriptions it has, of both kinds.
+    pub(super) fn subscription_count(&self) -> usize {
+        self.subscriptions.len() + self.memberships.as_ref().map_or(0, |memberships| memberships.shares.len())
+    }
+
+    /// Its shared subscription in a group.
+    pub(super) fn membership(&self, group: &str) -> Option<&Arc<Share>> {
+        self.memberships.as_ref()?.shares.iter().find(|share| *share.group == *group)
+    }
+
+    /// Adds a shared subscription, in place of the one for the same group. The client id as letters have it.
+    pub(super) fn join(&mut self, share: Arc<Share>) -> Arc<str> {
+        let client_id = &self.client_id;
+        let memberships = self
+            .memberships
+            .get_or_insert_with(|| Box::new(Memberships { client_id: (&**client_id).into(), shares: Vec::new() }));
+        match memberships.shares.iter_mut().find(|known| known.group == share.group) {
+            Some(known) => *known = share,
+            None => memberships.shares.push(share),
+        }
+        Arc::clone(&memberships.client_id)
+    }
+
+    /// Takes the shared subscription in a group out.
+    pub(super) fn leave(&mut self, group: &str) -> Option<(Arc<str>, Arc<Share>)> {
+        let memberships = self.memberships.as_mut()?;
+        let index = memberships.shares.iter().position(|share| *share.group == *group)?;
+        let left = (Arc::clone(&memberships.client_id), memberships.shares.swap_remove(index));
+        if memberships.shares.is_empty() {
+            self.memberships = None;
+        }
+        Some(left)
+    }
 }
 
 /// Deliveries held back until retained messages are found, so that these come in their place and only once.
@@ -181,6 +229,7 @@ impl Sessions {
             window: 0,
             will: None,
             subscriptions: Vec::new(),
+            memberships: None,
             held: None,
             congestion: None,
             inbound: None,
@@ -206,6 +255,7 @@ impl Sessions {
             window: 0,
             will: saved.will.clone().map(Box::new),
             subscriptions: Vec::new(),
+            memberships: None,
             held: None,
             congestion: None,
             inbound: None,
@@ -313,6 +363,11 @@ impl Sessions {
             session.next_number = self.outbound.remove(index as usize).next_number();
             session.outbound = None;
         }
+    }
+
+    /// Subscriptions of all sessions.
+    pub(super) fn subscriptions(&self) -> usize {
+        self.arena.iter().map(|(_, session)| session.subscription_count()).sum()
     }
 
     /// Exchanges that await PUBREL, exchanges open with subscribers, messages queued.

@@ -5,6 +5,7 @@
 //! messages can be put in their places. With one shard all of it happens within the call.
 
 use hashbrown::HashMap;
+use hashbrown::hash_map::Entry;
 use std::borrow::Cow;
 use std::num::NonZeroU32;
 
@@ -22,6 +23,7 @@ use super::Shard;
 use super::connection::ConnectionKey;
 use super::placement::shard_of;
 use super::receiving::Violation;
+use super::recipient::RecipientKind;
 use super::sessions::{HeldDelivery, SessionKey};
 
 /// SUBSCRIBEs and lookups that wait for other shards.
@@ -30,6 +32,8 @@ pub(super) struct Subscribing {
     serial: u64,
     /// SUBSCRIBEs of this shard's clients, by serial.
     pending: HashMap<u64, Pending, foldhash::fast::FixedState>,
+    /// Sessions of other shards that join groups of this one, by serial.
+    joining: HashMap<u64, Joining, foldhash::fast::FixedState>,
     /// Lookups of retained messages of which this shard is the home, until every shard's mark is there.
     lookups: HashMap<(ShardId, Ticket), Lookup, foldhash::fast::FixedState>,
 }
@@ -57,6 +61,14 @@ struct Granted {
     identifier: Option<NonZeroU32>,
 }
 
+/// A group of this shard gets a member on another shard, which waits for all shards to know of the group.
+#[derive(Debug)]
+struct Joining {
+    /// Whom to tell, under which ticket.
+    of: (ShardId, Ticket),
+    missing: usize,
+}
+
 #[derive(Debug)]
 struct Lookup {
     /// What each shard had routed when it applied the interest.
@@ -65,6 +77,13 @@ struct Lookup {
 }
 
 impl Subscribing {
+    /// Waits for `missing` shards on behalf of another one; the ticket that they answer.
+    pub(super) fn begin_joining(&mut self, from: ShardId, ticket: Ticket, missing: usize) -> Ticket {
+        self.serial += 1;
+        self.joining.insert(self.serial, Joining { of: (from, ticket), missing });
+        Ticket { serial: self.serial, filter: 0 }
+    }
+
     pub(super) fn len(&self) -> usize {
         self.pending.len()
     }
@@ -125,8 +144,7 @@ impl Shard {
                 Ok(filter) if filter.share().is_some() && options.no_local => {
                     return Err(Violation::protocol_error("no local on a shared subscription"));
                 }
-                Ok(filter) if filter.share().is_some() => ReasonCode::SharedSubscriptionsNotSupported,
-                Ok(filter) if self.has_all_subscriptions(session, &filter) => {
+                Ok(filter) if self.has_all_subscriptions(session, text, &filter) => {
                     self.clients.counters.refused_max_subscriptions += 1;
                     ReasonCode::QuotaExceeded
                 }
@@ -134,7 +152,11 @@ impl Shard {
                     let ticket = Ticket { serial, filter: index as u32 };
                     let options = if is_bridge { as_for_bridge(options) } else { options };
                     let subscription = Subscription { options, identifier };
-                    self.subscribe_to(session, &filter, subscription, ticket, &mut pending);
+                    if filter.share().is_some() {
+                        pending.missing += self.subscribe_shared(session, text, &filter, subscription, ticket);
+                    } else {
+                        self.subscribe_to(session, &filter, subscription, ticket, &mut pending);
+                    }
                     // [MQTT-3.8.4-7]
                     granted(options.qos)
                 }
@@ -151,10 +173,16 @@ impl Shard {
     }
 
     /// Whether the session has as many subscriptions as it may, and none that this filter would replace.
-    fn has_all_subscriptions(&self, session: SessionKey, filter: &TopicFilter<'_>) -> bool {
-        let subscriptions = self.clients.sessions.get(session).subscriptions.len();
-        subscriptions >= self.clients.limits.max_subscriptions as usize
-            && !self.subscriptions.is_subscribed(filter, session)
+    fn has_all_subscriptions(&self, key: SessionKey, text: &str, filter: &TopicFilter<'_>) -> bool {
+        let session = self.clients.sessions.get(key);
+        if session.subscription_count() < self.clients.limits.max_subscriptions as usize {
+            return false;
+        }
+        let is_known = match filter.share() {
+            Some(_) => session.membership(text).is_some(),
+            None => self.subscriptions.is_subscribed(filter, key.into()),
+        };
+        !is_known
     }
 
     fn subscribe_to(
@@ -165,7 +193,7 @@ impl Shard {
         ticket: Ticket,
         pending: &mut Pending,
     ) {
-        let subscribed = self.subscriptions.subscribe(filter, session, subscription);
+        let subscribed = self.subscriptions.subscribe(filter, session.into(), subscription);
         let record = self.clients.sessions.get_mut(session);
         let is_durable = record.is_durable;
         if !subscribed.replaced {
@@ -208,7 +236,10 @@ impl Shard {
             // [MQTT-3.11.3-1] [MQTT-3.11.3-2]
             let code = match TopicFilter::parse(text) {
                 Err(_) => ReasonCode::TopicFilterInvalid,
-                Ok(filter) if filter.share().is_some() => ReasonCode::NoSubscriptionExisted,
+                Ok(filter) if filter.share().is_some() => match self.unsubscribe_shared(session, text) {
+                    true => ReasonCode::Success,
+                    false => ReasonCode::NoSubscriptionExisted,
+                },
                 Ok(filter) => self.unsubscribe_from(session, &filter),
             };
             codes.push(code.value());
@@ -221,7 +252,7 @@ impl Shard {
 
     /// Messages of this subscription that are queued or in flight are still delivered [MQTT-3.10.4-3].
     fn unsubscribe_from(&mut self, session: SessionKey, filter: &TopicFilter<'_>) -> ReasonCode {
-        let Some(unsubscribed) = self.subscriptions.unsubscribe(filter, session) else {
+        let Some(unsubscribed) = self.subscriptions.unsubscribe(filter, session.into()) else {
             return ReasonCode::NoSubscriptionExisted;
         };
         let subscriptions = &mut self.clients.sessions.get_mut(session).subscriptions;
@@ -246,7 +277,10 @@ impl Shard {
     /// Whether one of the filter's subscribers outlives the broker.
     pub(super) fn has_durable_subscriber(&self, filter: FilterKey) -> bool {
         let mut subscribers = self.subscriptions.subscribers(filter).iter();
-        subscribers.any(|subscriber| self.clients.sessions.get(subscriber.subscriber).is_durable)
+        subscribers.any(|subscriber| match subscriber.subscriber.kind() {
+            RecipientKind::Session(session) => self.clients.sessions.get(session).is_durable,
+            RecipientKind::Group(group) => self.groups.is_durable(group),
+        })
     }
 
     /// Another shard has a new subscriber of a filter.
@@ -358,6 +392,14 @@ impl Shard {
 
     /// One of the answers that a SUBSCRIBE waits for.
     pub(super) fn handle_applied(&mut self, ticket: Ticket, messages: Vec<(RouteStamp, Message)>) {
+        if let Entry::Occupied(mut joining) = self.subscribing.joining.entry(ticket.serial) {
+            joining.get_mut().missing -= 1;
+            if joining.get().missing == 0 {
+                let (shard, ticket) = joining.remove().of;
+                self.clients.outbox.post(shard, Letter::InterestApplied { ticket });
+            }
+            return;
+        }
         // Its session may have ended meanwhile.
         let Some(pending) = self.subscribing.pending.get_mut(&ticket.serial) else { return };
         pending.missing -= 1;

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::*;
+use crate::config::SharedBalance;
 use crate::proto::{
     Acknowledgement, AcknowledgementKind, Connack, Connect, Disconnect, Framer, Packet, PacketId, Properties, Property,
     PropertyWriter, Publish, QoS, ReasonCode, RetainHandling, SubscriptionOptions, Version, Will, decode,
@@ -22,6 +23,7 @@ mod lifecycle;
 mod limits;
 mod refusals;
 mod retained;
+mod shared;
 mod statements;
 mod traps;
 

@@ -25,10 +25,13 @@ impl Clients {
 
     /// A filter that a client subscribes to.
     pub(super) fn filter_to_subscribe<'a>(&mut self, text: &'a str) -> Result<TopicFilter<'a>, ReasonCode> {
-        TopicFilter::parse_within(text, usize::from(self.limits.max_topic_levels)).map_err(|error| {
+        let filter = TopicFilter::parse_within(text, usize::from(self.limits.max_topic_levels)).map_err(|error| {
             self.count_levels(error);
             ReasonCode::TopicFilterInvalid
-        })
+        })?;
+        // A group of a group: no topic could match it, for nobody may publish there.
+        let is_nested = filter.share().is_some() && filter.levels().next() == Some("$share");
+        if is_nested { Err(ReasonCode::TopicFilterInvalid) } else { Ok(filter) }
     }
 
     fn count_levels(&mut self, error: TopicError) {

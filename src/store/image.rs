@@ -189,7 +189,7 @@ impl Image {
             Record::RetainedRemoved { topic } => {
                 self.retained.remove(topic.as_ref());
             }
-            Record::LetterPosted { purpose, to, body } => self.post(*purpose, to, body),
+            Record::LetterPosted { purpose, to, body } => self.post(purpose, to, body),
             Record::LettersAcknowledged { by, through } => self.acknowledge(*by, *through),
             Record::LettersApplied { from, through } => {
                 let applied = self.incoming.entry(from.number()).or_default();
@@ -263,12 +263,12 @@ impl Image {
         }
     }
 
-    fn post(&mut self, purpose: LetterPurpose, to: &[(ShardId, LetterNumber)], body: &MessageRecord<'_>) {
+    fn post(&mut self, purpose: &LetterPurpose, to: &[(ShardId, LetterNumber)], body: &MessageRecord<'_>) {
         let message = body.to_message();
         for (shard, letter) in to {
             let outgoing = self.outgoing.entry(shard.number()).or_default();
             if *letter > outgoing.acknowledged {
-                outgoing.waiting.insert(*letter, (purpose, message.clone()));
+                outgoing.waiting.insert(*letter, (purpose.clone(), message.clone()));
             }
         }
     }
@@ -468,7 +468,7 @@ impl OutgoingImage {
         emit(&Record::LettersAcknowledged { by: shard, through: self.acknowledged });
         for (&letter, (purpose, message)) in &self.waiting {
             let to = [(shard, letter)];
-            emit(&Record::LetterPosted { purpose: *purpose, to: (&to[..]).into(), body: message.into() });
+            emit(&Record::LetterPosted { purpose: purpose.clone(), to: (&to[..]).into(), body: message.into() });
         }
     }
 }

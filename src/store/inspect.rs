@@ -161,8 +161,10 @@ fn fields_of(record: &Record<'_>) -> Map<String, Value> {
         Record::RetainedRemoved { topic } => json!({ "topic": topic }),
         Record::LetterPosted { purpose, to, body } => {
             let purpose = match purpose {
-                LetterPurpose::Deliver => "deliver",
-                LetterPurpose::Retain => "retain",
+                LetterPurpose::Deliver => json!("deliver"),
+                LetterPurpose::Retain => json!("retain"),
+                LetterPurpose::ToMember { client_id, share } => json!({ "to": &**client_id, "group": share.group }),
+                LetterPurpose::FromMember { share } => json!({ "back_to": share.group }),
             };
             let to: Vec<_> = to.iter().map(|(shard, letter)| json!([shard.number(), letter.0])).collect();
             return with_message(json!({ "purpose": purpose, "to": to }), body);
@@ -200,6 +202,9 @@ fn with_terms(mut fields: Value, terms: &Terms) -> Value {
     fields["qos"] = terms.qos.bits().into();
     fields["retain"] = terms.retain.into();
     fields["identifiers"] = terms.identifiers.iter().map(u32::from).collect();
+    if let Some(shared) = terms.shared() {
+        fields["group"] = (&*shared.share.group).into();
+    }
     fields
 }
 

@@ -12,10 +12,11 @@
 //! owner is gone; the order of the records says which owner is meant.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::proto::{PacketId, QoS};
-use crate::route::{Message, ShardId, Subscription, Terms, WillMessage};
+use crate::route::{Message, ShardId, Share, Subscription, Terms, WillMessage};
 use crate::session::SessionExpiry;
 use crate::time::Timestamp;
 
@@ -168,12 +169,24 @@ pub enum Record<'a> {
 }
 
 /// What a letter asks for.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub enum LetterPurpose {
     /// Deliver the message to the sessions that are subscribed.
     Deliver,
     /// Keep the message for its topic.
     Retain,
+    /// Deliver the message to one member of a group.
+    ToMember {
+        /// The member's client id.
+        client_id: Arc<str>,
+        /// Its subscription.
+        share: Arc<Share>,
+    },
+    /// Deliver the message to another member of the group.
+    FromMember {
+        /// The subscription of the one that had it.
+        share: Arc<Share>,
+    },
 }
 
 /// The head of a session.

@@ -17,7 +17,7 @@
 //! | 13 | `HeldReleased`        | session |
 //! | 14 | `Retained`            | *message* |
 //! | 15 | `RetainedRemoved`     | *text* topic |
-//! | 16 | `LetterPosted`        | purpose (0: deliver, 1: retain), count of 2 bytes, so often: shard and letter; *message* |
+//! | 16 | `LetterPosted`        | *purpose*, count of 2 bytes, so often: shard and letter; *message* |
 //! | 17 | `LettersAcknowledged` | shard, letter |
 //! | 18 | `LettersApplied`      | shard, letter |
 //!
@@ -28,15 +28,18 @@
 //! - *expiry*: flag (0: with the connection, 1: after a time, 2: never), then if 1: *duration*;
 //! - *message*: flags (bits 0 and 1: QoS, bit 2: retain, bit 3: expires), then if so: moment; *text* topic; properties and
 //!   payload, each with a length of 4 bytes;
-//! - *terms*: flags (bits 0 and 1: QoS, bit 2: retain, bit 3: one identifier, bit 4: several), then if one: identifier;
-//!   if several: count of 4 bytes, and they.
+//! - *terms*: flags (bits 0 and 1: QoS, bit 2: retain, bit 3: one identifier, bit 4: several, bit 5: shared), then if one:
+//!   identifier; if several: count of 4 bytes, and they; if shared: *share*;
+//! - *share*: *text* group, options byte of 5.0, identifier (0: none);
+//! - *purpose*: 0: deliver; 1: retain; 2: to a member, then *text* client id and *share*; 3: from a member, then *share*.
 
 use std::borrow::Cow;
 use std::num::NonZeroU32;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::proto::{PacketId, QoS, SubscriptionOptions, Version};
-use crate::route::{Identifiers, ShardId, Subscription, Terms};
+use crate::route::{Identifiers, ShardId, Share, SharedTerms, Standing, Subscription, Terms};
 use crate::session::SessionExpiry;
 use crate::time::Timestamp;
 
@@ -81,6 +84,7 @@ const RETAIN: u8 = 0b0_0100;
 const MESSAGE_EXPIRES: u8 = 0b0_1000;
 const TERMS_ONE_IDENTIFIER: u8 = 0b0_1000;
 const TERMS_SEVERAL_IDENTIFIERS: u8 = 0b1_0000;
+const TERMS_SHARED: u8 = 0b10_0000;
 
 /// Appends a record, header and body, to a batch.
 #[inline]
@@ -123,8 +127,7 @@ fn encode(to: &mut Vec<u8>, record: &Record<'_>) {
         Record::Subscribed { session, filter, subscription } => {
             put(to, session.0.to_le_bytes());
             put_text(to, filter);
-            put(to, [subscription.options.to_bits(Version::V5)]);
-            put(to, subscription.identifier.map_or(0, NonZeroU32::get).to_le_bytes());
+            put_subscription(to, subscription);
         }
         Record::Unsubscribed { session, filter } => {
             put(to, session.0.to_le_bytes());
@@ -154,11 +157,7 @@ fn encode(to: &mut Vec<u8>, record: &Record<'_>) {
         Record::Retained { body } => put_message(to, body),
         Record::RetainedRemoved { topic } => put_text(to, topic),
         Record::LetterPosted { purpose, to: shards, body } => {
-            let purpose = match purpose {
-                LetterPurpose::Deliver => 0,
-                LetterPurpose::Retain => 1,
-            };
-            put(to, [purpose]);
+            put_purpose(to, purpose);
             let count = u16::try_from(shards.len()).expect("a letter goes at most once to each shard");
             put(to, count.to_le_bytes());
             for (shard, letter) in shards.iter() {
@@ -321,7 +320,39 @@ fn put_terms(to: &mut Vec<u8>, terms: &Terms) {
                 put(to, identifier.get().to_le_bytes());
             }
         }
+        Identifiers::Shared(SharedTerms { share, standing }) => {
+            assert!(standing.is_settled(), "what may come again gets into no log");
+            put(to, [flags | TERMS_SHARED]);
+            put_share(to, share);
+        }
     }
+}
+
+#[inline]
+fn put_purpose(to: &mut Vec<u8>, purpose: &LetterPurpose) {
+    match purpose {
+        LetterPurpose::Deliver => put(to, [0]),
+        LetterPurpose::Retain => put(to, [1]),
+        LetterPurpose::ToMember { client_id, share } => {
+            put(to, [2]);
+            put_text(to, client_id);
+            put_share(to, share);
+        }
+        LetterPurpose::FromMember { share } => {
+            put(to, [3]);
+            put_share(to, share);
+        }
+    }
+}
+
+fn put_share(to: &mut Vec<u8>, share: &Share) {
+    put_text(to, &share.group);
+    put_subscription(to, &share.subscription);
+}
+
+fn put_subscription(to: &mut Vec<u8>, subscription: &Subscription) {
+    put(to, [subscription.options.to_bits(Version::V5)]);
+    put(to, subscription.identifier.map_or(0, NonZeroU32::get).to_le_bytes());
 }
 
 fn put_session(to: &mut Vec<u8>, session: &SessionRecord<'_>) {
@@ -456,8 +487,15 @@ impl<'a> Reader<'a> {
         match self.byte()? {
             0 => Ok(LetterPurpose::Deliver),
             1 => Ok(LetterPurpose::Retain),
+            2 => Ok(LetterPurpose::ToMember { client_id: (&*self.text()?).into(), share: self.share()? }),
+            3 => Ok(LetterPurpose::FromMember { share: self.share()? }),
             _ => Err(Malformed),
         }
+    }
+
+    fn share(&mut self) -> Result<Arc<Share>, Malformed> {
+        let group = self.text()?;
+        Ok(Arc::new(Share { group: (&*group).into(), subscription: self.subscription()? }))
     }
 
     fn addresses(&mut self) -> Result<Vec<(ShardId, LetterNumber)>, Malformed> {
@@ -487,6 +525,7 @@ impl<'a> Reader<'a> {
                 let identifiers = (0..count).map(|_| self.identifier()).collect::<Result<Vec<_>, _>>()?;
                 Identifiers::from(identifiers)
             }
+            TERMS_SHARED => Identifiers::Shared(SharedTerms { share: self.share()?, standing: Standing::Logged }),
             _ => return Err(Malformed),
         };
         Ok(Terms { qos, retain, identifiers })

@@ -4,13 +4,14 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::io;
 use std::num::NonZeroU32;
+use std::sync::Arc;
 use std::time::Duration;
 
 use proptest::prelude::*;
 
 use crate::fault::PlantedFault;
 use crate::proto::{PacketId, QoS, SubscriptionOptions, Version};
-use crate::route::{Identifiers, MAX_SHARDS, ShardId, Subscription, Terms};
+use crate::route::{Identifiers, MAX_SHARDS, ShardId, Share, SharedTerms, Standing, Subscription, Terms};
 use crate::session::SessionExpiry;
 use crate::time::Timestamp;
 
@@ -208,17 +209,27 @@ fn any_shard() -> impl Strategy<Value = ShardId> {
 }
 
 fn any_purpose() -> impl Strategy<Value = LetterPurpose> {
-    prop_oneof![Just(LetterPurpose::Deliver), Just(LetterPurpose::Retain)]
+    prop_oneof![
+        Just(LetterPurpose::Deliver),
+        Just(LetterPurpose::Retain),
+        (any_text(), any_share())
+            .prop_map(|(client_id, share)| LetterPurpose::ToMember { client_id: (&*client_id).into(), share }),
+        any_share().prop_map(|share| LetterPurpose::FromMember { share }),
+    ]
+}
+
+fn any_share() -> impl Strategy<Value = Arc<Share>> {
+    (any_text(), any_subscription())
+        .prop_map(|(group, subscription)| Arc::new(Share { group: (&*group).into(), subscription }))
 }
 
 fn any_terms() -> impl Strategy<Value = Terms> {
-    let identifiers =
-        prop::collection::vec((1..=u32::MAX).prop_map(|id| NonZeroU32::new(id).expect("from 1 on")), 0..4);
-    (any_qos(), any::<bool>(), identifiers).prop_map(|(qos, retain, identifiers)| Terms {
-        qos,
-        retain,
-        identifiers: identifiers.into(),
-    })
+    let several = prop::collection::vec((1..=u32::MAX).prop_map(|id| NonZeroU32::new(id).expect("from 1 on")), 0..4);
+    let identifiers = prop_oneof![
+        several.prop_map(Identifiers::from),
+        any_share().prop_map(|share| Identifiers::Shared(SharedTerms { share, standing: Standing::Logged })),
+    ];
+    (any_qos(), any::<bool>(), identifiers).prop_map(|(qos, retain, identifiers)| Terms { qos, retain, identifiers })
 }
 
 fn any_subscription() -> impl Strategy<Value = Subscription> {

@@ -164,7 +164,11 @@ impl Broker {
             self.check_rest(violations)?;
         }
         for counters in self.counters() {
-            let sessions = if sessions_have_ended { counters.sessions + counters.subscriptions } else { 0 };
+            let sessions = if sessions_have_ended {
+                counters.sessions + counters.subscriptions + counters.shared_groups
+            } else {
+                0
+            };
             if counters.connections + sessions > 0 {
                 fail!("not everything has ended: {counters}");
             }

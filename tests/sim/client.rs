@@ -396,7 +396,8 @@ impl Client {
                 around.scenario.filter(random)
             };
             if filters.iter().all(|(other, _)| *other != filter) {
-                filters.push((filter, self.profile.subscription(random, self.version)));
+                let options = self.profile.subscription(random, self.version, &filter);
+                filters.push((filter, options));
             }
         }
         let identifier = (self.version == Version::V5 && random.percent(50)).then(|| {

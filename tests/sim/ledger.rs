@@ -4,9 +4,13 @@
 //! give all entries one order. What a client forgot together with its session is out of its books; what a session
 //! went through without interruption is owed in full.
 
+mod groups;
+
 use oncemq::proto::{QoS, RetainHandling, SubscriptionOptions};
 
-use crate::scenario::matches;
+use crate::scenario::{is_group_topic, matches};
+
+use groups::Groups;
 
 /// Why a run failed, in words.
 #[derive(Debug)]
@@ -115,6 +119,7 @@ pub(crate) struct Ledger {
     pub(crate) step: Step,
     pub(crate) messages: Vec<Message>,
     accounts: Vec<Account>,
+    groups: Groups,
     /// When the broker crashed.
     crashes: Vec<Step>,
     /// What was sent before may be lost: a broker without a log crashed then.
@@ -141,6 +146,7 @@ impl Ledger {
             step: 0,
             messages: Vec::new(),
             accounts: (0..clients).map(|_| Account::default()).collect(),
+            groups: Groups::default(),
             crashes: Vec::new(),
             lost_before: 0,
         }
@@ -250,6 +256,7 @@ impl Ledger {
 
     /// A client starts a new session: nothing of the old one is owed to it any more, and no packet larger than this.
     pub(crate) fn start_session(&mut self, client: usize, max_packet_bytes: Option<u32>) {
+        self.end_memberships(client);
         self.accounts[client] = Account { max_packet_bytes, ..Account::default() };
     }
 
@@ -307,6 +314,9 @@ impl Ledger {
     /// Enters what a client received, if it may receive that.
     pub(crate) fn arrive(&mut self, client: usize, arrival: &Arrival<'_>) -> Result<(), Failure> {
         let Some((number, message)) = identify(&self.messages, arrival)? else {
+            if is_group_topic(arrival.topic) {
+                return self.check_membership(client, arrival.topic);
+            }
             let account = &self.accounts[client];
             if !account.requests.iter().any(|request| matches(&request.filter, arrival.topic)) {
                 fail!("client {client} got a message of {} without a subscription", arrival.topic);
@@ -315,6 +325,9 @@ impl Ledger {
         };
         if message.fate == Fate::Withheld {
             fail!("client {client} got will {number}, which is not due");
+        }
+        if is_group_topic(&message.topic) {
+            return self.arrive_shared(client, number, arrival);
         }
         let live = self.live_copies(message, arrival.qos);
         let account = &mut self.accounts[client];

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use oncemq::config::{Durability, Limits};
+use oncemq::config::{Durability, Limits, SharedBalance};
 use oncemq::proto::{QoS, RetainHandling, SubscriptionOptions, Version};
 
 use crate::random::Random;
@@ -14,6 +14,10 @@ pub(crate) const MILLISECOND: u64 = 1_000_000;
 const TOPIC_ALIAS_MAXIMA: [u16; 3] = [0, 2, 20];
 const TOPICS_PER_CLIENT: [&str; 4] = ["a/x", "a/y", "b/x", "b"];
 const SHARED_TOPICS: [&str; 3] = ["s/0", "s/1", "$s/0"];
+/// Topics that only shared subscriptions match, for no other filter begins with their first level.
+const GROUP_TOPICS: [&str; 3] = ["$g/0", "$g/1", "$g/2"];
+/// Filters of shared subscriptions; each topic belongs to one or two groups.
+const GROUPS: [&str; 4] = ["$share/a/$g/0", "$share/a/$g/1", "$share/b/$g/1", "$share/c/$g/+"];
 
 /// The setting of one run.
 #[derive(Debug)]
@@ -124,6 +128,12 @@ impl Scenario {
                 max_sessions: None,
                 max_subscriptions: 10_000,
                 max_topic_levels: 128,
+                shared_balance: random.pick(&[
+                    SharedBalance::LeastInflight,
+                    SharedBalance::LeastInflight,
+                    SharedBalance::RoundRobin,
+                    SharedBalance::Sticky,
+                ]),
                 max_queued_messages: if has_tiny_queues { random.between(1, 12) as u32 } else { 100_000 },
                 max_queued_bytes: if has_tiny_queues { random.between(100, 4000) } else { 1 << 30 },
                 max_output_bytes: if is_roomy { 64 * 1024 } else { random.between(1, 2000) as u32 },
@@ -158,17 +168,16 @@ impl Scenario {
 
     /// A topic for a client to publish to. Only its owner publishes to most topics, so that they have an order.
     pub(crate) fn topic(&self, random: &mut Random, client: usize) -> String {
-        if random.percent(80) {
-            format!("p{client}/{}", random.pick(&TOPICS_PER_CLIENT))
-        } else {
-            random.pick(&SHARED_TOPICS).to_owned()
-        }
+        if random.percent(15) { random.pick(&GROUP_TOPICS).to_owned() } else { ordinary_topic(random, client) }
     }
 
     /// A filter that matches some of the topics.
     pub(crate) fn filter(&self, random: &mut Random) -> String {
+        if random.percent(20) {
+            return random.pick(&GROUPS).to_owned();
+        }
         let client = random.below(self.clients.len() as u64) as usize;
-        let topic = if random.percent(12) { format!("w/{client}") } else { self.topic(random, client) };
+        let topic = if random.percent(12) { format!("w/{client}") } else { ordinary_topic(random, client) };
         let mut levels: Vec<&str> = topic.split('/').collect();
         if random.percent(50) {
             for level in &mut levels {
@@ -235,13 +244,14 @@ impl Profile {
     }
 
     /// Options of a subscription.
-    pub(crate) fn subscription(&self, random: &mut Random, version: Version) -> SubscriptionOptions {
+    pub(crate) fn subscription(&self, random: &mut Random, version: Version, filter: &str) -> SubscriptionOptions {
         let qos = random.pick(&self.subscribes);
         match version {
             Version::V311 => SubscriptionOptions::from_qos(qos),
             Version::V5 => SubscriptionOptions {
                 qos,
-                no_local: random.percent(15),
+                // [MQTT-3.8.3-4]
+                no_local: group_filter(filter).is_none() && random.percent(15),
                 retain_as_published: random.percent(25),
                 retain_handling: random.pick(&[
                     RetainHandling::SendAlways,
@@ -252,6 +262,25 @@ impl Profile {
             },
         }
     }
+}
+
+/// A topic that filters of any kind may match.
+fn ordinary_topic(random: &mut Random, client: usize) -> String {
+    if random.percent(80) {
+        format!("p{client}/{}", random.pick(&TOPICS_PER_CLIENT))
+    } else {
+        random.pick(&SHARED_TOPICS).to_owned()
+    }
+}
+
+/// What a shared subscription compares topics with; none if the filter is not one.
+pub(crate) fn group_filter(filter: &str) -> Option<&str> {
+    filter.strip_prefix("$share/")?.split_once('/').map(|(_, filter)| filter)
+}
+
+/// Whether a topic is one that only shared subscriptions match.
+pub(crate) fn is_group_topic(topic: &str) -> bool {
+    topic.starts_with("$g/")
 }
 
 /// Whether a filter matches a topic: the standard's section 4.7 once more, in the plainest words, to check the broker's.

@@ -577,6 +577,12 @@ impl World {
                 }
             }
         }
+        for (number, group) in self.ledger.missing_of_groups() {
+            missing += 1;
+            if missing > dropped {
+                fail!("lost for {group}: {}", self.ledger.explain_group(number));
+            }
+        }
         Ok(())
     }
 
@@ -599,6 +605,8 @@ impl World {
             ("topic alias by a publisher", self.audit.aliases_read),
             ("topic alias by the broker", self.audit.aliases_sent),
             ("session expired", self.audit.expiries),
+            ("message of a group", self.ledger.shared()),
+            ("message given back to a group", sum(|counters| counters.shared_returned)),
         ];
         visits.into_iter().chain(self.broker.storage.visits()).collect()
     }

@@ -335,6 +335,38 @@ fn a_discarded_message_keeps_the_numbers_of_the_others() {
     assert_eq!(outbound.inflight(), 2);
 }
 
+/// The same for messages that are taken back from anywhere in the queue, whether the client is there or not.
+#[test]
+fn a_withdrawn_message_keeps_the_numbers_of_the_others() {
+    let mut outbound = attached(2);
+    outbound.send_now(exactly_once(1));
+    outbound.send_now(exactly_once(2));
+    for number in 3..=7 {
+        outbound.enqueue(exactly_once(number), UNLIMITED).expect("room");
+    }
+    outbound.detach();
+    let taken = outbound.withdraw(|message| [3, 5, 7].contains(&message.0));
+    assert_eq!(taken, [(2, exactly_once(3)), (4, exactly_once(5)), (6, exactly_once(7))]);
+    assert_eq!((outbound.queued(), outbound.next_number()), (2, 7));
+    let numbers: Vec<_> = outbound
+        .held_from(0)
+        .filter(|(_, exchange)| !matches!(exchange, Reopened::Done))
+        .map(|(number, _)| number)
+        .collect();
+    assert_eq!(numbers, [0, 1, 3, 5]);
+    assert_eq!(resume(&mut outbound, 4), [(1, Some(1)), (2, Some(2))], "what was sent is not taken back");
+    assert_eq!(next(&mut outbound), Some((4, false, 4)));
+    assert_eq!(next(&mut outbound), Some((6, false, 6)));
+    assert_eq!(next(&mut outbound), None);
+    assert!(outbound.queued() == 0 && !outbound.is_clear(), "no slot is left");
+    assert_eq!(outbound.next_queued(), None);
+    for number in [1, 2, 4, 6] {
+        assert!(matches!(outbound.handle_pubrec(id(number), true), Acknowledged::Completed(..)));
+    }
+    assert!(outbound.is_empty() && outbound.is_clear());
+    assert_eq!(outbound.send_now(exactly_once(8)).0.number, 7);
+}
+
 /// The log hears of sends in advance, so that one record stands for many of them.
 #[test]
 fn sends_are_reserved_ahead() {
@@ -387,7 +419,7 @@ fn drain_hands_back_every_message_still_held() {
     outbound.handle_pubrec(id(1), false);
     outbound.enqueue(at_least_once(3), UNLIMITED).expect("room");
     let held: Vec<_> = outbound.drain().collect();
-    assert_eq!(held, [exactly_once(2), at_least_once(3)]);
+    assert_eq!(held, [(exactly_once(2), true), (at_least_once(3), false)]);
     assert!(outbound.is_empty());
 }
 

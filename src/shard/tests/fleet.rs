@@ -46,6 +46,7 @@ pub(super) fn limits() -> Limits {
         max_sessions: None,
         max_subscriptions: 10_000,
         max_topic_levels: 128,
+        shared_balance: SharedBalance::RoundRobin,
         max_queued_messages: 1000,
         max_queued_bytes: 1 << 20,
         congestion_messages: 1000,

@@ -240,7 +240,7 @@ fn suback_does_not_come_on_the_next_connection() {
     assert_eq!(fleet.count(|counters| counters.pending_subscribes), 0);
 }
 
-/// Traps 26, 27, 28 as far as they go without shared subscriptions.
+/// Traps 26, 28.
 #[test]
 fn suback_and_unsuback_have_one_code_per_filter() {
     let mut fleet = Fleet::new(1);
@@ -248,7 +248,8 @@ fn suback_and_unsuback_have_one_code_per_filter() {
     let old = fleet.connect(Version::V311, "old", true);
     fleet.got(new);
     fleet.got(old);
-    let rows = [("a/+", 2, 2), ("a/#/b", 0x8F, 0x80), ("$share/g/t", 0x9E, 0x80), ("#", 2, 2)];
+    let rows =
+        [("a/+", 2, 2), ("a/#/b", 0x8F, 0x80), ("$share/g/t", 2, 2), ("$share/g/$share/h/t", 0x8F, 0x80), ("#", 2, 2)];
     for (filter, new_code, old_code) in rows {
         fleet.subscribe(new, filter, ExactlyOnce);
         fleet.subscribe(old, filter, ExactlyOnce);
