@@ -32,9 +32,9 @@ def main():
         "peer_class": getattr(importlib.import_module(module), name),
         "broker": Address(host, int(port)),
         "protocol": protocol,
-        "name": case.removeprefix("test_").replace("_", "-"),
+        "name": case,
     }
-    test = type("Case", (ClientCases, unittest.TestCase), attributes)(case)
+    test = type("Case", (ClientCases, unittest.TestCase), attributes)(f"test_{case}")
     outcome = unittest.TextTestRunner(verbosity=0).run(test)
     return 0 if outcome.testsRun == 1 and outcome.wasSuccessful() else 1
 
