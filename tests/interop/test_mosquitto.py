@@ -1,22 +1,26 @@
-"""Debian's mosquitto_pub and mosquitto_sub."""
+"""Debian's mosquitto_pub and mosquitto_sub: what of the cases of cases.py can be said on their command lines."""
 
 import subprocess
 import threading
 import unittest
 
 from interop.broker import PATIENCE_SECONDS, PROTOCOLS, SHARD_COUNTS, matrix
+from interop.cases import MEGABYTE
 
 VERSION_FLAG = {"3.1": "mqttv31", "3.1.1": "mqttv311", "5.0": "mqttv5"}
 
 
 @matrix(shards=SHARD_COUNTS, protocol=("3.1", *PROTOCOLS))
 class MosquittoClients:
-    def command(self, tool, *arguments):
-        address = ["-h", self.broker.host, "-p", str(self.broker.port)]
-        return [tool, *address, "-V", VERSION_FLAG[self.protocol], "-q", "2", *arguments]
+    # For the megabyte and its header.
+    flags = ("--max-packet-bytes", "2MiB")
 
-    def publish(self, *arguments, lines=None):
-        command = self.command("mosquitto_pub", *arguments)
+    def command(self, tool, *arguments, qos=2):
+        address = ["-h", self.broker.host, "-p", str(self.broker.port)]
+        return [tool, *address, "-V", VERSION_FLAG[self.protocol], "-q", str(qos), *arguments]
+
+    def publish(self, *arguments, lines=None, qos=2):
+        command = self.command("mosquitto_pub", *arguments, qos=qos)
         subprocess.run(command, input=lines, text=True, check=True, timeout=PATIENCE_SECONDS)
 
     def collect(self, *arguments):
@@ -35,11 +39,38 @@ class MosquittoClients:
             self.publish("-t", f"{self.name}/a/b", "-l", lines="\n".join(sent))
             self.assertEqual(subscriber.lines(), sent)
 
-    def test_payload_larger_than_a_receive_buffer(self):
-        payload = "x" * 200_000
+    def test_payload_of_a_megabyte(self):
+        payload = "x" * MEGABYTE
         with Subscriber(self.command("mosquitto_sub", "-t", self.name, "-C", "1")) as subscriber:
             self.publish("-t", self.name, "-s", lines=payload)
             self.assertEqual(subscriber.lines(), [payload])
+
+    def test_lower_qos_of_publisher_and_subscription_wins(self):
+        for granted in (0, 1, 2):
+            arguments = ["-t", self.name, "-C", "3", "-F", "%p%q"]
+            with Subscriber(self.command("mosquitto_sub", *arguments, qos=granted)) as subscriber:
+                for qos in (0, 1, 2):
+                    self.publish("-t", self.name, "-m", f"{qos}-", qos=qos)
+                # A process per message: of the QoS 0 one, nothing says that the broker has it when the next is sent.
+                self.assertEqual(sorted(subscriber.lines()), [f"{qos}-{min(granted, qos)}" for qos in (0, 1, 2)])
+
+    def test_will_follows_a_broken_connection_only(self):
+        with Subscriber(self.command("mosquitto_sub", "-t", f"{self.name}/#", "-C", "1")) as watcher:
+            will = ["--will-topic", f"{self.name}/will", "--will-qos", "2", "-t", f"{self.name}/own"]
+            self.collect(*will, "--will-payload", "never", "-E")
+            with Subscriber(self.command("mosquitto_sub", *will, "--will-payload", "gone")) as rude:
+                rude.kill()
+            self.assertEqual(watcher.lines(), ["gone"])
+
+    def test_unsubscribe_ends_delivery(self):
+        session = ["-i", f"{self.name}-{self.protocol}", "-c"]
+        if self.protocol == "5.0":
+            session += ["-x", "3600"]
+        self.assertEqual(self.collect(*session, "-t", f"{self.name}/#", "-t", f"{self.name}/b", "-E"), [])
+        self.assertEqual(self.collect(*session, "-U", f"{self.name}/#", "-t", f"{self.name}/c", "-E"), [])
+        for topic in ("a", "b", "c"):
+            self.publish("-t", f"{self.name}/{topic}", "-m", topic)
+        self.assertEqual(self.collect(*session, "-t", f"{self.name}/c", "-C", "2", "-W", str(PATIENCE_SECONDS)), ["b", "c"])
 
     def test_session_queues_while_its_client_is_away(self):
         session = ["-i", f"{self.name}-{self.protocol}", "-c", "-t", self.name]
@@ -76,9 +107,13 @@ class Subscriber:
 
     def __exit__(self, *_exception):
         self.watchdog.cancel()
+        self.kill()
+        self.process.stdout.close()
+
+    def kill(self):
+        """Ends it without a DISCONNECT: to other signals it answers with one."""
         self.process.kill()
         self.process.wait()
-        self.process.stdout.close()
 
     def lines(self):
         """Every message printed until mosquitto_sub ends by itself (`-C`)."""
