@@ -88,6 +88,10 @@ fn messages_queue_while_the_subscriber_is_away<P: Peer>(port: u16) {
     let (mut subscriber, present) = P::connect(port, "subscriber", Session::Persistent, None);
     assert!(present, "the session was lost");
     assert_eq!(subscriber.collect(sent.len()), all_live(&sent));
+    // Nothing came twice behind the last one either.
+    publisher.publish("queued", "marker", false);
+    publisher.complete(1);
+    assert_eq!(subscriber.collect(1), [live("marker")]);
 }
 
 /// [MQTT-4.3.3-10]: what the publisher repeats after a drop routes nothing twice.
