@@ -48,6 +48,7 @@ scenarios!(
     a_clean_start_ends_the_session,
     payload_of_a_megabyte,
     unsubscribe_ends_delivery,
+    shared_subscription_has_one_member_per_message,
 );
 
 fn on_every_shard_count(scenario: fn(u16)) {
@@ -213,6 +214,41 @@ fn unsubscribe_ends_delivery<P: Peer>(port: u16) {
     publisher.publish("unsubscribed/b", "marker", false);
     publisher.complete(2);
     assert_eq!(subscriber.collect(1), [live("marker")]);
+}
+
+/// 5.0 section 4.8.2: whoever of the group gets a message, it is one of them, and once.
+fn shared_subscription_has_one_member_per_message<P: Peer>(port: u16) {
+    let mut publisher = P::connect_fresh(port, "publisher");
+    let mut members = [P::connect_fresh(port, "first"), P::connect_fresh(port, "second")];
+    for member in &mut members {
+        member.subscribe_and_wait("$share/group/shared/+");
+    }
+    let mut sent = numbered(80);
+    for payload in &sent {
+        publisher.publish("shared/x", payload, false);
+    }
+    publisher.complete(sent.len());
+    let mut delivered = Vec::new();
+    let deadline = Instant::now() + PATIENCE;
+    while delivered.len() < sent.len() {
+        assert!(Instant::now() < deadline, "{} messages came", delivered.len());
+        for member in &mut members {
+            if let Some(Seen::Message(message)) = member.poll(TURN) {
+                delivered.push(message);
+            }
+        }
+    }
+    let [first, second] = &mut members;
+    second.unsubscribe("$share/group/shared/+");
+    second.wait_for(|seen| *seen == Seen::Unsubscribed);
+    publisher.publish("shared/x", "marker", false);
+    publisher.complete(1);
+    delivered.extend(first.collect(1));
+    delivered.append(second.backlog());
+    sent.push("marker".to_owned());
+    sent.sort();
+    delivered.sort_by(|left, right| left.payload.cmp(&right.payload));
+    assert_eq!(delivered, all_live(&sent));
 }
 
 fn numbered(count: usize) -> Vec<String> {

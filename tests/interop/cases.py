@@ -180,6 +180,25 @@ class ClientCases:
         publisher.publish(f"{self.name}/b", "marker")
         subscriber.wait_for(["marker"])
 
+    def test_shared_subscription_has_one_member_per_message(self):
+        """5.0 section 4.8.2: whoever of the group gets a message, it is one of them, and once."""
+        publisher, first, second = self.connected("publisher"), self.connected("first"), self.connected("second")
+        shared = f"$share/group/{self.name}/+"
+        first.subscribe(shared)
+        second.subscribe(shared)
+        sent = payloads("m", 200)
+        for number, payload in enumerate(sent, start=1):
+            publisher.publish(f"{self.name}/x", payload)
+            if number % WINDOW == 0:
+                publisher.wait_until_completed()
+        delivered = lambda: first.payloads() + second.payloads()
+        wait_until(lambda: len(delivered()) >= len(sent), lambda: f"message {len(delivered())} of {len(sent)}")
+        second.unsubscribe(shared)
+        publisher.publish(f"{self.name}/x", "marker")
+        wait_until(lambda: "marker" in first.payloads(), "the message to the one who is left")
+        self.assertEqual(sorted(delivered()), sorted([*sent, "marker"]))
+        self.assertEqual({message.qos for message in first.messages + second.messages}, {2})
+
 
 def payloads(prefix, count):
     return [f"{prefix}{number}" for number in range(count)]

@@ -264,6 +264,22 @@ const cases = {
     await publisher.publish(`${name}/b`, 'marker')
     await subscriber.expect(['marker'])
     return [publisher, subscriber]
+  },
+
+  // 5.0 section 4.8.2: whoever of the group gets a message, it is one of them, and once.
+  async sharedSubscriptionHasOneMemberPerMessage () {
+    const [publisher, first, second] = [await connected('publisher'), await connected('first'), await connected('second')]
+    const shared = `$share/group/${name}/+`
+    await first.subscribe(shared)
+    await second.subscribe(shared)
+    const sent = numbered(200)
+    await publisher.publishAll(`${name}/x`, sent)
+    while (first.messages.length + second.messages.length < sent.length) await sleep(5)
+    await second.unsubscribe(shared)
+    await publisher.publish(`${name}/x`, 'marker')
+    while (!first.payloads().includes('marker')) await sleep(5)
+    assert.deepEqual([...first.payloads(), ...second.payloads()].sort(), [...sent, 'marker'].sort())
+    return [publisher, first, second]
   }
 }
 

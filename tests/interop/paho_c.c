@@ -473,6 +473,42 @@ static void unsubscribe_ends_delivery(void) {
     disconnect(subscriber);
 }
 
+static int count_of(struct peer *peer) {
+    pthread_mutex_lock(&peer->mutex);
+    int count = peer->count;
+    pthread_mutex_unlock(&peer->mutex);
+    return count;
+}
+
+/* 5.0 section 4.8.2: whoever of the group gets a message, it is one of them, and once. */
+static void shared_subscription_has_one_member_per_message(void) {
+    struct peer *publisher = connected("publisher", false);
+    struct peer *members[] = {connected("first", false), connected("second", false)};
+    char shared[TEXT_MAX];
+    snprintf(shared, TEXT_MAX, "$share/group/%s", topic("+"));
+    subscribe(members[0], shared, 2);
+    subscribe(members[1], shared, 2);
+    publish_numbered(publisher, topic("x"), 0, 200);
+    while (count_of(members[0]) + count_of(members[1]) < 200)
+        usleep(1000);
+    unsubscribe(members[1], shared);
+    publish(publisher, topic("x"), "m200", 2, false);
+    int before = count_of(members[1]);
+    wait_for_count(members[0], 201 - before);
+    check(count_of(members[0]) + count_of(members[1]) == 201, "messages came twice");
+    bool seen[201] = {false};
+    for (int member = 0; member < 2; member++) {
+        for (int index = 0; index < members[member]->count; index++) {
+            int number = atoi(members[member]->messages[index].payload + 1);
+            check(number >= 0 && number <= 200 && !seen[number], "message %d came twice", number);
+            seen[number] = true;
+        }
+    }
+    disconnect(publisher);
+    disconnect(members[0]);
+    disconnect(members[1]);
+}
+
 #define CASE(function) {#function, function}
 static const struct {
     const char *name;
@@ -488,6 +524,7 @@ static const struct {
     CASE(take_over_of_a_live_session),
     CASE(payload_of_a_megabyte),
     CASE(unsubscribe_ends_delivery),
+    CASE(shared_subscription_has_one_member_per_message),
 };
 
 int main(int count, char *arguments[]) {

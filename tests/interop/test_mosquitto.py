@@ -1,5 +1,6 @@
 """Debian's mosquitto_pub and mosquitto_sub: what of the cases of cases.py can be said on their command lines."""
 
+import queue
 import subprocess
 import threading
 import unittest
@@ -88,6 +89,19 @@ class MosquittoClients:
         self.publish("-t", f"{self.name}/other", "-m", "marker", "-r")
         self.assertEqual(self.collect("-t", f"{self.name}/+", "-C", "1"), ["marker"])
 
+    def test_shared_subscription_has_one_member_per_message(self):
+        member = self.command("mosquitto_sub", "-t", f"$share/group/{self.name}/+", "-t", f"{self.name}-end")
+        sent = [f"{self.name}-{number}" for number in range(20)]
+        printed = queue.Queue()
+        with Subscriber(member) as first, Subscriber(member) as second:
+            for subscriber in (first, second):
+                threading.Thread(target=subscriber.pass_on, args=(printed,)).start()
+            self.publish("-t", f"{self.name}/x", "-l", lines="\n".join(sent))
+            delivered = [printed.get(timeout=PATIENCE_SECONDS) for _message in sent]
+            self.publish("-t", f"{self.name}-end", "-m", "end")
+            delivered += [printed.get(timeout=PATIENCE_SECONDS) for _member in (first, second)]
+        self.assertEqual(sorted(delivered), sorted([*sent, "end", "end"]))
+
 
 class Subscriber:
     """A mosquitto_sub that has its SUBACK when the `with` block begins."""
@@ -120,7 +134,18 @@ class Subscriber:
         printed = self.process.stdout.read().splitlines()
         if self.process.wait() != 0:
             raise AssertionError(f"mosquitto_sub ended with {self.process.returncode}; its last lines: {printed[-4:]}")
-        return [line for line in printed if not line.startswith(("Client ", "Subscribed "))]
+        return [line for line in printed if is_message(line)]
+
+    def pass_on(self, messages):
+        """Puts every message into the queue, until the process ends."""
+        for line in self.process.stdout:
+            if is_message(line):
+                messages.put(line.rstrip("\n"))
+
+
+def is_message(line):
+    """Whether it is not one of those by which `-d` tells of packets."""
+    return not line.startswith(("Client ", "Subscribed "))
 
 
 if __name__ == "__main__":
