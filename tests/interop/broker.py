@@ -127,11 +127,12 @@ class BrokerCase(unittest.TestCase):
 
     shards = 1
     protocol = "5.0"
+    flags = ()
     broker = None
 
     @classmethod
     def setUpClass(cls):
-        cls.broker = Broker(cls.shards)
+        cls.broker = Broker(cls.shards, cls.flags)
 
     @classmethod
     def tearDownClass(cls):

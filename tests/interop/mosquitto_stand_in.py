@@ -5,8 +5,8 @@ For judging a test rather than the broker: `ONCEMQ_BIN=tests/interop/mosquitto_s
 same tests against another implementation. It understands the flags that the tests pass and ignores their values where
 mosquitto has no such notion (shards, durability). Known to fail with mosquitto 2.0.11: the two tests of its own clients
 that send many 5.0 messages, because that broker exceeds the Receive Maximum of 20 which mosquitto_sub announces; and
-take-over in 5.0, where it sends no DISCONNECT 0x8E; and the paho publisher that resumes in mid-exchange, whose connection
-it ends when both hold a full window. It has no counters, so what asks for them fails too.
+take-over in 5.0, where it sends no DISCONNECT 0x8E; and paho's publishers that resume in mid-exchange, whose
+connection it ends when both hold a full window. It has no counters, so what asks for them fails too.
 """
 
 import argparse

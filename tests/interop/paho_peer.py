@@ -1,76 +1,67 @@
-"""A paho-mqtt client that tests can break, resume and question."""
+"""paho-mqtt with its 2.x callbacks."""
 
-import dataclasses
 import socket
 import threading
 
 import paho.mqtt.client as paho
-from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from interop.broker import PATIENCE_SECONDS, wait_until
+from interop.peer import SESSION_EXPIRY_SECONDS, Peer
 
-PROTOCOL_VERSIONS = {"3.1.1": MQTTProtocolVersion.MQTTv311, "5.0": MQTTProtocolVersion.MQTTv5}
-SESSION_EXPIRY_SECONDS = 3600
-
-
-@dataclasses.dataclass
-class Will:
-    topic: str
-    payload: str
-    retain: bool = False
+PROTOCOL_VERSIONS = {"3.1.1": paho.MQTTv311, "5.0": paho.MQTTv5}
 
 
-class PahoPeer:
-    """One client id and its client-side session state, over as many connections as the test makes."""
+class PahoPeer(Peer):
+    """A client whose network thread is paho's own."""
 
-    def __init__(self, broker, protocol, client_id, persistent=False, will=None):
-        self.broker = broker
-        self.protocol = protocol
-        self.messages = []
+    def __init__(self, *arguments, **options):
+        super().__init__(*arguments, **options)
         self.published = []
-        self.disconnected = False
-        self.was_told_to_leave = False
-        self._persistent = persistent
         self._connack = threading.Event()
         self._session_present = None
         self._acknowledged = set()
-        clean = {} if protocol == "5.0" else {"clean_session": not persistent}
-        self.client = paho.Client(
-            CallbackAPIVersion.VERSION2,
-            client_id=f"{client_id}-{protocol}",
-            protocol=PROTOCOL_VERSIONS[protocol],
-            reconnect_on_failure=False,
-            **clean,
+        clean = {} if self.protocol == "5.0" else {"clean_session": not self.persistent}
+        self.client = self.new_client(
+            client_id=self.client_id, protocol=PROTOCOL_VERSIONS[self.protocol], reconnect_on_failure=False, **clean
         )
-        if will is not None:
-            self.client.will_set(will.topic, will.payload, qos=2, retain=will.retain)
-        self.client.on_connect = self._on_connect
-        self.client.on_disconnect = self._on_disconnect
+        if self.will is not None:
+            self.client.will_set(self.will.topic, self.will.payload, qos=2, retain=self.will.retain)
         self.client.on_message = lambda _client, _data, message: self.messages.append(message)
-        self.client.on_subscribe = lambda _client, _data, mid, _codes, _properties: self._acknowledged.add(mid)
-        self.client.on_unsubscribe = lambda _client, _data, mid, _codes, _properties: self._acknowledged.add(mid)
+
+    def new_client(self, **options):
+        """The library's client, with its callbacks: what changed from paho 1.x to 2.x."""
+        client = paho.Client(paho.CallbackAPIVersion.VERSION2, **options)
+        client.on_connect = self._on_connect
+        client.on_disconnect = self._on_disconnect
+        client.on_subscribe = lambda _client, _data, mid, _codes, _properties: self.acknowledged(mid)
+        client.on_unsubscribe = lambda _client, _data, mid, _codes, _properties: self.acknowledged(mid)
+        return client
+
+    def connected(self, session_present):
+        self._session_present = session_present
+        self._connack.set()
+
+    def acknowledged(self, mid):
+        self._acknowledged.add(mid)
 
     def connect(self):
-        """Connects for the first time; says whether the broker had a session."""
         options = {}
         if self.protocol == "5.0":
-            options["clean_start"] = not self._persistent
+            options["clean_start"] = not self.persistent
             options["properties"] = Properties(PacketTypes.CONNECT)
-            options["properties"].SessionExpiryInterval = SESSION_EXPIRY_SECONDS if self._persistent else 0
+            options["properties"].SessionExpiryInterval = SESSION_EXPIRY_SECONDS if self.persistent else 0
         self._connack.clear()
         self.client.connect(self.broker.host, self.broker.port, **options)
         return self._run()
 
     def reconnect(self):
-        """Connects again with the same session; says whether the broker still had it."""
         self._connack.clear()
         self.client.reconnect()
         return self._run()
 
     def sever(self):
-        """Breaks the connection where it stands, without a DISCONNECT."""
         connection = self.client.socket()
         if connection is not None:
             connection.shutdown(socket.SHUT_RDWR)
@@ -78,10 +69,6 @@ class PahoPeer:
         self.client.loop_stop()
 
     def disconnect(self):
-        self.client.disconnect()
-        self.client.loop_stop()
-
-    def close(self):
         self.client.disconnect()
         self.client.loop_stop()
 
@@ -97,27 +84,7 @@ class PahoPeer:
         self.published.append(self.client.publish(topic, payload, qos, retain))
 
     def wait_until_completed(self):
-        """Waits for the last acknowledgement of everything published."""
         wait_until(lambda: all(message.is_published() for message in self.published), self._what_is_incomplete)
-
-    def payloads(self):
-        return [message.payload.decode() for message in self.messages]
-
-    def wait_for(self, expected):
-        """Waits for as many messages as expected, and asserts that they are the expected ones in their order."""
-        self._compare(expected, self.payloads)
-
-    def wait_for_any_order(self, expected):
-        """As `wait_for`, for a sorted list of messages of several publishers, whose mutual order is undefined."""
-        self._compare(expected, lambda: sorted(self.payloads()))
-
-    def _compare(self, expected, delivered):
-        wait_until(
-            lambda: len(self.messages) >= len(expected),
-            lambda: f"message {len(self.messages)} of {len(expected)}",
-        )
-        if delivered() != expected:
-            raise AssertionError(f"delivered {delivered()}, expected {expected}")
 
     def _run(self):
         self.client.loop_start()
@@ -133,8 +100,7 @@ class PahoPeer:
     def _on_connect(self, _client, _data, flags, reason, _properties):
         if reason.is_failure:
             raise AssertionError(f"refused: {reason}")
-        self._session_present = flags.session_present
-        self._connack.set()
+        self.connected(flags.session_present)
 
     def _on_disconnect(self, _client, _data, flags, _reason, _properties):
         self.disconnected = True

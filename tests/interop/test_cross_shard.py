@@ -8,7 +8,8 @@ sixteen landed on one shard.
 import unittest
 
 from interop.broker import PROTOCOLS, matrix
-from interop.paho_peer import PahoPeer, Will
+from interop.paho_peer import PahoPeer
+from interop.peer import Will
 
 CLIENTS = 16
 MESSAGES_PER_PAIR = 4
@@ -20,7 +21,7 @@ class CrossShard:
         peers = []
         for number in range(CLIENTS):
             peer = PahoPeer(self.broker, self.protocol, f"{self.name}-{role}-{number}", **options)
-            self.addCleanup(peer.close)
+            self.addCleanup(peer.disconnect)
             peer.connect()
             peers.append(peer)
         return peers
