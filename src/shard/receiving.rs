@@ -14,7 +14,6 @@ use super::ending::Will;
 use super::messages::Delivery;
 use super::publishing::Source;
 use super::sessions::SessionKey;
-use super::topics;
 
 /// Why a connection has to end: what 5.0 clients are told, and what the log says.
 #[derive(Clone, Copy, Debug)]
@@ -116,7 +115,7 @@ impl Shard {
             Packet::Subscribe(subscribe) => self.handle_subscribe(key, session, &subscribe),
             Packet::Unsubscribe(unsubscribe) => self.handle_unsubscribe(key, session, &unsubscribe),
             Packet::Pingreq => {
-                self.clients.send(key, &Packet::Pingresp);
+                self.clients.send(key, &Packet::Pingresp, LogPosition::NOTHING);
                 Ok(())
             }
             Packet::Disconnect(disconnect) => self.handle_disconnect(key, session, &disconnect),
@@ -140,6 +139,7 @@ impl Shard {
     ) -> Result<(), Violation> {
         self.clients.counters.publishes_received += 1;
         check_properties(publish.properties)?;
+        self.check_served(publish.qos, publish.retain)?;
         match publish.properties.topic_alias() {
             None if publish.topic.is_empty() => Err(Violation::protocol_error("an empty topic without a topic alias")),
             None => self.handle_named_publish(key, session, publish, frame, received),
@@ -191,14 +191,8 @@ impl Shard {
             publisher: Publisher { connection: key.index() as u32, serial: connection.serial },
         };
         let receipts_due = connection.receipts.len();
-        if self.clients.is_degraded()
-            && let Some(failure) = self.refusal_of(publish.qos, publish.retain, topic)
-        {
-            self.refuse_publish(key, publish, failure);
-            return Ok(());
-        }
-        if topics::is_reserved(topic) {
-            return self.drop_reserved(key, publish, quota);
+        if let Some(refusal) = self.refusal_of(session, publish, topic) {
+            return self.refuse_publish(key, publish, quota, refusal);
         }
         let mut route = |shard: &mut Self| {
             let message = Message::from_publish(now, publish, frame.bytes(), || received.share(frame));
@@ -310,7 +304,8 @@ impl Shard {
 
     /// PUBACK or PUBREC.
     fn send_receipt(&mut self, key: ConnectionKey, kind: AcknowledgementKind, id: proto::PacketId, after: LogPosition) {
-        self.clients.send_receipt(key, Acknowledgement { kind, id, reason: ReasonCode::Success }, after);
+        let receipt = Acknowledgement { kind, id, reason: ReasonCode::Success, text: None };
+        self.clients.send_receipt(key, receipt, after);
     }
 
     /// PUBREL or PUBCOMP.
@@ -323,7 +318,7 @@ impl Shard {
         reason: ReasonCode,
     ) {
         let after = self.clients.logged_for(session);
-        self.clients.send_release(key, Acknowledgement { kind, id, reason }, after);
+        self.clients.send_release(key, Acknowledgement { kind, id, reason, text: None }, after);
     }
 
     /// What a promise to this client waits for, when `records` had been logged before the event that causes it: all that
@@ -337,9 +332,9 @@ impl Shard {
     }
 }
 
-/// What the properties of a client's PUBLISH must obey beyond the codec's rules.
+/// What the properties of a client's PUBLISH or will must obey beyond the codec's rules.
 #[inline]
-fn check_properties(properties: Properties<'_>) -> Result<(), Violation> {
+pub(super) fn check_properties(properties: Properties<'_>) -> Result<(), Violation> {
     for property in properties {
         match property {
             // [MQTT-3.3.4-6]

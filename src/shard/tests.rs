@@ -22,6 +22,7 @@ mod lifecycle;
 mod limits;
 mod refusals;
 mod retained;
+mod service;
 mod statements;
 mod traps;
 
