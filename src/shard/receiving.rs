@@ -1,8 +1,8 @@
 //! What a client's packets do, once its connection is admitted.
 
 use crate::proto::{
-    self, AcknowledgementKind, Disconnect, Frame, Packet, Properties, Property, Publish, QoS, ReasonCode, Received,
-    Version, decode,
+    self, AcknowledgementKind, Disconnect, Frame, Packet, PacketType, Properties, Property, Publish, QoS, ReasonCode,
+    Received, Version, decode,
 };
 use crate::route::{Message, Publisher, TopicName};
 use crate::session::{Acknowledged, Outbound, Reception, Release, SessionExpiry};
@@ -27,6 +27,9 @@ pub(super) const QUOTA_EXCEEDED: Violation = Violation {
     reason: ReasonCode::ReceiveMaximumExceeded,
     text: "more messages in flight than the Receive Maximum of CONNACK",
 };
+
+/// [MQTT-3.1.0-2]
+const SECOND_CONNECT: Violation = Violation::protocol_error("a second CONNECT");
 
 impl Violation {
     pub(super) const fn protocol_error(text: &'static str) -> Self {
@@ -72,7 +75,7 @@ impl Shard {
         // Trap 41: only whole packets count as a sign of life.
         connection.last_packet_at = now;
         let session = connection.session.expect("an open connection serves a session");
-        match decode(connection.version, frame.bytes())? {
+        match decode(connection.version, frame.bytes()).map_err(|error| fault_of(frame, error))? {
             Packet::Publish(publish) => self.handle_publish(key, session, &publish, frame, received),
             Packet::Puback(puback) => {
                 let acknowledged = self.acknowledged_by(session, |outbound| outbound.handle_puback(puback.packet_id));
@@ -119,8 +122,7 @@ impl Shard {
                 Ok(())
             }
             Packet::Disconnect(disconnect) => self.handle_disconnect(key, session, &disconnect),
-            // [MQTT-3.1.0-2]
-            Packet::Connect(_) => Err(Violation::protocol_error("a second CONNECT")),
+            Packet::Connect(_) => Err(SECOND_CONNECT),
             Packet::Auth(_) => Err(Violation::protocol_error("AUTH without an authentication method in CONNECT")),
             Packet::Connack(_) | Packet::Suback(_) | Packet::Unsuback(_) | Packet::Pingresp => {
                 Err(Violation::protocol_error("a packet that only a server sends"))
@@ -329,6 +331,16 @@ impl Shard {
         } else {
             self.clients.logged_for(session)
         }
+    }
+}
+
+/// What is wrong with a packet that cannot be decoded. A second CONNECT is a protocol error whatever it says: the codec has
+/// reasons for it that only CONNACK can carry.
+#[cold]
+fn fault_of(frame: &Frame<'_>, error: proto::DecodeError) -> Violation {
+    match frame.bytes().first().copied().and_then(PacketType::from_first_byte) {
+        Some(PacketType::Connect) => SECOND_CONNECT,
+        Some(_) | None => error.into(),
     }
 }
 

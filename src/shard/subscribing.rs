@@ -113,7 +113,7 @@ impl Shard {
         let connection = self.clients.connection(key);
         let (version, is_bridge) = (connection.version, connection.is_bridge);
         self.check_subscribe(version, subscribe)?;
-        self.check_answer_fits(key, subscribe.filters().count())?;
+        self.check_answer_fits(key, || subscribe.filters().count())?;
         let identifier = subscribe.properties.subscription_identifier().and_then(NonZeroU32::new);
         self.subscribing.serial += 1;
         let serial = self.subscribing.serial;
@@ -201,7 +201,7 @@ impl Shard {
         session: SessionKey,
         unsubscribe: &Unsubscribe<'_>,
     ) -> Result<(), Violation> {
-        self.check_answer_fits(key, unsubscribe.filters().count())?;
+        self.check_answer_fits(key, || unsubscribe.filters().count())?;
         let mut codes = Vec::new();
         let mut refusal = None;
         for text in unsubscribe.filters() {
@@ -226,13 +226,11 @@ impl Shard {
 
     /// Whether the client accepts a SUBACK or UNSUBACK with so many reason codes [MQTT-3.1.2-24]. Asked before anything is done
     /// that could not be told.
-    fn check_answer_fits(&mut self, key: ConnectionKey, codes: usize) -> Result<(), Violation> {
+    fn check_answer_fits(&mut self, key: ConnectionKey, codes: impl FnOnce() -> usize) -> Result<(), Violation> {
         let connection = self.clients.connection(key);
-        let bytes = suback_size(connection.version, Properties::EMPTY, codes);
-        match connection.max_packet_bytes {
-            Some(max) if bytes > max as usize => Err(ANSWER_TOO_LARGE),
-            Some(_) | None => Ok(()),
-        }
+        let Some(max) = connection.max_packet_bytes else { return Ok(()) };
+        let bytes = suback_size(connection.version, Properties::EMPTY, codes());
+        if bytes <= max as usize { Ok(()) } else { Err(ANSWER_TOO_LARGE) }
     }
 
     /// The reason string of a SUBACK or UNSUBACK, if something was refused and the client wants to know why [MQTT-3.1.2-29].
