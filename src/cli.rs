@@ -3,6 +3,7 @@
 //! What is wrong with a value is told by the flag's name, what was given and what is allowed; the process then ends with
 //! code 2. Defaults and bounds live in `config`; what only the machine can tell (a CPU, a port) is checked at start-up.
 
+mod service;
 mod values;
 
 use std::net::SocketAddr;
@@ -16,6 +17,7 @@ use crate::config::{
 };
 use crate::store::RecoveryMode;
 
+use service::ServiceArguments;
 use values::{Bytes, Span, bytes, loopback, number, pinning, power_of_two, span};
 
 /// MQTT 3.1.1 and 5.0 broker that delivers exactly once.
@@ -230,6 +232,9 @@ struct ServeArguments {
           default_value_t = Bytes(config::QUEUE_MEMORY_BYTES_DEFAULT), value_parser = bytes(config::QUEUE_MEMORY_BYTES))]
     queue_memory: Bytes<u64>,
 
+    #[command(flatten)]
+    service: ServiceArguments,
+
     /// Least severe events that are logged, on standard error.
     #[arg(long, value_name = "LEVEL", env = "ONCEMQ_LOG_LEVEL", value_enum, default_value_t = LogLevel::Info)]
     log_level: LogLevel,
@@ -336,6 +341,7 @@ impl ServeArguments {
                 queue_kept_messages: config::QUEUE_KEPT_MESSAGES,
                 linger: self.linger.0,
             },
+            service: self.service.into_service(),
             gate: GateLimits {
                 max_connect_bytes: self.max_packet_bytes.0.min(config::MAX_CONNECT_BYTES),
                 max_half_open: self.max_half_open,

@@ -4,6 +4,8 @@
 //! limits from the structures here, so that a number has one home. Relations between limits that must always hold are
 //! checked at compile time below.
 
+mod service;
+
 use std::net::SocketAddr;
 use std::num::{NonZeroU16, NonZeroU32};
 use std::ops::RangeInclusive;
@@ -12,6 +14,8 @@ use std::time::Duration;
 
 use crate::route::{self, MAX_SHARDS};
 use crate::store::RecoveryMode;
+
+pub use service::{NOTICE_BYTES_MAX, Notice, Service};
 
 /// Everything `oncemq serve` was told, checked as far as that is possible without asking the machine.
 #[derive(Clone, Debug)]
@@ -28,6 +32,8 @@ pub struct ServeConfig {
     pub log: LogSettings,
     /// Limits that a shard keeps for its clients and sessions.
     pub limits: Limits,
+    /// What of MQTT is served, and what clients are told.
+    pub service: Service,
     /// Limits of the way in.
     pub gate: GateLimits,
     /// Sizes of a shard's rings and buffers.

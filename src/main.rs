@@ -58,7 +58,8 @@ fn serve(config: &ServeConfig) -> Result<(), StartError> {
     let shard_count = u16::try_from(placement.len()).expect("no more shards than SHARDS_MAX");
     let logs = data.as_ref().map(|data| io::restore(data, config, shard_count, &clock)).transpose()?;
     let shards = io::start(&placement, config, data.as_ref(), logs, clock)?;
-    let gate = gate::start(listeners, config.gate, permits.clone(), shards.doors().clone())?;
+    let server_reference = config.service.server_reference.clone();
+    let gate = gate::start(listeners, config.gate, server_reference, permits.clone(), shards.doors().clone())?;
     introduce(config, &placement, &gate, permits.max());
     for signal in signals.forever() {
         match signal {

@@ -13,12 +13,11 @@ use tokio_uring::net::TcpStream;
 use tracing::{debug, warn};
 
 use crate::io::{Arrival, ConnectionPermit, take_descriptor};
-use crate::proto::{ConnectError, ReasonCode};
 use crate::shard::{Admission, shard_of};
 use crate::transport::Transport;
 
 use super::Context;
-use super::greeting::{Progress, Welcome, judge, progress, refusal};
+use super::greeting::{Progress, Refusal, Welcome, judge, progress};
 
 /// A CONNECT with a client id, a user name and a password of ordinary length fits, and with it what is sent right behind.
 const FIRST_READ_BYTES: usize = 512;
@@ -76,11 +75,11 @@ impl Client {
                     debug!("{peer} could not be handed over: {error}");
                 }
             }
-            Err(error) => self.refuse(error).await,
+            Err(refusal) => self.refuse(&refusal).await,
         }
     }
 
-    fn permit(&self, welcome: &Welcome) -> Result<ConnectionPermit, ConnectError> {
+    fn permit(&self, welcome: &Welcome) -> Result<ConnectionPermit, Refusal> {
         let permits = &self.context.permits;
         permits.take().ok_or_else(|| {
             if let Some(times) = self.context.full.permit() {
@@ -89,11 +88,7 @@ impl Client {
                     permits.max()
                 );
             }
-            ConnectError {
-                version_to_answer: Some(welcome.version),
-                reason: ReasonCode::QuotaExceeded,
-                text: "the broker holds as many clients as it may",
-            }
+            welcome.turned_away()
         })
     }
 
@@ -119,9 +114,9 @@ impl Client {
 
     /// Says why, if there is a way to, and gives the client time to read it: closing at once could reset the connection
     /// while the answer is on its way.
-    async fn refuse(&self, error: ConnectError) {
-        debug!("{} is refused: {error}", self.peer);
-        let Some(answer) = refusal(error) else {
+    async fn refuse(&self, refusal: &Refusal) {
+        debug!("{} is refused: {refusal}", self.peer);
+        let Some(answer) = refusal.answer(self.context.server_reference.as_ref()) else {
             return;
         };
         let lingered = self.within(self.context.limits.linger, async {

@@ -1,8 +1,12 @@
 //! What a client says first, judged: pure, so that every refusal can be tested without a socket.
 
-use std::fmt::Write;
+use std::fmt::{self, Write};
 
-use crate::proto::{Connack, ConnectError, Packet, Properties, ReasonCode, Version, decode_connect, frame_length};
+use crate::config::Notice;
+use crate::proto::{
+    Connack, ConnectError, Packet, Properties, ReasonCode, Version, connack_size, decode_connect, frame_length,
+};
+use crate::shard::Farewell;
 
 /// Prefix of the client ids that the broker assigns.
 const ASSIGNED_PREFIX: &str = "once-";
@@ -33,6 +37,18 @@ pub(super) struct Welcome {
     pub(super) version: Version,
     pub(super) client_id: Box<str>,
     pub(super) client_id_assigned: bool,
+    /// Its Maximum Packet Size.
+    max_packet_bytes: Option<u32>,
+}
+
+/// A client that may not come in.
+#[derive(Debug)]
+pub(super) struct Refusal {
+    error: ConnectError,
+    /// Whether another server may serve it.
+    refers: bool,
+    /// The largest packet that it accepts, as far as that is known.
+    max_packet_bytes: usize,
 }
 
 /// How far the CONNECT at the start of `bytes` has come.
@@ -51,9 +67,10 @@ pub(super) fn progress(bytes: &[u8], max_connect_bytes: u32) -> Progress {
 }
 
 /// Decides about a complete CONNECT. `random` is asked for the name of a client that has none.
-pub(super) fn judge(frame: &[u8], random: impl FnOnce() -> Option<[u8; 16]>) -> Result<Welcome, ConnectError> {
+pub(super) fn judge(frame: &[u8], random: impl FnOnce() -> Option<[u8; 16]>) -> Result<Welcome, Refusal> {
     let connect = decode_connect(frame)?;
-    let refusal = |reason, text| ConnectError { version_to_answer: Some(connect.version), reason, text };
+    let (version, max_packet_bytes) = (connect.version, connect.properties.maximum_packet_size());
+    let refusal = |reason, text| Refusal::new(version, max_packet_bytes, reason, text);
     // [MQTT-4.12.0-1]: there is no method yet that the server could support.
     if connect.properties.authentication_method().is_some() {
         return Err(refusal(ReasonCode::BadAuthenticationMethod, "enhanced authentication is not supported"));
@@ -61,23 +78,60 @@ pub(super) fn judge(frame: &[u8], random: impl FnOnce() -> Option<[u8; 16]>) -> 
     // [MQTT-3.1.3-6]; what 3.1.1 has to say about it, the codec has said [MQTT-3.1.3-7].
     let client_id_assigned = connect.client_id.is_empty();
     let client_id = if client_id_assigned {
-        let random = random()
-            .ok_or(refusal(ReasonCode::ServerUnavailable, "the machine gave no random bytes for a client id"))?;
+        let random = random().ok_or_else(|| {
+            refusal(ReasonCode::ServerUnavailable, "the machine gave no random bytes for a client id")
+        })?;
         assigned_client_id(random)
     } else {
         connect.client_id.into()
     };
-    Ok(Welcome { version: connect.version, client_id, client_id_assigned })
+    Ok(Welcome { version, client_id, client_id_assigned, max_packet_bytes })
 }
 
-/// The CONNACK that says why a client was refused; nothing for one whose version is not known.
-pub(super) fn refusal(error: ConnectError) -> Option<Vec<u8>> {
-    let version = error.version_to_answer?;
-    let mut answer = Vec::with_capacity(8);
-    // [MQTT-3.2.2-6]: session present is 0 with an error.
-    Packet::Connack(Connack { session_present: false, reason: error.reason, properties: Properties::EMPTY })
-        .encode(version, &mut answer);
-    Some(answer)
+impl Welcome {
+    /// The refusal of a client for which there is no room, though it may be welcome elsewhere.
+    pub(super) fn turned_away(&self) -> Refusal {
+        let text = "the broker holds as many clients as it may";
+        Refusal { refers: true, ..Refusal::new(self.version, self.max_packet_bytes, ReasonCode::QuotaExceeded, text) }
+    }
+}
+
+impl Refusal {
+    fn new(version: Version, max_packet_bytes: Option<u32>, reason: ReasonCode, text: &'static str) -> Self {
+        let error = ConnectError { version_to_answer: Some(version), reason, text };
+        Self { error, refers: false, max_packet_bytes: max_packet_bytes.map_or(usize::MAX, |max| max as usize) }
+    }
+
+    /// The CONNACK that says why the client was refused; nothing for one whose version is not known, or that does not accept
+    /// it.
+    pub(super) fn answer(&self, server_reference: Option<&Notice>) -> Option<Vec<u8>> {
+        let version = self.error.version_to_answer?;
+        let farewell = Farewell { reason: self.error.reason, text: Some(self.error.text), refers: self.refers };
+        farewell.ways(server_reference).find_map(|(reason, properties)| {
+            let properties = properties.properties();
+            // [MQTT-3.1.2-24] [MQTT-3.2.2-19]
+            if connack_size(version, properties) > self.max_packet_bytes {
+                return None;
+            }
+            let mut answer = Vec::with_capacity(8);
+            // [MQTT-3.2.2-6]: session present is 0 with an error.
+            Packet::Connack(Connack { session_present: false, reason, properties }).encode(version, &mut answer);
+            Some(answer)
+        })
+    }
+}
+
+/// A CONNECT that breaks the rules: what its client accepts is not known, and so nothing is said that could be left out.
+impl From<ConnectError> for Refusal {
+    fn from(error: ConnectError) -> Self {
+        Self { error, refers: false, max_packet_bytes: connack_size(Version::V5, Properties::EMPTY) }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.error.fmt(formatter)
+    }
 }
 
 fn assigned_client_id(random: [u8; 16]) -> Box<str> {
@@ -93,6 +147,7 @@ fn assigned_client_id(random: [u8; 16]) -> Box<str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::proto::decode;
 
     const MAX_BYTES: u32 = 1024;
 
@@ -147,7 +202,8 @@ mod tests {
     fn a_client_with_a_name_keeps_it() {
         for (level, version) in [(4, Version::V311), (5, Version::V5)] {
             let welcome = judge(&connect(level, "sensor", &[]), no_random).expect("welcome");
-            let expected = Welcome { version, client_id: "sensor".into(), client_id_assigned: false };
+            let expected =
+                Welcome { version, client_id: "sensor".into(), client_id_assigned: false, max_packet_bytes: None };
             assert_eq!(welcome, expected);
         }
     }
@@ -164,7 +220,8 @@ mod tests {
 
     #[test]
     fn each_refusal_has_its_answer() {
-        let authentication_method = [0x15, 0, 5, b'S', b'C', b'R', b'A', b'M'];
+        // With a Maximum Packet Size that leaves no room for words.
+        let authentication_method = [0x15, 0, 5, b'S', b'C', b'R', b'A', b'M', 0x27, 0, 0, 0, 5];
         let mut wrong_name = connect(4, "sensor", &[]);
         wrong_name[4] = b'X';
         let mut no_name = connect(4, "", &[]);
@@ -176,17 +233,44 @@ mod tests {
             (no_name, &[0x20, 2, 0, 2]), // [MQTT-3.1.3-8] in 3.1.1
             (wrong_name, &[0x20, 2, 0, 1]),
         ] {
-            let error = judge(&frame, no_random).expect_err("refused");
-            assert_eq!(refusal(error).as_deref(), Some(answer), "{error}");
+            let refusal = judge(&frame, no_random).expect_err("refused");
+            assert_eq!(refusal.answer(None).as_deref(), Some(answer), "{refusal}");
         }
     }
 
+    /// What a 5.0 client with this Maximum Packet Size is told when it is turned away.
+    fn told(max_packet_bytes: Option<u32>, server_reference: Option<&Notice>) -> Option<(ReasonCode, String)> {
+        let size = max_packet_bytes.map(|max| [&[0x27], &max.to_be_bytes()[..]].concat()).unwrap_or_default();
+        let welcome = judge(&connect(5, "sensor", &size), no_random).expect("welcome");
+        let answer = welcome.turned_away().answer(server_reference)?;
+        assert!(max_packet_bytes.is_none_or(|max| answer.len() <= max as usize), "{answer:02x?}");
+        let Ok(Packet::Connack(connack)) = decode(Version::V5, &answer) else { panic!("a CONNACK") };
+        let words = connack.properties.server_reference().or(connack.properties.reason_string());
+        Some((connack.reason, words.unwrap_or_default().to_owned()))
+    }
+
+    /// [MQTT-3.2.2-19] [MQTT-3.1.2-24]
     #[test]
-    fn a_full_broker_says_so_in_both_versions() {
-        for (version, answer) in [(Version::V311, &[0x20, 2, 0, 3][..]), (Version::V5, &[0x20, 3, 0, 0x97, 0])] {
-            let error =
-                ConnectError { version_to_answer: Some(version), reason: ReasonCode::QuotaExceeded, text: "full" };
-            assert_eq!(refusal(error).as_deref(), Some(answer));
+    fn a_full_broker_says_so_in_as_many_words_as_the_client_accepts() {
+        let welcome = judge(&connect(4, "sensor", &[]), no_random).expect("welcome");
+        let other = Notice::new("other.example:1883").expect("a notice");
+        for server_reference in [None, Some(&other)] {
+            assert_eq!(welcome.turned_away().answer(server_reference).as_deref(), Some(&[0x20, 2, 0, 3][..]));
+        }
+        let full = "the broker holds as many clients as it may";
+        let (quota, elsewhere) = (ReasonCode::QuotaExceeded, ReasonCode::UseAnotherServer);
+        for (max_packet_bytes, server_reference, expected) in [
+            (None, None, Some((quota, full))),
+            (Some(50), None, Some((quota, full))),
+            (Some(49), None, Some((quota, ""))),
+            (Some(5), None, Some((quota, ""))),
+            (Some(4), None, None),
+            (None, Some(&other), Some((elsewhere, other.as_str()))),
+            (Some(26), Some(&other), Some((elsewhere, other.as_str()))),
+            (Some(25), Some(&other), Some((quota, ""))),
+        ] {
+            let expected = expected.map(|(reason, words)| (reason, words.to_owned()));
+            assert_eq!(told(max_packet_bytes, server_reference), expected, "{max_packet_bytes:?}");
         }
     }
 }

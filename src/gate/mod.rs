@@ -6,7 +6,8 @@
 //!
 //! Limits: a client has `connect_timeout` from being accepted to the end of its CONNECT, and memory grows only with bytes
 //! that it really sent. There are at most `max_half_open` such clients; further ones wait in the listen backlog. Shards hold
-//! at most as many clients as there are permits; a client beyond that is told so (5.0: 0x97, 3.1.1: 3).
+//! at most as many clients as there are permits; a client beyond that is told so (5.0: 0x97, or 0x9C with the server that the
+//! operator has named; 3.1.1: 3).
 //!
 //! It does not check topics or properties beyond what the codec refuses, keeps no session, and never talks to a client that
 //! was handed over. There is no authentication yet: addresses that are not loopback are refused by the command line.
@@ -27,7 +28,7 @@ use crossbeam_channel::{Sender, bounded};
 use tokio::sync::Semaphore;
 use tracing::warn;
 
-use crate::config::GateLimits;
+use crate::config::{GateLimits, Notice};
 use crate::error::StartError;
 use crate::io::{ConnectionPermits, Doors, stop_listening};
 
@@ -49,6 +50,7 @@ pub struct Gate {
 /// What every task of the gate shares.
 struct Context {
     limits: GateLimits,
+    server_reference: Option<Notice>,
     permits: ConnectionPermits,
     doors: Doors,
     half_open: Arc<Semaphore>,
@@ -56,10 +58,12 @@ struct Context {
     accept_failures: Throttle,
 }
 
-/// Starts accepting on `listeners`, on a thread of its own; returns once clients are served.
+/// Starts accepting on `listeners`, on a thread of its own; returns once clients are served. Who comes when the broker is full
+/// hears of the server in `server_reference`.
 pub fn start(
     listeners: Vec<TcpListener>,
     limits: GateLimits,
+    server_reference: Option<Notice>,
     permits: ConnectionPermits,
     doors: Doors,
 ) -> Result<Gate, StartError> {
@@ -71,6 +75,7 @@ pub fn start(
         move || {
             let context = Context {
                 limits,
+                server_reference,
                 permits,
                 doors,
                 half_open: Arc::new(Semaphore::new(limits.max_half_open as usize)),

@@ -4,7 +4,7 @@ use super::connect::decode_connect;
 use super::error::DecodeError;
 use super::header::split_frame;
 use super::packet::{Acknowledgement, Auth, Connack, Disconnect, Packet, Publish, Suback, Subscribe, Unsubscribe};
-use super::property::{Properties, PropertyPlace};
+use super::property::{Properties, PropertyIdentifier, PropertyPlace};
 use super::reason::ReasonCode;
 use super::types::{PacketId, PacketType, QoS, Version};
 use super::wire::{BYTES_BEHIND_END, Reader};
@@ -217,6 +217,10 @@ fn auth<'a>(version: Version, mut body: Reader<'a>) -> Result<Packet<'a>, Decode
     let reason = reason(PacketType::Auth, &mut body)?;
     let properties = properties(version, PropertyPlace::Packet(PacketType::Auth), &mut body)?;
     body.finish()?;
+    // 5.0 section 3.15.2.2.2
+    if !properties.contains(PropertyIdentifier::AuthenticationMethod) {
+        return Err(DecodeError::protocol("AUTH without Authentication Method"));
+    }
     Ok(Packet::Auth(Auth { reason, properties }))
 }
 

@@ -101,8 +101,19 @@ impl PublishHeader<'_> {
 #[inline]
 #[must_use]
 pub fn publish_size(version: Version, header: &PublishHeader<'_>) -> usize {
-    let remaining = header.variable_header_bytes(version) + header.payload_bytes;
-    1 + variable_byte_integer_bytes(remaining) + remaining
+    packet_bytes(header.variable_header_bytes(version) + header.payload_bytes)
+}
+
+/// The size of a whole CONNACK.
+#[must_use]
+pub fn connack_size(version: Version, properties: Properties<'_>) -> usize {
+    packet_bytes(2 + properties_bytes(version, properties))
+}
+
+/// The size of a whole SUBACK or 5.0 UNSUBACK with so many reason codes.
+#[must_use]
+pub fn suback_size(version: Version, properties: Properties<'_>, codes: usize) -> usize {
+    packet_bytes(2 + properties_bytes(version, properties) + codes)
 }
 
 /// Appends a PUBLISH without its payload.
@@ -181,7 +192,8 @@ impl Packet<'_> {
     /// most reason codes, subscription options other than the QoS) is left out.
     ///
     /// # Panics
-    /// If the packet does not exist: AUTH in 3.1.1, or a limit of the standard is exceeded; see the module.
+    /// If the packet does not exist: AUTH in 3.1.1, a reason code of another packet, or a limit of the standard is exceeded;
+    /// see the module.
     pub fn encode(&self, version: Version, out: &mut Vec<u8>) {
         let packet_type = self.packet_type();
         match self {
@@ -264,7 +276,10 @@ fn encode_connack(out: &mut Vec<u8>, version: Version, connack: &Connack<'_>) {
         // A refusal that 3.1.1 has no return code for is better not answered at all; who answers all
         // the same says "server unavailable".
         Version::V311 => connack.reason.connack_return_code().unwrap_or(3),
-        Version::V5 => connack.reason.value(),
+        Version::V5 => {
+            assert_allowed(connack.reason, PacketType::Connack);
+            connack.reason.value()
+        }
     };
     put_fixed_header(out, PacketType::Connack.first_byte(), 2 + properties_bytes(version, connack.properties));
     out.extend_from_slice(&[u8::from(session_present), code]);
@@ -292,6 +307,7 @@ fn encode_full_acknowledgement(
     acknowledgement: &Acknowledgement<'_>,
 ) {
     let &Acknowledgement { packet_id, reason, properties } = acknowledgement;
+    assert_allowed(reason, packet_type);
     let tail_bytes = match version {
         Version::V311 => 0,
         Version::V5 => reason_and_properties_bytes(reason, properties),
@@ -324,6 +340,7 @@ fn put_reason_and_properties(
     reason: ReasonCode,
     properties: Properties<'_>,
 ) {
+    assert_allowed(reason, packet_type);
     let tail_bytes = reason_and_properties_bytes(reason, properties);
     put_fixed_header(out, packet_type.first_byte(), tail_bytes);
     put_tail(out, tail_bytes, reason, properties);
@@ -337,11 +354,22 @@ fn reason_and_properties_bytes(reason: ReasonCode, properties: Properties<'_>) -
     }
 }
 
+/// Only our own code could give a packet a reason that it must not carry [MQTT-3.2.2-8] [MQTT-3.14.2-1].
+fn assert_allowed(reason: ReasonCode, packet_type: PacketType) {
+    assert!(reason.is_allowed_in(packet_type), "{packet_type:?} cannot carry {reason}");
+}
+
 fn put_tail(out: &mut Vec<u8>, tail_bytes: usize, reason: ReasonCode, properties: Properties<'_>) {
     if tail_bytes > 0 {
         out.push(reason.value());
         put_properties(out, Version::V5, properties);
     }
+}
+
+/// The size of a packet with its fixed header.
+#[inline]
+const fn packet_bytes(remaining: usize) -> usize {
+    1 + variable_byte_integer_bytes(remaining) + remaining
 }
 
 fn put_properties(out: &mut Vec<u8>, version: Version, properties: Properties<'_>) {

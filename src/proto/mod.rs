@@ -37,8 +37,8 @@ mod round_trip;
 pub use connect::{connects_as_bridge, decode_connect};
 pub use decode::decode;
 pub use encode::{
-    AcknowledgementKind, PublishHeader, encode_acknowledgement, encode_publish_header, encode_subscribe,
-    encode_unsubscribe, publish_size,
+    AcknowledgementKind, PublishHeader, connack_size, encode_acknowledgement, encode_publish_header, encode_subscribe,
+    encode_unsubscribe, publish_size, suback_size,
 };
 pub use error::{ConnectError, DecodeError};
 pub use framer::{Frame, Framer, Received};

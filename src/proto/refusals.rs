@@ -108,6 +108,7 @@ const REFUSED: &[Row] = &[
     ("AUTH in 3.1.1", V311, 0xF0, b"", MALFORMED),
     ("[MQTT-3.15.2-1] AUTH with a reason of DISCONNECT", V5, 0xF0, b"\x04\x00", PROTOCOL),
     ("AUTH without property length", V5, 0xF0, b"\x18", MALFORMED),
+    ("AUTH without a method", V5, 0xF0, b"\x18\x00", PROTOCOL),
     ("authentication data without a method", V5, 0xF0, b"\x18\x04\x16\x00\x01x", PROTOCOL),
     ("packet type 0", BOTH, 0x00, b"", MALFORMED),
 ];

@@ -149,7 +149,10 @@ proptest! {
     }
 
     #[test]
-    fn auth_round_trips(reason in reason(PacketType::Auth), block in packet_block(PacketType::Auth)) {
+    fn auth_round_trips(reason in reason(PacketType::Auth), mut block in packet_block(PacketType::Auth)) {
+        if !block.properties().contains(PropertyIdentifier::AuthenticationMethod) {
+            block.push(Property::AuthenticationMethod("method"));
+        }
         check_round_trip(Version::V5, Packet::Auth(Auth { reason, properties: block.properties() }));
     }
 

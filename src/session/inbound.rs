@@ -52,6 +52,11 @@ impl Inbound {
         }
     }
 
+    /// Whether a message with this id was taken and not yet released.
+    pub fn awaits_release(&self, id: PacketId) -> bool {
+        self.awaiting_release.contains(id)
+    }
+
     /// Takes a PUBREL.
     pub fn handle_pubrel(&mut self, id: PacketId) -> Release {
         if self.awaiting_release.remove(id) { Release::Completed } else { Release::Unknown }

@@ -4,8 +4,7 @@ use bytes::Bytes;
 
 use crate::fault::Fault;
 use crate::proto::{
-    Connack, Connect, Packet, Properties, Property, PropertyWriter, ReasonCode, Received, Version, connects_as_bridge,
-    decode_connect,
+    Connack, Connect, Packet, PropertyWriter, ReasonCode, Received, Version, connects_as_bridge, decode_connect,
 };
 use crate::route::{Presence, WillMessage};
 use crate::session::SessionExpiry;
@@ -16,9 +15,10 @@ use crate::transport::Transport;
 use super::aliases::OutboundAliases;
 use super::connection::{Connection, ConnectionKey};
 use super::ending;
-use super::receiving::Violation;
+use super::farewell::Farewell;
+use super::receiving::{Violation, check_properties};
 use super::sessions::SessionKey;
-use super::{Shard, TimerKey, topics};
+use super::{Shard, TimerKey};
 
 /// A client that the gate has let in, on its way to the shard that owns its id.
 #[derive(Debug)]
@@ -35,11 +35,11 @@ pub struct Admission {
     pub transport: Transport,
 }
 
-const SESSIONS_FULL: Violation =
-    Violation { reason: ReasonCode::QuotaExceeded, text: "the broker has as many sessions as it may" };
-
-const RESERVED_WILL: Violation =
-    Violation { reason: ReasonCode::NotAuthorized, text: "a will for a topic of the broker's own" };
+/// What a client leaves with the broker, and what it is told, when nothing speaks against serving it.
+struct Acceptable {
+    will: Option<WillMessage>,
+    connack: PropertyWriter,
+}
 
 impl Shard {
     /// Takes a client in and answers with CONNACK, before anything else. A key is given also to a client that is refused:
@@ -50,10 +50,18 @@ impl Shard {
         let entry = self.clients.connections.vacant_entry();
         let key = ConnectionKey::from_index(entry.key());
         self.admitted = self.admitted.wrapping_add(1);
-        entry.insert(Connection::new(connect.version, std::mem::take(&mut admission.transport), self.admitted, now));
-        match self.will_if_acceptable(&connect, &admission.client_id) {
-            Ok(will) => {
-                self.admit(key, &connect, will, &admission);
+        let mut connection =
+            Connection::new(connect.version, std::mem::take(&mut admission.transport), self.admitted, now);
+        connection.max_packet_bytes = connect.properties.maximum_packet_size();
+        connection.wants_problem_information = connect.properties.request_problem_information().unwrap_or(true);
+        entry.insert(connection);
+        if self.has_all_sessions() && self.clients.sessions.find(&admission.client_id).is_none() {
+            self.turn_away(key);
+            return key;
+        }
+        match self.acceptable(&connect, &admission) {
+            Ok(acceptable) => {
+                self.admit(key, &connect, acceptable, &admission);
                 self.receive(key, &mut Received::new(&admission.early_bytes));
             }
             Err(violation) => self.refuse(key, violation),
@@ -61,21 +69,20 @@ impl Shard {
         key
     }
 
-    /// The client's will, if the client can be served.
-    fn will_if_acceptable(&mut self, connect: &Connect<'_>, client_id: &str) -> Result<Option<WillMessage>, Violation> {
-        if self.has_all_sessions() && self.clients.sessions.find(client_id).is_none() {
-            self.clients.counters.refused_max_sessions += 1;
-            return Err(SESSIONS_FULL);
-        }
+    /// What has to be known of the client to serve it, if it can be served.
+    fn acceptable(&mut self, connect: &Connect<'_>, admission: &Admission) -> Result<Acceptable, Violation> {
+        let client_id = &admission.client_id;
         if let Some(failure) = self.clients.log.failure() {
             let existing = self.clients.sessions.find(client_id);
             let was_durable = existing.is_some_and(|session| self.clients.sessions.get(session).is_durable)
-                || self.clients.ended.iter().any(|(_, ended)| **ended == *client_id);
+                || self.clients.ended.iter().any(|(_, ended)| ended == client_id);
             if was_durable || expiry_of(connect) != SessionExpiry::WithConnection {
                 return Err(failure.into());
             }
         }
-        self.will_of(connect)
+        let will = self.will_of(connect)?;
+        let connack = self.clients.connack_properties(connect, admission)?;
+        Ok(Acceptable { will, connack })
     }
 
     /// Whether there are as many sessions as this shard may have. One that a client has already is resumed, or makes way for
@@ -88,14 +95,13 @@ impl Shard {
     fn will_of(&mut self, connect: &Connect<'_>) -> Result<Option<WillMessage>, Violation> {
         let Some(will) = &connect.will else { return Ok(None) };
         let topic = self.clients.topic_to_publish(will.topic)?;
-        if topics::is_reserved(topic) {
-            self.clients.counters.refused_reserved_topic += 1;
-            return Err(RESERVED_WILL);
-        }
+        check_properties(will.properties)?;
+        self.check_will(will, topic)?;
         Ok(Some(WillMessage::new(will)))
     }
 
-    fn admit(&mut self, key: ConnectionKey, connect: &Connect<'_>, will: Option<WillMessage>, admission: &Admission) {
+    fn admit(&mut self, key: ConnectionKey, connect: &Connect<'_>, acceptable: Acceptable, admission: &Admission) {
+        let Acceptable { will, connack } = acceptable;
         let (session, session_present) = self.take_over(connect, &admission.client_id);
         let limits = &self.clients.limits;
         let window = connect.properties.receive_maximum().unwrap_or(u16::MAX).min(limits.max_inflight);
@@ -108,11 +114,12 @@ impl Shard {
         record.ends_at = None;
         record.window = window;
         record.will = will.map(Box::new);
+        let server_keep_alive = self.clients.server_keep_alive(connect);
         let connection = self.clients.connection(key);
         connection.session = Some(session);
         connection.is_bridge = connects_as_bridge(&admission.connect_frame);
-        connection.keep_alive_seconds = connect.keep_alive_seconds;
-        connection.max_packet_bytes = connect.properties.maximum_packet_size();
+        // [MQTT-3.1.2-21] [MQTT-3.2.2-21] [MQTT-3.2.2-22]
+        connection.keep_alive_seconds = server_keep_alive.unwrap_or(connect.keep_alive_seconds);
         connection.outbound_aliases = outbound_aliases.map(Box::new);
         self.clients.log_session(session);
         // Also for a session that leaves no trace: the end of the one before it must not be taken back by a crash.
@@ -122,7 +129,8 @@ impl Shard {
             Some(_) => LogPosition::NOTHING,
         };
         self.clients.connection(key).connack_after = after;
-        self.send_connack(key, session_present, admission, after);
+        let connack = Connack { session_present, reason: ReasonCode::Success, properties: connack.properties() };
+        self.clients.send(key, &Packet::Connack(connack), after);
         self.clients.resume(session);
         self.announce_presence(session, Presence::Connected);
         self.arm_keep_alive(key);
@@ -160,30 +168,18 @@ impl Shard {
         self.clients.sessions.insert(client_id.into(), expiry, is_durable)
     }
 
-    fn send_connack(&mut self, key: ConnectionKey, session_present: bool, admission: &Admission, after: LogPosition) {
-        let limits = &self.clients.limits;
-        let mut properties = PropertyWriter::new();
-        properties.push(Property::ReceiveMaximum(limits.receive_maximum));
-        properties.push(Property::MaximumPacketSize(limits.max_packet_bytes));
-        if limits.topic_alias_maximum > 0 {
-            properties.push(Property::TopicAliasMaximum(limits.topic_alias_maximum));
-        }
-        if admission.client_id_assigned {
-            properties.push(Property::AssignedClientIdentifier(&admission.client_id));
-        }
-        let connack = Connack { session_present, reason: ReasonCode::Success, properties: properties.properties() };
-        self.clients.send_after(key, &Packet::Connack(connack), after);
+    /// Refuses a client for which there is no room.
+    fn turn_away(&mut self, key: ConnectionKey) {
+        self.clients.counters.refused_max_sessions += 1;
+        let text = Some("the broker has as many sessions as it may");
+        self.send_refusal(key, Farewell { reason: ReasonCode::QuotaExceeded, text, refers: true });
+        self.finish(key, false);
     }
 
     pub(super) fn refuse(&mut self, key: ConnectionKey, violation: Violation) {
-        let version = self.clients.connection(key).version;
-        let is_our_fault =
-            matches!(violation.reason, ReasonCode::QuotaExceeded | ReasonCode::ImplementationSpecificError);
-        // 3.1.1 has hardly a return code for what a client does wrong: the connection is closed [3.1.1: MQTT-4.8.0-1].
-        if version == Version::V5 || violation.reason.connack_return_code().is_some() {
-            let connack = Connack { session_present: false, reason: violation.reason, properties: Properties::EMPTY };
-            self.clients.send(key, &Packet::Connack(connack));
-        }
+        let Violation { reason, text } = violation;
+        let is_our_fault = matches!(reason, ReasonCode::QuotaExceeded | ReasonCode::ImplementationSpecificError);
+        self.send_refusal(key, Farewell { reason, text: Some(text), refers: false });
         self.clients.counters.protocol_violations += u64::from(!is_our_fault);
         self.finish(key, false);
     }

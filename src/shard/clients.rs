@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 
 use slab::Slab;
 
-use crate::config::Limits;
+use crate::config::{Limits, Service};
 use crate::proto::Packet;
 use crate::route::ShardId;
 use crate::store::{Log, LogPosition};
@@ -30,6 +30,7 @@ pub(super) struct Clients {
     pub(super) id: ShardId,
     pub(super) now: Timestamp,
     pub(super) limits: Limits,
+    pub(super) service: Service,
     pub(super) connections: Slab<Connection>,
     pub(super) sessions: Sessions,
     pub(super) messages: Messages,
@@ -60,11 +61,13 @@ impl Clients {
         log: Log,
         encoder: Encoder,
         limits: Limits,
+        service: Service,
     ) -> Self {
         Self {
             id,
             now: Timestamp::default(),
             limits,
+            service,
             connections: Slab::new(),
             sessions,
             messages: Messages::default(),
@@ -122,15 +125,21 @@ impl Clients {
         self.mark_dirty(key);
     }
 
-    /// Appends a packet that promises nothing.
-    pub(super) fn send(&mut self, key: ConnectionKey, packet: &Packet<'_>) {
-        self.send_after(key, packet, LogPosition::NOTHING);
+    /// Appends a packet that leaves when the log is stable up to `after`.
+    ///
+    /// # Panics
+    /// If the client does not accept packets of that size: who is not sure asks first, or uses [`Self::send_if_accepted`].
+    pub(super) fn send(&mut self, key: ConnectionKey, packet: &Packet<'_>, after: LogPosition) {
+        let is_sent = self.send_if_accepted(key, packet, after);
+        assert!(is_sent, "{:?} is larger than its client accepts", packet.packet_type());
     }
 
-    /// Appends a packet that leaves when the log is stable up to `after`.
-    pub(super) fn send_after(&mut self, key: ConnectionKey, packet: &Packet<'_>, after: LogPosition) {
-        self.encoder.packet(&mut self.connections[key.index()], packet, after);
+    /// Appends a packet that leaves when the log is stable up to `after`; false, and nothing is sent, if it exceeds the
+    /// client's Maximum Packet Size [MQTT-3.1.2-24].
+    pub(super) fn send_if_accepted(&mut self, key: ConnectionKey, packet: &Packet<'_>, after: LogPosition) -> bool {
+        let is_sent = self.encoder.packet(&mut self.connections[key.index()], packet, after);
         self.mark_dirty(key);
+        is_sent
     }
 
     /// What a promise to the client of this session waits for: all that was logged so far. A session that ends with its

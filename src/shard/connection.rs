@@ -63,6 +63,8 @@ pub(super) struct Acknowledgement {
     pub(super) kind: AcknowledgementKind,
     pub(super) id: PacketId,
     pub(super) reason: ReasonCode,
+    /// Why, for a client that wants to know.
+    pub(super) text: Option<&'static str>,
 }
 
 #[derive(Debug)]
@@ -89,8 +91,11 @@ pub(super) struct Connection {
     pub(super) last_packet_at: Timestamp,
     /// The deadline of the one timer that counts for this connection.
     pub(super) timer_at: Timestamp,
-    /// The client's Maximum Packet Size in bytes; none if it gave no limit.
+    /// The client's Maximum Packet Size in bytes; none if it gave no limit. There is room for any CONNACK, and so for every
+    /// packet without properties that has no list in it.
     pub(super) max_packet_bytes: Option<u32>,
+    /// Whether acknowledgements may say in words why something was refused.
+    pub(super) wants_problem_information: bool,
     /// What the client's topic aliases stand for; none before it uses one.
     pub(super) inbound_aliases: Option<Box<InboundAliases>>,
     /// The topic aliases that the client gets; none if it accepts none.
@@ -126,6 +131,7 @@ impl Connection {
             last_packet_at: now,
             timer_at: Timestamp::default(),
             max_packet_bytes: None,
+            wants_problem_information: false,
             inbound_aliases: None,
             outbound_aliases: None,
             keep_alive_seconds: 0,

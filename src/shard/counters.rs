@@ -86,6 +86,10 @@ counters! {
     refused_max_topic_levels,
     /// Messages and wills refused because their topic is the broker's own.
     refused_reserved_topic,
+    /// Messages, wills and subscriptions refused because the operator has switched off what they ask for.
+    refused_not_served,
+    /// Messages and wills refused because their payload is not the UTF-8 that its indicator claims.
+    refused_payload_format,
     /// Letters to other shards that these have not acknowledged.
     unacknowledged_letters,
     /// Passes that clean the log, begun.

@@ -280,6 +280,7 @@ impl Clients {
                     kind: AcknowledgementKind::Pubrel,
                     id: packet_id_of(number),
                     reason: ReasonCode::Success,
+                    text: None,
                 },
                 after,
             ),

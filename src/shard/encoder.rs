@@ -2,8 +2,8 @@
 //! that the packet waits for.
 
 use crate::proto::{
-    Packet, PacketId, Property, PublishHeader, QoS, Version, encode_acknowledgement, encode_property,
-    encode_publish_header, publish_size,
+    self, AcknowledgementKind, Packet, PacketId, Property, PropertyWriter, PublishHeader, QoS, ReasonCode, Version,
+    encode_acknowledgement, encode_property, encode_publish_header, publish_size,
 };
 use crate::route::{Hashing, Identifiers, Message};
 use crate::store::LogPosition;
@@ -38,8 +38,16 @@ impl Encoder {
         Self { buffers: BufferPool::default(), hop_properties: Vec::new(), topic_hashing: Hashing::new(seed) }
     }
 
-    pub(super) fn packet(&mut self, connection: &mut Connection, packet: &Packet<'_>, after: LogPosition) {
-        packet.encode(connection.version, connection.output.section(after, &mut self.buffers).buffer());
+    /// Appends a packet; false, and nothing is appended, if it exceeds the client's Maximum Packet Size [MQTT-3.1.2-24].
+    pub(super) fn packet(&mut self, connection: &mut Connection, packet: &Packet<'_>, after: LogPosition) -> bool {
+        let buffer = connection.output.section(after, &mut self.buffers).buffer();
+        let before = buffer.len();
+        packet.encode(connection.version, buffer);
+        let is_accepted = connection.max_packet_bytes.is_none_or(|max| buffer.len() - before <= max as usize);
+        if !is_accepted {
+            buffer.truncate(before);
+        }
+        is_accepted
     }
 
     #[inline]
@@ -49,9 +57,41 @@ impl Encoder {
         acknowledgement: Acknowledgement,
         after: LogPosition,
     ) {
-        let Acknowledgement { kind, id, reason } = acknowledgement;
+        let Acknowledgement { kind, id, reason, text } = acknowledgement;
+        if let Some(text) = text
+            && self.acknowledgement_with_text(connection, kind, id, reason, text, after)
+        {
+            return;
+        }
         let buffer = connection.output.section(after, &mut self.buffers).buffer();
         encode_acknowledgement(buffer, connection.version, kind, id, reason);
+    }
+
+    /// Appends a PUBACK or PUBREC that says why; false, and nothing is appended, if the client wants no words
+    /// [MQTT-3.1.2-29] or has no room for them [MQTT-3.4.2-2] [MQTT-3.5.2-2].
+    #[cold]
+    fn acknowledgement_with_text(
+        &mut self,
+        connection: &mut Connection,
+        kind: AcknowledgementKind,
+        packet_id: PacketId,
+        reason: ReasonCode,
+        text: &str,
+        after: LogPosition,
+    ) -> bool {
+        if !connection.wants_problem_information {
+            return false;
+        }
+        let mut properties = PropertyWriter::new();
+        let properties = properties.push(Property::ReasonString(text)).properties();
+        let acknowledgement = proto::Acknowledgement { packet_id, reason, properties };
+        let packet = match kind {
+            AcknowledgementKind::Puback => Packet::Puback(acknowledgement),
+            AcknowledgementKind::Pubrec => Packet::Pubrec(acknowledgement),
+            AcknowledgementKind::Pubrel => Packet::Pubrel(acknowledgement),
+            AcknowledgementKind::Pubcomp => Packet::Pubcomp(acknowledgement),
+        };
+        self.packet(connection, &packet, after)
     }
 
     /// Appends a PUBLISH; false, and nothing is appended, if it exceeds the client's Maximum Packet Size with its full topic.

@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use crate::proto::{Disconnect, Packet, Property, PropertyWriter, QoS, ReasonCode, Version};
+use crate::proto::{QoS, ReasonCode};
 use crate::route::{Letter, Presence, Removed};
 use crate::session::SessionExpiry;
 use crate::store::Record;
 use crate::time::Timestamp;
 
 use super::connection::{Connection, ConnectionKey, Phase};
+use super::farewell::Farewell;
 use super::receiving::Violation;
 use super::sessions::SessionKey;
 use super::{Command, Shard, TimerKey};
@@ -44,7 +45,7 @@ impl Shard {
 
     /// The server ends the connection; a 5.0 client is told why.
     pub(super) fn end_by_server(&mut self, key: ConnectionKey, reason: ReasonCode) {
-        self.end_with_disconnect(key, reason, None);
+        self.end_with_disconnect(key, Farewell { reason, text: None, refers: false });
     }
 
     /// The client did what it may not do.
@@ -55,27 +56,14 @@ impl Shard {
 
     /// The server ends the connection; a 5.0 client is told the reason, and in words.
     pub(super) fn end_for(&mut self, key: ConnectionKey, violation: Violation) {
-        self.end_with_disconnect(key, violation.reason, Some(violation.text));
+        let Violation { reason, text } = violation;
+        self.end_with_disconnect(key, Farewell { reason, text: Some(text), refers: false });
     }
 
-    fn end_with_disconnect(&mut self, key: ConnectionKey, reason: ReasonCode, text: Option<&str>) {
+    fn end_with_disconnect(&mut self, key: ConnectionKey, farewell: Farewell) {
         self.detach(key, Will::Publish);
-        // 3.1.1 has no DISCONNECT from the server: it closes without a word.
-        if self.clients.connection(key).version == Version::V5 {
-            self.send_disconnect(key, reason, text);
-        }
+        self.send_disconnect(key, farewell);
         self.finish(key, false);
-    }
-
-    fn send_disconnect(&mut self, key: ConnectionKey, reason: ReasonCode, text: Option<&str>) {
-        // The longest DISCONNECT has under 200 bytes; a client that accepts less gets it without the text [MQTT-3.14.2-3].
-        const SMALL_BYTES: u32 = 256;
-        let accepts_text = self.clients.connection(key).max_packet_bytes.is_none_or(|max| max >= SMALL_BYTES);
-        let mut writer = PropertyWriter::new();
-        if let Some(text) = text.filter(|_| accepts_text) {
-            writer.push(Property::ReasonString(text));
-        }
-        self.clients.send(key, &Packet::Disconnect(Disconnect { reason, properties: writer.properties() }));
     }
 
     /// Parts a connection from its session. The session waits for its client or ends, as its expiry says.
@@ -243,7 +231,8 @@ impl Shard {
             .map(|(index, _)| ConnectionKey::from_index(index))
             .collect();
         for key in open {
-            self.end_by_server(key, ReasonCode::ServerShuttingDown);
+            let reason = ReasonCode::ServerShuttingDown;
+            self.end_with_disconnect(key, Farewell { reason, text: None, refers: true });
         }
     }
 

@@ -4,13 +4,13 @@
 //! away, with the reason if they speak 5.0. What was acknowledged is in the log, and the next start finds it. Clients whose
 //! sessions end with their connections go on; a message of theirs that somebody's durable session is subscribed to is refused.
 
-use crate::proto::{AcknowledgementKind, Publish, QoS, ReasonCode, Version};
+use crate::proto::{QoS, ReasonCode};
 use crate::route::{Letter, Message, RouteStamp, ShardSet, TopicName};
-use crate::store::{LogFailure, LogPosition};
+use crate::store::LogFailure;
 
 use super::Shard;
 use super::clients::Clients;
-use super::connection::{Acknowledgement, ConnectionKey};
+use super::connection::ConnectionKey;
 use super::ending::Will;
 use super::receiving::Violation;
 
@@ -69,7 +69,7 @@ impl Shard {
     }
 
     /// Why a message cannot be accepted, if somebody who gets it has a session whose log has failed.
-    pub(super) fn refusal_of(&mut self, qos: QoS, retain: bool, topic: TopicName<'_>) -> Option<LogFailure> {
+    pub(super) fn log_failure_for(&mut self, qos: QoS, retain: bool, topic: TopicName<'_>) -> Option<LogFailure> {
         if qos == QoS::AtMostOnce {
             return None;
         }
@@ -82,20 +82,5 @@ impl Shard {
             || !self.matches.remote_durable.is_empty()
             || filters.any(|filter| self.has_durable_subscriber(*filter));
         needs_log.then_some(failure)
-    }
-
-    /// Tells a publisher that its message was not accepted; 3.1.1 has no word for that but the end of the connection.
-    pub(super) fn refuse_publish(&mut self, key: ConnectionKey, publish: &Publish<'_>, failure: LogFailure) {
-        let violation = Violation::from(failure);
-        self.clients.counters.refused_log_failed += 1;
-        let (Version::V5, Some(id)) = (self.clients.connection(key).version, publish.packet_id) else {
-            return self.end_for(key, violation);
-        };
-        let kind = match publish.qos {
-            QoS::AtMostOnce | QoS::AtLeastOnce => AcknowledgementKind::Puback,
-            QoS::ExactlyOnce => AcknowledgementKind::Pubrec,
-        };
-        let refusal = Acknowledgement { kind, id, reason: violation.reason };
-        self.clients.send_receipt(key, refusal, LogPosition::NOTHING);
     }
 }

@@ -24,11 +24,13 @@ mod backlog;
 mod checkpoint;
 mod clients;
 mod congestion;
+mod connack;
 mod connection;
 mod counters;
 mod delivering;
 mod encoder;
 mod ending;
+mod farewell;
 mod groups;
 mod journal;
 mod links;
@@ -41,6 +43,7 @@ mod publishing;
 mod receiving;
 mod recipient;
 mod redealing;
+mod refusing;
 mod restoring;
 mod retained;
 mod sessions;
@@ -52,11 +55,12 @@ mod topics;
 pub use admission::Admission;
 pub use connection::ConnectionKey;
 pub use counters::Counters;
+pub(crate) use farewell::Farewell;
 pub use output::Transmit;
 pub use placement::shard_of;
 pub use redealing::redeal;
 
-use crate::config::Limits;
+use crate::config::{Limits, Service};
 use crate::fault::PlantedFault;
 use crate::proto::Received;
 use crate::route::{Letter, Matches, RouteSequence, RouteStamp, ShardId, SubscriptionTrie};
@@ -84,6 +88,8 @@ pub struct ShardConfig {
     pub seed: u64,
     /// Bounds of queues, packets and tables.
     pub limits: Limits,
+    /// What of MQTT is served, and what clients are told.
+    pub service: Service,
     /// The log that this shard writes; none with `--durability none`.
     pub log: Option<LogConfig>,
     /// Normally none.
@@ -160,6 +166,7 @@ impl Shard {
                 config.log.map_or_else(Log::off, |log| Log::new(log, LogEnd::default())),
                 Encoder::new(config.seed),
                 config.limits,
+                config.service,
             ),
         }
     }

@@ -1,8 +1,8 @@
 //! What a client's packets do, once its connection is admitted.
 
 use crate::proto::{
-    self, AcknowledgementKind, Disconnect, Frame, Packet, Properties, Property, Publish, QoS, ReasonCode, Received,
-    Version, decode,
+    self, AcknowledgementKind, Disconnect, Frame, Packet, PacketType, Properties, Property, Publish, QoS, ReasonCode,
+    Received, Version, decode,
 };
 use crate::route::{Message, Publisher, TopicName};
 use crate::session::{Acknowledged, Outbound, Reception, Release, SessionExpiry};
@@ -14,7 +14,6 @@ use super::ending::Will;
 use super::messages::Delivery;
 use super::publishing::Source;
 use super::sessions::SessionKey;
-use super::topics;
 
 /// Why a connection has to end: what 5.0 clients are told, and what the log says.
 #[derive(Clone, Copy, Debug)]
@@ -28,6 +27,9 @@ pub(super) const QUOTA_EXCEEDED: Violation = Violation {
     reason: ReasonCode::ReceiveMaximumExceeded,
     text: "more messages in flight than the Receive Maximum of CONNACK",
 };
+
+/// [MQTT-3.1.0-2]
+const SECOND_CONNECT: Violation = Violation::protocol_error("a second CONNECT");
 
 impl Violation {
     pub(super) const fn protocol_error(text: &'static str) -> Self {
@@ -73,7 +75,7 @@ impl Shard {
         // Trap 41: only whole packets count as a sign of life.
         connection.last_packet_at = now;
         let session = connection.session.expect("an open connection serves a session");
-        match decode(connection.version, frame.bytes())? {
+        match decode(connection.version, frame.bytes()).map_err(|error| fault_of(frame, error))? {
             Packet::Publish(publish) => self.handle_publish(key, session, &publish, frame, received),
             Packet::Puback(puback) => {
                 let acknowledged = self.acknowledged_by(session, |outbound| outbound.handle_puback(puback.packet_id));
@@ -116,12 +118,11 @@ impl Shard {
             Packet::Subscribe(subscribe) => self.handle_subscribe(key, session, &subscribe),
             Packet::Unsubscribe(unsubscribe) => self.handle_unsubscribe(key, session, &unsubscribe),
             Packet::Pingreq => {
-                self.clients.send(key, &Packet::Pingresp);
+                self.clients.send(key, &Packet::Pingresp, LogPosition::NOTHING);
                 Ok(())
             }
             Packet::Disconnect(disconnect) => self.handle_disconnect(key, session, &disconnect),
-            // [MQTT-3.1.0-2]
-            Packet::Connect(_) => Err(Violation::protocol_error("a second CONNECT")),
+            Packet::Connect(_) => Err(SECOND_CONNECT),
             Packet::Auth(_) => Err(Violation::protocol_error("AUTH without an authentication method in CONNECT")),
             Packet::Connack(_) | Packet::Suback(_) | Packet::Unsuback(_) | Packet::Pingresp => {
                 Err(Violation::protocol_error("a packet that only a server sends"))
@@ -140,6 +141,7 @@ impl Shard {
     ) -> Result<(), Violation> {
         self.clients.counters.publishes_received += 1;
         check_properties(publish.properties)?;
+        self.check_served(publish.qos, publish.retain)?;
         match publish.properties.topic_alias() {
             None if publish.topic.is_empty() => Err(Violation::protocol_error("an empty topic without a topic alias")),
             None => self.handle_named_publish(key, session, publish, frame, received),
@@ -191,14 +193,8 @@ impl Shard {
             publisher: Publisher { connection: key.index() as u32, serial: connection.serial },
         };
         let receipts_due = connection.receipts.len();
-        if self.clients.is_degraded()
-            && let Some(failure) = self.refusal_of(publish.qos, publish.retain, topic)
-        {
-            self.refuse_publish(key, publish, failure);
-            return Ok(());
-        }
-        if topics::is_reserved(topic) {
-            return self.drop_reserved(key, publish, quota);
+        if let Some(refusal) = self.refusal_of(session, publish, topic) {
+            return self.refuse_publish(key, publish, quota, refusal);
         }
         let mut route = |shard: &mut Self| {
             let message = Message::from_publish(now, publish, frame.bytes(), || received.share(frame));
@@ -310,7 +306,8 @@ impl Shard {
 
     /// PUBACK or PUBREC.
     fn send_receipt(&mut self, key: ConnectionKey, kind: AcknowledgementKind, id: proto::PacketId, after: LogPosition) {
-        self.clients.send_receipt(key, Acknowledgement { kind, id, reason: ReasonCode::Success }, after);
+        let receipt = Acknowledgement { kind, id, reason: ReasonCode::Success, text: None };
+        self.clients.send_receipt(key, receipt, after);
     }
 
     /// PUBREL or PUBCOMP.
@@ -323,7 +320,7 @@ impl Shard {
         reason: ReasonCode,
     ) {
         let after = self.clients.logged_for(session);
-        self.clients.send_release(key, Acknowledgement { kind, id, reason }, after);
+        self.clients.send_release(key, Acknowledgement { kind, id, reason, text: None }, after);
     }
 
     /// What a promise to this client waits for, when `records` had been logged before the event that causes it: all that
@@ -337,9 +334,19 @@ impl Shard {
     }
 }
 
-/// What the properties of a client's PUBLISH must obey beyond the codec's rules.
+/// What is wrong with a packet that cannot be decoded. A second CONNECT is a protocol error whatever it says: the codec has
+/// reasons for it that only CONNACK can carry.
+#[cold]
+fn fault_of(frame: &Frame<'_>, error: proto::DecodeError) -> Violation {
+    match frame.bytes().first().copied().and_then(PacketType::from_first_byte) {
+        Some(PacketType::Connect) => SECOND_CONNECT,
+        Some(_) | None => error.into(),
+    }
+}
+
+/// What the properties of a client's PUBLISH or will must obey beyond the codec's rules.
 #[inline]
-fn check_properties(properties: Properties<'_>) -> Result<(), Violation> {
+pub(super) fn check_properties(properties: Properties<'_>) -> Result<(), Violation> {
     for property in properties {
         match property {
             // [MQTT-3.3.4-6]

@@ -1,6 +1,6 @@
 //! Dealing the durable state of a broker out to another number of shards.
 
-use crate::config::Limits;
+use crate::config::{Limits, Service};
 use crate::fault::PlantedFault;
 use crate::route::ShardId;
 use crate::store::{Image, LogConfig, LogEnd};
@@ -49,6 +49,7 @@ fn settle(images: &[Image], now: Timestamp) -> Vec<Image> {
             queue_memory_bytes: u64::MAX,
             ..Limits::default()
         },
+        service: Service::default(),
         log: Some(LogConfig::discarding()),
         fault: PlantedFault::default(),
     };

@@ -10,8 +10,8 @@ use std::borrow::Cow;
 use std::num::NonZeroU32;
 
 use crate::proto::{
-    Packet, PacketId, Properties, QoS, ReasonCode, RetainHandling, Suback, Subscribe, SubscriptionOptions, Unsubscribe,
-    Version,
+    Packet, PacketId, Properties, Property, PropertyWriter, QoS, ReasonCode, RetainHandling, Suback, Subscribe,
+    SubscriptionOptions, Unsubscribe, Version, suback_size,
 };
 use crate::route::{
     FilterKey, Identifiers, Letter, Message, RouteSequence, RouteStamp, ShardId, Subscription, Terms, Ticket,
@@ -25,6 +25,11 @@ use super::placement::shard_of;
 use super::receiving::Violation;
 use super::recipient::RecipientKind;
 use super::sessions::{HeldDelivery, SessionKey};
+
+const ANSWER_TOO_LARGE: Violation = Violation {
+    reason: ReasonCode::PacketTooLarge,
+    text: "the answer is larger than the client's Maximum Packet Size",
+};
 
 /// SUBSCRIBEs and lookups that wait for other shards.
 #[derive(Debug, Default)]
@@ -46,6 +51,8 @@ struct Pending {
     connection: Option<ConnectionKey>,
     packet_id: PacketId,
     codes: Vec<u8>,
+    /// Why the first of the filters was refused that was.
+    refusal: Option<&'static str>,
     filters: Vec<Granted>,
     /// Answers still to come.
     missing: usize,
@@ -124,6 +131,8 @@ impl Shard {
     ) -> Result<(), Violation> {
         let connection = self.clients.connection(key);
         let (version, is_bridge) = (connection.version, connection.is_bridge);
+        self.check_subscribe(version, subscribe)?;
+        self.check_answer_fits(key, || subscribe.filters().count())?;
         let identifier = subscribe.properties.subscription_identifier().and_then(NonZeroU32::new);
         self.subscribing.serial += 1;
         let serial = self.subscribing.serial;
@@ -132,21 +141,17 @@ impl Shard {
             connection: Some(key),
             packet_id: subscribe.packet_id,
             codes: Vec::new(),
+            refusal: None,
             filters: Vec::new(),
             missing: 0,
             found: Vec::new(),
         };
         for (index, (text, options)) in subscribe.filters().enumerate() {
             pending.filters.push(Granted { filter: None, qos: options.qos, identifier });
-            let code = match self.clients.filter_to_subscribe(text) {
-                Err(reason) => reason,
-                // [MQTT-3.8.3-4]
-                Ok(filter) if filter.share().is_some() && options.no_local => {
-                    return Err(Violation::protocol_error("no local on a shared subscription"));
-                }
-                Ok(filter) if self.has_all_subscriptions(session, text, &filter) => {
-                    self.clients.counters.refused_max_subscriptions += 1;
-                    ReasonCode::QuotaExceeded
+            let code = match self.filter_if_accepted(session, text) {
+                Err(refusal) => {
+                    pending.refusal.get_or_insert(refusal.text);
+                    refusal.reason
                 }
                 Ok(filter) => {
                     let ticket = Ticket { serial, filter: index as u32 };
@@ -172,19 +177,6 @@ impl Shard {
         Ok(())
     }
 
-    /// Whether the session has as many subscriptions as it may, and none that this filter would replace.
-    fn has_all_subscriptions(&self, key: SessionKey, text: &str, filter: &TopicFilter<'_>) -> bool {
-        let session = self.clients.sessions.get(key);
-        if session.subscription_count() < self.clients.limits.max_subscriptions as usize {
-            return false;
-        }
-        let is_known = match filter.share() {
-            Some(_) => session.membership(text).is_some(),
-            None => self.subscriptions.is_subscribed(filter, key.into()),
-        };
-        !is_known
-    }
-
     fn subscribe_to(
         &mut self,
         session: SessionKey,
@@ -205,11 +197,12 @@ impl Shard {
         }
         pending.filters[ticket.filter as usize].filter = Some(subscribed.key);
         // [MQTT-3.3.1-9..11]
-        let wants_retained = match subscription.options.retain_handling {
-            RetainHandling::SendAlways => true,
-            RetainHandling::SendIfNew => !subscribed.replaced,
-            RetainHandling::SendNever => false,
-        };
+        let wants_retained = self.clients.service.retain
+            && match subscription.options.retain_handling {
+                RetainHandling::SendAlways => true,
+                RetainHandling::SendIfNew => !subscribed.replaced,
+                RetainHandling::SendNever => false,
+            };
         // Also if the filter has other subscribers here: the others may not have heard of these yet.
         self.tell_others(|| Letter::InterestGained {
             filter: filter.as_str().into(),
@@ -231,11 +224,16 @@ impl Shard {
         session: SessionKey,
         unsubscribe: &Unsubscribe<'_>,
     ) -> Result<(), Violation> {
+        self.check_answer_fits(key, || unsubscribe.filters().count())?;
         let mut codes = Vec::new();
+        let mut refusal = None;
         for text in unsubscribe.filters() {
             // [MQTT-3.11.3-1] [MQTT-3.11.3-2]
             let code = match TopicFilter::parse(text) {
-                Err(_) => ReasonCode::TopicFilterInvalid,
+                Err(_) => {
+                    refusal = Some("not a valid topic filter");
+                    ReasonCode::TopicFilterInvalid
+                }
                 Ok(filter) if filter.share().is_some() => match self.unsubscribe_shared(session, text) {
                     true => ReasonCode::Success,
                     false => ReasonCode::NoSubscriptionExisted,
@@ -244,10 +242,40 @@ impl Shard {
             };
             codes.push(code.value());
         }
-        let unsuback = Suback { packet_id: unsubscribe.packet_id, properties: Properties::EMPTY, codes: &codes };
         let after = self.clients.logged_for(session);
-        self.clients.send_after(key, &Packet::Unsuback(unsuback), after);
+        let words = self.words_for(key, refusal);
+        let packet_id = unsubscribe.packet_id;
+        let unsuback = |properties| Packet::Unsuback(Suback { packet_id, properties, codes: &codes });
+        self.answer(key, &unsuback(words.properties()), &unsuback(Properties::EMPTY), after);
         Ok(())
+    }
+
+    /// Whether the client accepts a SUBACK or UNSUBACK with so many reason codes [MQTT-3.1.2-24]. Asked before anything is done
+    /// that could not be told.
+    fn check_answer_fits(&mut self, key: ConnectionKey, codes: impl FnOnce() -> usize) -> Result<(), Violation> {
+        let connection = self.clients.connection(key);
+        let Some(max) = connection.max_packet_bytes else { return Ok(()) };
+        let bytes = suback_size(connection.version, Properties::EMPTY, codes());
+        if bytes <= max as usize { Ok(()) } else { Err(ANSWER_TOO_LARGE) }
+    }
+
+    /// The reason string of a SUBACK or UNSUBACK, if something was refused and the client wants to know why [MQTT-3.1.2-29].
+    fn words_for(&mut self, key: ConnectionKey, refusal: Option<&str>) -> PropertyWriter {
+        let mut words = PropertyWriter::new();
+        if let Some(text) = refusal
+            && self.clients.connection(key).wants_problem_information
+        {
+            words.push(Property::ReasonString(text));
+        }
+        words
+    }
+
+    /// Sends a SUBACK or UNSUBACK with its reason string if there is room for that [MQTT-3.9.2-1] [MQTT-3.11.2-1], and as there
+    /// is room for it in any case if not.
+    fn answer(&mut self, key: ConnectionKey, in_words: &Packet<'_>, plain: &Packet<'_>, after: LogPosition) {
+        if !self.clients.send_if_accepted(key, in_words, after) {
+            self.clients.send(key, plain, after);
+        }
     }
 
     /// Messages of this subscription that are queued or in flight are still delivered [MQTT-3.10.4-3].
@@ -421,7 +449,7 @@ impl Shard {
 
     /// Every shard has applied the subscription: SUBACK, then the retained messages, in their places among what is held.
     fn complete_subscribe(&mut self, pending: Pending) {
-        let Pending { session, connection, packet_id, codes, filters, found, .. } = pending;
+        let Pending { session, connection, packet_id, codes, refusal, filters, found, .. } = pending;
         let mut retained = Vec::new();
         for (index, messages) in found {
             let Granted { filter: Some(_), qos, identifier } = filters[index as usize] else { continue };
@@ -439,9 +467,10 @@ impl Shard {
         // They are logged before SUBACK is promised: who has it, has a right to them.
         self.clients.hold_retained(session, retained);
         if let Some(connection) = connection {
-            let suback = Suback { packet_id, properties: Properties::EMPTY, codes: &codes };
             let after = self.clients.logged_for(session);
-            self.clients.send_after(connection, &Packet::Suback(suback), after);
+            let words = self.words_for(connection, refusal);
+            let suback = |properties| Packet::Suback(Suback { packet_id, properties, codes: &codes });
+            self.answer(connection, &suback(words.properties()), &suback(Properties::EMPTY), after);
         }
         self.clients.release_held(session);
     }

@@ -4,14 +4,14 @@
 //! It keeps nobody from a topic because of who he is. What was accepted before a limit was lowered stays: topics from the log
 //! and from other shards are not judged again.
 
-use crate::proto::{AcknowledgementKind, Publish, QoS, ReasonCode, Version};
+use crate::proto::ReasonCode;
 use crate::route::{TopicError, TopicFilter, TopicName};
-use crate::store::LogPosition;
 
-use super::Shard;
 use super::clients::Clients;
-use super::connection::{Acknowledgement, ConnectionKey};
-use super::receiving::{QUOTA_EXCEEDED, Violation};
+use super::receiving::Violation;
+
+const NESTED_SHARE: Violation =
+    Violation { reason: ReasonCode::TopicFilterInvalid, text: "a shared subscription of a shared subscription" };
 
 impl Clients {
     /// The topic of a message or will that a client publishes.
@@ -19,53 +19,23 @@ impl Clients {
     pub(super) fn topic_to_publish<'a>(&mut self, text: &'a str) -> Result<TopicName<'a>, Violation> {
         TopicName::parse_within(text, usize::from(self.limits.max_topic_levels)).map_err(|error| {
             self.count_levels(error);
-            Violation { reason: ReasonCode::TopicNameInvalid, text: fault(error) }
+            Violation { reason: ReasonCode::TopicNameInvalid, text: fault_of_name(error) }
         })
     }
 
     /// A filter that a client subscribes to.
-    pub(super) fn filter_to_subscribe<'a>(&mut self, text: &'a str) -> Result<TopicFilter<'a>, ReasonCode> {
+    pub(super) fn filter_to_subscribe<'a>(&mut self, text: &'a str) -> Result<TopicFilter<'a>, Violation> {
         let filter = TopicFilter::parse_within(text, usize::from(self.limits.max_topic_levels)).map_err(|error| {
             self.count_levels(error);
-            ReasonCode::TopicFilterInvalid
+            Violation { reason: ReasonCode::TopicFilterInvalid, text: fault_of_filter(error) }
         })?;
-        // A group of a group: no topic could match it, for nobody may publish there.
+        // No topic could match it, for nobody may publish there.
         let is_nested = filter.share().is_some() && filter.levels().next() == Some("$share");
-        if is_nested { Err(ReasonCode::TopicFilterInvalid) } else { Ok(filter) }
+        if is_nested { Err(NESTED_SHARE) } else { Ok(filter) }
     }
 
     fn count_levels(&mut self, error: TopicError) {
         self.counters.refused_max_topic_levels += u64::from(error == TopicError::TooManyLevels);
-    }
-}
-
-impl Shard {
-    /// Drops a message to a reserved topic. A 5.0 publisher is told by the acknowledgement, which also ends a QoS 2 exchange.
-    /// 3.1.1 could only end the connection, so there the exchange runs as if the message had been taken; nothing has to be
-    /// remembered for it, because PUBREL is answered for an id that is not known, too. `quota` is the publisher's Receive
-    /// Maximum.
-    pub(super) fn drop_reserved(
-        &mut self,
-        key: ConnectionKey,
-        publish: &Publish<'_>,
-        quota: usize,
-    ) -> Result<(), Violation> {
-        self.clients.counters.refused_reserved_topic += 1;
-        let Some(id) = publish.packet_id else { return Ok(()) };
-        let connection = self.clients.connection(key);
-        if connection.receipts.len() >= quota {
-            return Err(QUOTA_EXCEEDED);
-        }
-        let reason = match connection.version {
-            Version::V311 => ReasonCode::Success,
-            Version::V5 => ReasonCode::NotAuthorized,
-        };
-        let kind = match publish.qos {
-            QoS::AtMostOnce | QoS::AtLeastOnce => AcknowledgementKind::Puback,
-            QoS::ExactlyOnce => AcknowledgementKind::Pubrec,
-        };
-        self.clients.send_receipt(key, Acknowledgement { kind, id, reason }, LogPosition::NOTHING);
-        Ok(())
     }
 }
 
@@ -89,7 +59,7 @@ fn is_reserved_dollar(topic: TopicName<'_>) -> bool {
     }
 }
 
-fn fault(error: TopicError) -> &'static str {
+fn fault_of_name(error: TopicError) -> &'static str {
     match error {
         TopicError::TooManyLevels => "a topic name with more levels than the broker allows",
         TopicError::Empty
@@ -100,6 +70,20 @@ fn fault(error: TopicError) -> &'static str {
         | TopicError::MisplacedSingleLevelWildcard
         | TopicError::ShareName
         | TopicError::ShareWithoutFilter => "not a valid topic name",
+    }
+}
+
+fn fault_of_filter(error: TopicError) -> &'static str {
+    match error {
+        TopicError::TooManyLevels => "a topic filter with more levels than the broker allows",
+        TopicError::Empty
+        | TopicError::TooLong
+        | TopicError::NullCharacter
+        | TopicError::WildcardInName
+        | TopicError::MisplacedMultiLevelWildcard
+        | TopicError::MisplacedSingleLevelWildcard
+        | TopicError::ShareName
+        | TopicError::ShareWithoutFilter => "not a valid topic filter",
     }
 }
 

@@ -7,6 +7,7 @@ from malformed.case import (
     IDENTIFIER_NOT_VALID,
     MALFORMED,
     NOT_AUTHORIZED,
+    PACKET_TOO_LARGE,
     PROTOCOL_ERROR,
     TOPIC_NAME_INVALID,
     UNSUPPORTED_VERSION,
@@ -194,6 +195,7 @@ CASES = [
             ("receive maximum 0", "5.0 section 3.1.2.11.3", "210000", (PROTOCOL_ERROR,)),
             ("receive maximum twice", "5.0 section 3.1.2.11.3", "210005" * 2, (PROTOCOL_ERROR,)),
             ("maximum packet size 0", "5.0 section 3.1.2.11.4", "2700000000", (PROTOCOL_ERROR,)),
+            ("maximum packet size below any CONNACK", "MQTT-3.1.2-24", "2700000005", (PACKET_TOO_LARGE,)),
             ("maximum packet size twice", "5.0 section 3.1.2.11.4", "2700001000" * 2, (PROTOCOL_ERROR,)),
             ("topic alias maximum twice", "5.0 section 3.1.2.11.5", "220005" * 2, (PROTOCOL_ERROR,)),
             ("request response information 2", "5.0 section 3.1.2.11.6", "1902", (PROTOCOL_ERROR,)),
@@ -231,6 +233,7 @@ CASES = [
             ("payload format indicator 2", "5.0 section 3.1.3.2.3", "0102", EITHER_ERROR),
             ("payload format indicator twice", "5.0 section 3.1.3.2.3", "0101" * 2, (PROTOCOL_ERROR,)),
             ("message expiry interval twice", "5.0 section 3.1.3.2.4", "0200000001" * 2, (PROTOCOL_ERROR,)),
+            ("response topic with a wildcard", "5.0 section 3.1.3.2.6", "080003612f23", WILL_TOPIC_REFUSED),
             ("content type that is not UTF-8", "5.0 section 3.1.3.2.5", "030001ff", (MALFORMED,)),
         )
     ),

@@ -4,6 +4,7 @@ mod broker;
 mod durable;
 #[cfg(feature = "planted-faults")]
 mod failing_disk;
+mod service;
 mod session;
 mod small_disk;
 

@@ -12,7 +12,7 @@ pub(crate) use crash::CrashPlan;
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use oncemq::config::Limits;
+use oncemq::config::{Limits, Service};
 use oncemq::fault::PlantedFault;
 use oncemq::proto::{ReasonCode, decode_connect, frame_length};
 use oncemq::route::{Letter, ShardId};
@@ -88,6 +88,7 @@ impl Broker {
             shards: self.shards,
             seed: self.seed,
             limits: self.limits.clone(),
+            service: Service::default(),
             log: self.storage.log_config(number),
             fault: self.fault,
         }

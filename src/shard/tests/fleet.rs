@@ -61,9 +61,9 @@ pub(super) fn limits() -> Limits {
     }
 }
 
-fn config(number: u16, shards: u16, limits: Limits, log: Option<LogConfig>) -> ShardConfig {
+fn config(number: u16, shards: u16, limits: Limits, service: Service, log: Option<LogConfig>) -> ShardConfig {
     let id = ShardId::new(number).expect("few shards");
-    ShardConfig { id, shards, seed: 7, limits, log, fault: PlantedFault::default() }
+    ShardConfig { id, shards, seed: 7, limits, service, log, fault: PlantedFault::default() }
 }
 
 fn log(shard: u16) -> LogConfig {
@@ -88,7 +88,12 @@ impl Fleet {
     }
 
     pub(super) fn with_limits(shards: u16, limits: Limits) -> Self {
-        let shard = |number| Shard::new(config(number, shards, limits.clone(), None));
+        Self::with_service(shards, limits, Service::default())
+    }
+
+    /// Shards that serve not all of MQTT, or tell more of themselves than usual.
+    pub(super) fn with_service(shards: u16, limits: Limits, service: Service) -> Self {
+        let shard = |number| Shard::new(config(number, shards, limits.clone(), service.clone(), None));
         Self::with_shards((0..shards).map(shard).collect(), limits.clone())
     }
 
@@ -98,7 +103,7 @@ impl Fleet {
     }
 
     pub(super) fn durable_with_limits(shards: u16, limits: Limits) -> Self {
-        let shard = |number| Shard::new(config(number, shards, limits.clone(), Some(log(number))));
+        let shard = |number| Shard::new(config(number, shards, limits.clone(), Service::default(), Some(log(number))));
         Self::with_shards((0..shards).map(shard).collect(), limits.clone())
     }
 
@@ -431,7 +436,7 @@ impl Fleet {
     fn restore(&mut self, images: Vec<Image>, ends: Vec<LogEnd>) {
         let shards = images.len() as u16;
         let restored = |(number, end)| {
-            let config = config(number, shards, self.limits.clone(), Some(log(number)));
+            let config = config(number, shards, self.limits.clone(), Service::default(), Some(log(number)));
             Shard::restore(config, self.now, &images, end)
         };
         self.shards = (0..).zip(ends).map(restored).collect();

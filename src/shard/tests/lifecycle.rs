@@ -245,6 +245,28 @@ fn packets_that_a_client_may_not_send() {
     assert_eq!(fleet.got(client), [Got::Disconnect(ReasonCode::ProtocolError)]);
 }
 
+/// [MQTT-3.1.0-2]: found by the mutations of `tests/malformed`; a second CONNECT of a version that is not served was told 0x84,
+/// which DISCONNECT cannot carry.
+#[test]
+fn a_second_connect_is_a_protocol_error_whatever_it_says() {
+    let frames: [&[u8]; 4] = [
+        b"\x10\x0D\x00\x04MQTT\x06\x02\x00\x00\x00\x00\x00",
+        b"\x10\x0C\x00\x04MQTT\x04\x00\x00\x00\x00\x00",
+        b"\x10\x0D\x00\x04MQTX\x05\x02\x00\x00\x00\x00\x00",
+        b"\x10\x00",
+    ];
+    let mut fleet = Fleet::new(1);
+    for frame in frames {
+        for (version, said) in [(Version::V311, None), (Version::V5, Some(ReasonCode::ProtocolError))] {
+            let client = fleet.connect(version, "c", true);
+            fleet.got(client);
+            fleet.send_bytes(client, frame);
+            assert_eq!(fleet.got(client), Vec::from_iter(said.map(Got::Disconnect)), "{frame:02x?}");
+            assert_eq!(fleet.commands(client), ["finish"]);
+        }
+    }
+}
+
 /// A broker that stops says so, publishes wills and keeps the sessions.
 #[test]
 fn shutdown() {

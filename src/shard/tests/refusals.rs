@@ -107,6 +107,7 @@ fn levels_of_a_topic_are_limited() {
 }
 
 /// Nobody gets what a client publishes to a topic of the broker's own. 5.0 clients are told; 3.1.1 clients end the exchange.
+/// 3.1.1: [MQTT-3.3.5-2].
 #[test]
 fn the_topics_of_the_broker_are_not_for_clients_to_publish_to() {
     for version in BOTH {
