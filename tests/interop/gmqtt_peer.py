@@ -23,7 +23,8 @@ class GmqttPeer(Peer):
         self.client = event_loop.run(self._new_client())
 
     def connect(self):
-        event_loop.run(self.client.connect(self.broker.host, self.broker.port, version=PROTOCOL_VERSIONS[self.protocol]))
+        version = PROTOCOL_VERSIONS[self.protocol]
+        event_loop.run(self.client.connect(self.broker.host, self.broker.port, version=version))
         self.disconnected = False
         return self._session_present
 

@@ -1,6 +1,6 @@
 // MQTT.js against a running broker: node mqttjs.cjs HOST PORT 3.1.1|5.0 CASE
-// Ends with status 0 when the case held. The cases are those of cases.py, and their name begins every topic and client id.
-// test_libraries.py runs this, and bounds its time.
+// Ends with status 0 when the case held. The cases are those of cases.py, and their name begins every topic and client
+// id. test_libraries.py runs this, and bounds its time.
 'use strict'
 
 const assert = require('node:assert/strict')
@@ -268,7 +268,8 @@ const cases = {
 
   // 5.0 section 4.8.2: whoever of the group gets a message, it is one of them, and once.
   async sharedSubscriptionHasOneMemberPerMessage () {
-    const [publisher, first, second] = [await connected('publisher'), await connected('first'), await connected('second')]
+    const publisher = await connected('publisher')
+    const [first, second] = [await connected('first'), await connected('second')]
     const shared = `$share/group/${name}/+`
     await first.subscribe(shared)
     await second.subscribe(shared)

@@ -182,10 +182,11 @@ static struct peer *resumed(const char *role) {
 }
 
 static void disconnect(struct peer *peer) {
+    MQTTClient client = peer->client;
     if (is_v5)
-        succeed(MQTTClient_disconnect5(peer->client, DISCONNECT_MILLISECONDS, MQTTREASONCODE_SUCCESS, NULL), "disconnect");
+        succeed(MQTTClient_disconnect5(client, DISCONNECT_MILLISECONDS, MQTTREASONCODE_SUCCESS, NULL), "disconnect");
     else
-        succeed(MQTTClient_disconnect(peer->client, DISCONNECT_MILLISECONDS), "disconnect");
+        succeed(MQTTClient_disconnect(client, DISCONNECT_MILLISECONDS), "disconnect");
     MQTTClient_destroy(&peer->client);
 }
 
@@ -244,9 +245,10 @@ static void wait_for_count(struct peer *peer, int count) {
 static void expect(struct peer *peer, int count, const char *const payloads[]) {
     wait_for_count(peer, count);
     check(peer->count == count, "%d messages instead of %d", peer->count, count);
-    for (int index = 0; index < count; index++)
-        check(strcmp(peer->messages[index].payload, payloads[index]) == 0, "message %d is %.40s instead of %.40s", index,
-              peer->messages[index].payload, payloads[index]);
+    for (int index = 0; index < count; index++) {
+        const char *payload = peer->messages[index].payload;
+        check(strcmp(payload, payloads[index]) == 0, "message %d is %.40s, not %.40s", index, payload, payloads[index]);
+    }
 }
 
 static void expect_numbered(struct peer *peer, int count) {

@@ -51,8 +51,8 @@ def paho_c():
 
 
 AIOMQTT_RECONNECTS = (
-    "aiomqtt 2.5.1, cut off while it writes, may go on to watch the closed socket: the next connection that gets the same "
-    "file descriptor then reads nothing, not even the CONNACK"
+    "aiomqtt 2.5.1, cut off while it writes, may go on to watch the closed socket: the next connection that gets the "
+    "same file descriptor then reads nothing, not even the CONNACK"
 )
 LIBRARIES = {
     "paho-1": Library(python("python-paho1", "paho-1")),
@@ -60,8 +60,8 @@ LIBRARIES = {
     "paho-c": Library(
         paho_c,
         left_out={
-            "subscriber_resumes_in_mid_exchange": "a client breaks off here by the death of its process, and with it dies "
-            "what its application had been given",
+            "subscriber_resumes_in_mid_exchange": "a client breaks off here by the death of its process, and with it "
+            "dies what its application had been given",
         },
     ),
     "mqtt-js": Library(mqttjs),
@@ -83,7 +83,7 @@ LIBRARIES = {
 
 
 class LibraryCases:
-    """One library. Its cases begin together, a few at a time: most of their time they wait, and none minds the others."""
+    """One library. Its cases begin before the tests that ask for them, a few at once: they mostly wait."""
 
     # For the megabyte and its header.
     flags = ("--max-packet-bytes", "2MiB")
