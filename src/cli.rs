@@ -193,6 +193,11 @@ struct ServeArguments {
           default_value_t = Span(config::LINGER_DEFAULT), value_parser = span(config::LINGER))]
     linger: Span,
 
+    /// Time between two reports on `$SYS/broker/…`; 0 is no report [0..=1h].
+    #[arg(long, value_name = "DURATION", env = "ONCEMQ_SYS_INTERVAL",
+          default_value_t = Span(config::REPORT_INTERVAL_DEFAULT), value_parser = span(config::REPORT_INTERVAL))]
+    sys_interval: Span,
+
     /// When an acknowledgement may leave: when what it promises is on stable storage (`sync`), in the page cache
     /// (`write`), or at once, with nothing logged (`none`).
     #[arg(long, value_name = "sync|write|none", env = "ONCEMQ_DURABILITY", default_value = "sync", value_parser = durability)]
@@ -327,6 +332,7 @@ impl ServeArguments {
                 queue_kept_messages: config::QUEUE_KEPT_MESSAGES,
                 linger: self.linger.0,
             },
+            report_interval: Some(self.sys_interval.0).filter(|interval| !interval.is_zero()),
             gate: GateLimits {
                 max_connect_bytes: self.max_packet_bytes.0.min(config::MAX_CONNECT_BYTES),
                 max_half_open: self.max_half_open,
@@ -441,6 +447,12 @@ mod tests {
     }
 
     #[test]
+    fn the_broker_reports_unless_told_otherwise() {
+        assert_eq!(parse(&[]).expect("no flags").report_interval, Some(config::REPORT_INTERVAL_DEFAULT));
+        assert_eq!(parse(&["--sys-interval", "0"]).expect("a duration").report_interval, None);
+    }
+
+    #[test]
     fn units_are_understood() {
         let config = parse(&[
             "--max-packet-bytes",
@@ -485,6 +497,7 @@ mod tests {
             ("--max-topic-levels", "1025", "from 1 to 1024"),
             ("--connect-timeout", "0", "from 100ms to 5m"),
             ("--linger", "1h", "(ms, s, m)"),
+            ("--sys-interval", "61m", "from 0ms to 60m"),
             ("--listen", "0.0.0.0:1883", "access rules do not exist yet"),
             ("--listen", "[::]:1883", "[::1]"),
             ("--listen", "localhost", "127.0.0.1:1883"),

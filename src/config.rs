@@ -28,6 +28,8 @@ pub struct ServeConfig {
     pub log: LogSettings,
     /// Limits that a shard keeps for its clients and sessions.
     pub limits: Limits,
+    /// How often the broker says on `$SYS` how it is; `None` is never.
+    pub report_interval: Option<Duration>,
     /// Limits of the way in.
     pub gate: GateLimits,
     /// Sizes of a shard's rings and buffers.
@@ -326,6 +328,11 @@ pub const QUEUE_MEMORY_BYTES: RangeInclusive<u64> = 1024 * 1024..=1 << 40;
 
 /// Messages of each queue that stay in memory: so many that a client which is not far behind never waits for the disk.
 pub const QUEUE_KEPT_MESSAGES: u32 = 64;
+
+/// Time between two reports on `$SYS` when nothing is said: as other brokers do.
+pub const REPORT_INTERVAL_DEFAULT: Duration = Duration::from_secs(10);
+/// Bounds of [`ServeConfig::report_interval`]; 0 is no report.
+pub const REPORT_INTERVAL: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(3600);
 
 /// The data directory when nothing is said, in the working directory.
 pub const DATA_DIR_DEFAULT: &str = "oncemq-data";

@@ -104,6 +104,7 @@ pub fn start(
             shards,
             seed: getrandom::u64().map_err(StartError::Random)?,
             limits: config.limits.of_one_shard(shards),
+            report_interval: config.report_interval,
             log: log.as_ref().map(|log| log.config),
             fault: PlantedFault::default(),
         };

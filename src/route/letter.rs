@@ -13,6 +13,7 @@
 
 use crate::route::{Message, ShardId};
 use crate::store::{LetterNumber, LogFailure};
+use crate::system_topics::Tally;
 
 /// Identifies one filter of one SUBSCRIBE at the shard that sent it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -104,6 +105,18 @@ pub enum Letter {
     InterestApplied {
         /// As asked.
         ticket: Ticket,
+    },
+    /// The receiving shard is to say what it has counted.
+    TallyAsked {
+        /// Numbers the questions.
+        round: u64,
+    },
+    /// Answer to [`Letter::TallyAsked`].
+    Tallied {
+        /// As asked.
+        round: u64,
+        /// What the sending shard has counted.
+        tally: Box<Tally>,
     },
     /// The last subscriber of the sending shard for the filter is gone.
     InterestLost {

@@ -37,6 +37,9 @@ const _: () = assert!(MAX_SHARDS == u64::BITS as usize);
 pub struct ShardId(u16);
 
 impl ShardId {
+    /// The shard that every broker has.
+    pub const FIRST: Self = Self(0);
+
     /// The shard with this number, or `None` from [`MAX_SHARDS`] on.
     pub const fn new(number: u16) -> Option<Self> {
         if (number as usize) < MAX_SHARDS { Some(Self(number)) } else { None }

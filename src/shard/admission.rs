@@ -50,6 +50,10 @@ impl Shard {
         let entry = self.clients.connections.vacant_entry();
         let key = ConnectionKey::from_index(entry.key());
         self.admitted = self.admitted.wrapping_add(1);
+        let received = admission.connect_frame.len() + admission.early_bytes.len();
+        self.clients.counters.connects += 1;
+        self.clients.counters.packets_received += 1;
+        self.clients.counters.bytes_received += received as u64;
         entry.insert(Connection::new(connect.version, std::mem::take(&mut admission.transport), self.admitted, now));
         match self.will_if_acceptable(&connect, &admission.client_id) {
             Ok(will) => {
@@ -101,6 +105,7 @@ impl Shard {
         let window = connect.properties.receive_maximum().unwrap_or(u16::MAX).min(limits.max_inflight);
         let topic_alias_maximum = connect.properties.topic_alias_maximum().unwrap_or(0);
         let outbound_aliases = OutboundAliases::new(topic_alias_maximum, limits.max_outbound_topic_aliases);
+        self.clients.attached += 1;
         let record = self.clients.sessions.get_mut(session);
         record.connection = Some(key);
         record.expiry = expiry_of(connect);

@@ -239,7 +239,9 @@ impl Shard {
             Place::Retained(place) => match self.retained.at_or_behind(place) {
                 None => Place::Links(0),
                 Some((place, retained)) => {
-                    sink.record(&Record::Retained { body: (&retained.message).into() });
+                    if !retained.is_of_the_broker() {
+                        sink.record(&Record::Retained { body: (&retained.message).into() });
+                    }
                     Place::Retained(place + 1)
                 }
             },

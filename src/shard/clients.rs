@@ -30,6 +30,8 @@ pub(super) struct Clients {
     pub(super) now: Timestamp,
     pub(super) limits: Limits,
     pub(super) connections: Slab<Connection>,
+    /// Connections that serve a session.
+    pub(super) attached: u64,
     pub(super) sessions: Sessions,
     pub(super) messages: Messages,
     pub(super) backlogs: Backlogs,
@@ -63,6 +65,7 @@ impl Clients {
             now: Timestamp::default(),
             limits,
             connections: Slab::new(),
+            attached: 0,
             sessions,
             messages: Messages::default(),
             backlogs: Backlogs::default(),
@@ -179,7 +182,9 @@ impl Clients {
                 continue;
             }
             if let Some(transmit) = connection.output.take_transmit() {
-                return Some((key, connection.transport.seal(transmit)));
+                let transmit = connection.transport.seal(transmit);
+                self.counters.bytes_sent += transmit.len() as u64;
+                return Some((key, transmit));
             }
         }
     }

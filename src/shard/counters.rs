@@ -50,6 +50,20 @@ counters! {
     held_publishers,
     /// Subscribers that had fallen behind and acknowledged nothing for the stall timeout.
     stalled_subscribers,
+    /// CONNECT packets received.
+    connects,
+    /// Packets received.
+    packets_received,
+    /// Packets sent.
+    packets_sent,
+    /// Bytes received.
+    bytes_received,
+    /// Bytes sent.
+    bytes_sent,
+    /// Payload bytes of PUBLISH packets received.
+    payload_bytes_received,
+    /// Payload bytes of PUBLISH packets sent.
+    payload_bytes_sent,
     /// PUBLISH packets received, repeats included.
     publishes_received,
     /// QoS 2 PUBLISHes that repeated a message already owned, and were not routed again.
@@ -88,8 +102,21 @@ counters! {
     cleanings_done,
     /// Connections ended because of what the client sent.
     protocol_violations,
+    /// Sessions that have ended because their clients stayed away too long.
+    sessions_expired,
     /// Sessions taken over by a second connection.
     takeovers,
+}
+
+impl Counters {
+    /// Messages that did not get to a client, because of a limit or their expiry.
+    pub fn dropped(&self) -> u64 {
+        self.dropped_slow_subscriber
+            + self.dropped_ring_full
+            + self.dropped_queue_full
+            + self.dropped_too_large
+            + self.dropped_expired
+    }
 }
 
 #[cfg(test)]

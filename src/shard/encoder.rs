@@ -15,6 +15,10 @@ use super::output::{BufferPool, LARGE_PAYLOAD_BYTES};
 
 #[derive(Debug)]
 pub(super) struct Encoder {
+    /// Packets that were written.
+    pub(super) packets: u64,
+    /// Payload bytes of PUBLISH packets that were written.
+    pub(super) payload_bytes: u64,
     pub(super) buffers: BufferPool,
     /// Scratch for the properties that belong to one hop: what is left of the expiry, subscription identifiers, and last the
     /// topic alias.
@@ -35,10 +39,17 @@ pub(super) struct OutgoingPublish {
 impl Encoder {
     /// The seed should be secret, for clients choose the topics that are hashed.
     pub(super) fn new(seed: u64) -> Self {
-        Self { buffers: BufferPool::default(), hop_properties: Vec::new(), topic_hashing: Hashing::new(seed) }
+        Self {
+            packets: 0,
+            payload_bytes: 0,
+            buffers: BufferPool::default(),
+            hop_properties: Vec::new(),
+            topic_hashing: Hashing::new(seed),
+        }
     }
 
     pub(super) fn packet(&mut self, connection: &mut Connection, packet: &Packet<'_>, after: LogPosition) {
+        self.packets += 1;
         packet.encode(connection.version, connection.output.section(after, &mut self.buffers).buffer());
     }
 
@@ -49,6 +60,7 @@ impl Encoder {
         acknowledgement: Acknowledgement,
         after: LogPosition,
     ) {
+        self.packets += 1;
         let Acknowledgement { kind, id, reason } = acknowledgement;
         let buffer = connection.output.section(after, &mut self.buffers).buffer();
         encode_acknowledgement(buffer, connection.version, kind, id, reason);
@@ -105,6 +117,8 @@ impl Encoder {
                 _ => (plain, false),
             },
         };
+        self.packets += 1;
+        self.payload_bytes += payload.len() as u64;
         let section = connection.output.section(after, &mut self.buffers);
         encode_publish_header(section.buffer(), version, &header);
         if payload.len() < LARGE_PAYLOAD_BYTES {

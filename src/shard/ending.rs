@@ -84,6 +84,7 @@ impl Shard {
         let connection = self.clients.connection(key);
         connection.receipts.clear();
         let Some(session) = connection.session.take() else { return };
+        self.clients.attached -= 1;
         self.clients.clear_congestion(session);
         let record = self.clients.sessions.get_mut(session);
         record.connection = None;
@@ -264,6 +265,7 @@ impl Shard {
 
     pub(super) fn session_timeout(&mut self, key: SessionKey, deadline: Timestamp) {
         if self.clients.sessions.get_if_alive(key).is_some_and(|session| session.ends_at == Some(deadline)) {
+            self.clients.counters.sessions_expired += 1;
             self.end_session(key);
         }
     }

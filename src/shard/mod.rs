@@ -39,6 +39,7 @@ mod placement;
 mod publishing;
 mod receiving;
 mod redealing;
+mod reporting;
 mod restoring;
 mod retained;
 mod sessions;
@@ -59,6 +60,7 @@ use crate::proto::Received;
 use crate::route::{Letter, Matches, RouteSequence, RouteStamp, ShardId, SubscriptionTrie};
 use crate::store::{Log, LogConfig, LogEnd, LogFailure, LogWrite, SegmentNumber};
 use crate::time::Timestamp;
+use std::time::Duration;
 
 use clients::Clients;
 use connection::Phase;
@@ -79,6 +81,8 @@ pub struct ShardConfig {
     pub seed: u64,
     /// Bounds of queues, packets and tables.
     pub limits: Limits,
+    /// How often the broker says on `$SYS` how it is, if it does.
+    pub report_interval: Option<Duration>,
     /// The log that this shard writes; none with `--durability none`.
     pub log: Option<LogConfig>,
     /// Normally none.
@@ -106,6 +110,7 @@ enum TimerKey {
     Session(SessionKey),
     Will(SessionKey),
     Congestion(SessionKey),
+    Report,
 }
 
 /// A shard.
@@ -128,12 +133,13 @@ pub struct Shard {
     cleaned_bytes: u64,
     /// The scratch of a fan-out whose message matches several filters.
     overlapping: publishing::Overlapping,
+    reporting: reporting::Reporting,
 }
 
 impl Shard {
     /// A shard that knows nothing yet, with a new log if it is to have one.
     pub fn new(config: ShardConfig) -> Self {
-        Self {
+        let mut shard = Self {
             shards: config.shards,
             subscriptions: SubscriptionTrie::new(config.seed),
             matches: Matches::default(),
@@ -145,6 +151,7 @@ impl Shard {
             checkpoint: None,
             cleaned_bytes: 0,
             overlapping: publishing::Overlapping::default(),
+            reporting: reporting::Reporting::new(config.report_interval),
             clients: Clients::new(
                 config.id,
                 Outbox::new(config.shards, config.limits.max_waiting_letters, config.fault),
@@ -153,12 +160,15 @@ impl Shard {
                 Encoder::new(config.seed),
                 config.limits,
             ),
-        }
+        };
+        shard.begin_reports();
+        shard
     }
 
     /// Bytes were received, cut anywhere.
     pub fn handle_received(&mut self, now: Timestamp, key: ConnectionKey, bytes: &[u8]) {
         self.clients.now = now;
+        self.clients.counters.bytes_received += bytes.len() as u64;
         let mut transport = std::mem::take(&mut self.clients.connection(key).transport);
         transport.open(bytes, |bytes| self.receive(key, &mut Received::new(bytes)));
         self.clients.connection(key).transport = transport;
@@ -242,6 +252,8 @@ impl Shard {
             }
             Letter::InterestApplied { ticket } => self.handle_applied(ticket, Vec::new()),
             Letter::InterestLost { filter, durable_only } => self.apply_interest_lost(from, &filter, durable_only),
+            Letter::TallyAsked { round } => self.handle_tally_asked(from, round),
+            Letter::Tallied { round, tally } => self.handle_tallied(from, round, *tally),
             Letter::RetainedMark { subscriber, ticket, filter, routed } => {
                 self.handle_mark(from, subscriber, ticket, &filter, routed);
             }
@@ -258,6 +270,7 @@ impl Shard {
                 TimerKey::Session(key) => self.session_timeout(key, deadline),
                 TimerKey::Will(key) => self.will_timeout(key, deadline),
                 TimerKey::Congestion(key) => self.clients.congestion_timeout(key, deadline),
+                TimerKey::Report => self.report(),
             }
         }
     }
@@ -372,6 +385,8 @@ impl Shard {
             pending_subscribes: self.subscribing.len() as u64,
             waiting_letters: self.clients.outbox.len() as u64,
             unacknowledged_letters: self.clients.links.unacknowledged() as u64,
+            packets_sent: self.clients.encoder.packets,
+            payload_bytes_sent: self.clients.encoder.payload_bytes,
             ..self.clients.counters
         }
     }

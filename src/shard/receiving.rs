@@ -68,6 +68,7 @@ impl Shard {
         frame: &Frame<'_>,
         received: &mut Received<'_>,
     ) -> Result<(), Violation> {
+        self.clients.counters.packets_received += 1;
         let now = self.clients.now;
         let connection = self.clients.connection(key);
         // Trap 41: only whole packets count as a sign of life.
@@ -139,6 +140,7 @@ impl Shard {
         received: &mut Received<'_>,
     ) -> Result<(), Violation> {
         self.clients.counters.publishes_received += 1;
+        self.clients.counters.payload_bytes_received += publish.payload.len() as u64;
         check_properties(publish.properties)?;
         match publish.properties.topic_alias() {
             None if publish.topic.is_empty() => Err(Violation::protocol_error("an empty topic without a topic alias")),

@@ -49,6 +49,7 @@ fn settle(images: &[Image], now: Timestamp) -> Vec<Image> {
             queue_memory_bytes: u64::MAX,
             ..Limits::default()
         },
+        report_interval: None,
         log: Some(LogConfig::discarding()),
         fault: PlantedFault::default(),
     };

@@ -21,6 +21,7 @@ mod fleet;
 mod lifecycle;
 mod limits;
 mod refusals;
+mod reporting;
 mod retained;
 mod statements;
 mod traps;

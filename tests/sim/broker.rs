@@ -10,6 +10,7 @@ mod storage;
 pub(crate) use crash::CrashPlan;
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use bytes::Bytes;
 use oncemq::config::Limits;
@@ -38,6 +39,7 @@ pub(crate) struct Broker {
     seed: u64,
     fault: PlantedFault,
     limits: Limits,
+    report_interval: Option<Duration>,
     pub(crate) storage: Storage,
     /// Counters of those that are gone.
     past: Vec<Counters>,
@@ -70,6 +72,7 @@ impl Broker {
             seed,
             fault,
             limits: scenario.limits.clone(),
+            report_interval: scenario.report_interval,
             storage: Storage::new(&scenario.storage, shards, fault),
             past: Vec::new(),
         };
@@ -88,6 +91,7 @@ impl Broker {
             shards: self.shards,
             seed: self.seed,
             limits: self.limits.clone(),
+            report_interval: self.report_interval,
             log: self.storage.log_config(number),
             fault: self.fault,
         }

@@ -20,6 +20,8 @@ const SHARED_TOPICS: [&str; 3] = ["s/0", "s/1", "$s/0"];
 pub(crate) struct Scenario {
     pub(crate) shards: u16,
     pub(crate) limits: Limits,
+    /// How often the broker reports on `$SYS`.
+    pub(crate) report_interval: Option<Duration>,
     /// Queues are so small that messages may be dropped, counted.
     pub(crate) has_tiny_queues: bool,
     pub(crate) clients: Vec<Profile>,
@@ -136,6 +138,7 @@ impl Scenario {
                 max_retained_messages: 10_000,
                 linger: Duration::from_millis(random.between(50, 5_000)),
             },
+            report_interval: random.pick(&[None, None, Some(Duration::from_millis(50)), Some(Duration::from_secs(2))]),
             has_tiny_queues,
             clients: (0..clients).map(|index| Profile::new(random, index, has_time_limits)).collect(),
             rounds: random.between(1, 3) as u32,
