@@ -11,7 +11,10 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::config::{self, Durability, GateLimits, Limits, LogSettings, Pinning, RingSizes, SHARDS_MAX, ServeConfig};
+use crate::config::{
+    self, Durability, GateLimits, Limits, LogSettings, Pinning, QueuePolicy, RingSizes, SHARDS_MAX, ServeConfig,
+    SlowReaderPolicy,
+};
 use crate::store::RecoveryMode;
 
 use values::{Bytes, Span, bytes, loopback, number, pinning, power_of_two, span};
@@ -153,6 +156,24 @@ struct ServeArguments {
           default_value_t = Bytes(config::MAX_QUEUED_BYTES_DEFAULT), value_parser = bytes(config::MAX_QUEUED_BYTES))]
     max_queued_bytes: Bytes<u64>,
 
+    /// What to do with a message for a full queue: drop it (`drop-newest`), drop those that have waited longest
+    /// (`drop-oldest`), or drop it and disconnect the client (`disconnect`). For sessions that end with the broker.
+    #[arg(long, value_name = "drop-newest|drop-oldest|disconnect", env = "ONCEMQ_QUEUE_POLICY",
+          default_value = "drop-newest", value_parser = queue_policy)]
+    queue_policy: QueuePolicy,
+
+    /// The same for sessions that outlive the broker; with `keep` their queues have no limit, so that nothing is dropped
+    /// that a publisher was acknowledged for.
+    #[arg(long, value_name = "keep|drop-newest|drop-oldest|disconnect", env = "ONCEMQ_QUEUE_POLICY_DURABLE",
+          default_value = "keep", value_parser = durable_queue_policy)]
+    queue_policy_durable: DurableQueuePolicy,
+
+    /// What to do with a QoS 0 message for a client that does not read fast enough: drop it (`drop-newest`), or drop it and
+    /// disconnect the client (`disconnect`).
+    #[arg(long, value_name = "drop-newest|disconnect", env = "ONCEMQ_QUEUE_POLICY_QOS0", default_value = "drop-newest",
+          value_parser = slow_reader_policy)]
+    queue_policy_qos0: SlowReaderPolicy,
+
     /// Messages waiting for a connected client from which on its publishers get no PUBACK or PUBREC until half of them are
     /// gone; above --max-queued-messages it never happens [1..=100000000].
     #[arg(long, value_name = "MESSAGES", env = "ONCEMQ_CONGESTION_MESSAGES",
@@ -231,6 +252,10 @@ struct ServeArguments {
     #[arg(long, value_name = "LEVEL", env = "ONCEMQ_LOG_LEVEL", value_enum, default_value_t = LogLevel::Info)]
     log_level: LogLevel,
 }
+
+/// What is done when the queue of a session that outlives the broker is full; `None` if it never is.
+#[derive(Clone, Copy, Debug)]
+struct DurableQueuePolicy(Option<QueuePolicy>);
 
 /// How much is logged.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
@@ -323,6 +348,9 @@ impl ServeArguments {
                 max_topic_levels: self.max_topic_levels,
                 max_queued_messages: self.max_queued_messages,
                 max_queued_bytes: self.max_queued_bytes.0,
+                queue_policy: self.queue_policy,
+                durable_queue_policy: self.queue_policy_durable.0,
+                slow_reader_policy: self.queue_policy_qos0,
                 congestion_messages: self.congestion_messages,
                 stall_timeout: self.stall_timeout.0,
                 max_output_bytes: self.max_output_bytes.0,
@@ -369,6 +397,30 @@ fn durability(text: &str) -> Result<Durability, &'static str> {
         "write" => Ok(Durability::Write),
         "none" => Ok(Durability::None),
         _ => Err("allowed is sync, write or none"),
+    }
+}
+
+fn queue_policy(text: &str) -> Result<QueuePolicy, &'static str> {
+    match text {
+        "drop-newest" => Ok(QueuePolicy::DropNewest),
+        "drop-oldest" => Ok(QueuePolicy::DropOldest),
+        "disconnect" => Ok(QueuePolicy::Disconnect),
+        _ => Err("allowed is drop-newest, drop-oldest or disconnect"),
+    }
+}
+
+fn durable_queue_policy(text: &str) -> Result<DurableQueuePolicy, &'static str> {
+    let policy = if text == "keep" { None } else { Some(queue_policy(text).map_err(|_| KEEP_OR_POLICY)?) };
+    Ok(DurableQueuePolicy(policy))
+}
+
+const KEEP_OR_POLICY: &str = "allowed is keep, drop-newest, drop-oldest or disconnect";
+
+fn slow_reader_policy(text: &str) -> Result<SlowReaderPolicy, &'static str> {
+    match text {
+        "drop-newest" => Ok(SlowReaderPolicy::DropNewest),
+        "disconnect" => Ok(SlowReaderPolicy::Disconnect),
+        _ => Err("allowed is drop-newest or disconnect"),
     }
 }
 
@@ -439,6 +491,16 @@ mod tests {
     }
 
     #[test]
+    fn durable_queues_are_kept_unless_told_otherwise() {
+        let limits = parse(&[]).expect("no flags").limits;
+        assert_eq!((limits.queue_policy, limits.durable_queue_policy), (QueuePolicy::DropNewest, None));
+        let flags = ["--queue-policy-durable", "drop-oldest", "--queue-policy", "disconnect"];
+        let limits = parse(&flags).expect("policies").limits;
+        assert_eq!(limits.durable_queue_policy, Some(QueuePolicy::DropOldest));
+        assert_eq!(limits.queue_policy, QueuePolicy::Disconnect);
+    }
+
+    #[test]
     fn sessions_are_not_limited_unless_told_otherwise() {
         assert_eq!(parse(&[]).expect("no flags").limits.max_sessions, None);
         for (given, expected) in [("0", None), ("7", NonZeroU32::new(7))] {
@@ -504,6 +566,9 @@ mod tests {
             ("--durability", "some", "allowed is sync, write or none"),
             ("--segment-bytes", "4KiB", "from 1MiB to 1GiB"),
             ("--commit-delay", "1s", "from 0ms to 100ms"),
+            ("--queue-policy", "keep", "allowed is drop-newest, drop-oldest or disconnect"),
+            ("--queue-policy-durable", "drop", "allowed is keep, drop-newest, drop-oldest or disconnect"),
+            ("--queue-policy-qos0", "drop-oldest", "allowed is drop-newest or disconnect"),
             ("--recover", "all", "allowed is strict or salvage"),
             ("--queue-memory", "1KiB", "from 1MiB to 1024GiB"),
             ("--pin", "3-1", "a list of CPUs"),

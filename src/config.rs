@@ -91,6 +91,26 @@ pub struct LogSettings {
     pub recovery: RecoveryMode,
 }
 
+/// What is done when the queue of a session is full.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum QueuePolicy {
+    /// The message that comes is dropped.
+    DropNewest,
+    /// The messages that have waited longest and were never sent are dropped.
+    DropOldest,
+    /// The message that comes is dropped, and the client is disconnected.
+    Disconnect,
+}
+
+/// What is done when a client does not read fast enough for its QoS 0 messages.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SlowReaderPolicy {
+    /// The message is dropped.
+    DropNewest,
+    /// The message is dropped, and the client is disconnected.
+    Disconnect,
+}
+
 /// Limits that a shard keeps for its clients and sessions.
 #[derive(Clone, Debug)]
 pub struct Limits {
@@ -115,6 +135,12 @@ pub struct Limits {
     pub max_queued_messages: u32,
     /// Payload bytes waiting for one session, at most.
     pub max_queued_bytes: u64,
+    /// What these two mean for a session that does not outlive the broker.
+    pub queue_policy: QueuePolicy,
+    /// What they mean for one that does; `None` is nothing: what was acknowledged to a publisher is kept.
+    pub durable_queue_policy: Option<QueuePolicy>,
+    /// What is done when a client does not read fast enough for its QoS 0 messages.
+    pub slow_reader_policy: SlowReaderPolicy,
     /// Messages waiting for a connected client from which on its publishers get no acknowledgement until it catches up.
     pub congestion_messages: u32,
     /// How long a client that has fallen behind may acknowledge nothing before it stops to hold its publishers up.
@@ -150,6 +176,9 @@ impl Default for Limits {
             max_topic_levels: MAX_TOPIC_LEVELS_DEFAULT,
             max_queued_messages: MAX_QUEUED_MESSAGES_DEFAULT,
             max_queued_bytes: MAX_QUEUED_BYTES_DEFAULT,
+            queue_policy: QueuePolicy::DropNewest,
+            durable_queue_policy: None,
+            slow_reader_policy: SlowReaderPolicy::DropNewest,
             congestion_messages: CONGESTION_MESSAGES_DEFAULT,
             stall_timeout: STALL_TIMEOUT_DEFAULT,
             max_output_bytes: MAX_OUTPUT_BYTES_DEFAULT,

@@ -62,6 +62,7 @@ impl Shard {
             }
             Err(violation) => self.refuse(key, violation),
         }
+        self.end_overflowed();
         key
     }
 

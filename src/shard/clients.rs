@@ -46,6 +46,8 @@ pub(super) struct Clients {
     pub(super) timers: Timers<TimerKey>,
     /// Connections whose output may have something to send, each once.
     dirty: Vec<ConnectionKey>,
+    /// Connections of clients that are to be sent away behind this event, because a queue has overflowed.
+    pub(super) overflowed: Vec<ConnectionKey>,
     /// Connections with output that waits for the log, each once.
     awaiting_log: Vec<ConnectionKey>,
     pub(super) encoder: Encoder,
@@ -77,6 +79,7 @@ impl Clients {
             ended: VecDeque::new(),
             timers: Timers::default(),
             dirty: Vec::new(),
+            overflowed: Vec::new(),
             awaiting_log: Vec::new(),
             encoder,
         }

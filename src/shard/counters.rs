@@ -78,6 +78,8 @@ counters! {
     dropped_ring_full,
     /// QoS 1 and 2 messages dropped because the queue of the session is full.
     dropped_queue_full,
+    /// Clients disconnected because they do not take their messages fast enough.
+    disconnected_queue_full,
     /// Messages dropped because they exceed the client's Maximum Packet Size [MQTT-3.1.2-25].
     dropped_too_large,
     /// Messages dropped because they expired in the queue.

@@ -234,6 +234,7 @@ impl Shard {
         for key in open {
             self.end_by_server(key, ReasonCode::ServerShuttingDown);
         }
+        self.end_overflowed();
     }
 
     pub(super) fn connection_timeout(&mut self, key: ConnectionKey, deadline: Timestamp) {

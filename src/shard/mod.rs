@@ -14,7 +14,8 @@
 //!
 //! # Invariants
 //! - A message of a QoS 1 or 2 publisher is handed to every session and every other shard that is subscribed before its
-//!   acknowledgement is promised, and nothing that a client was acknowledged for is dropped but by a limit's policy.
+//!   acknowledgement is promised, and nothing that a client was acknowledged for is dropped but by a limit's policy, which by
+//!   default does not do so where the session outlives the broker.
 //! - The order of a publisher's messages is kept on every path to a subscriber.
 //! - Nothing that comes from the network panics or ends another connection than its own.
 
@@ -35,6 +36,7 @@ mod log_failure;
 mod messages;
 mod outbox;
 mod output;
+mod overflow;
 mod placement;
 mod publishing;
 mod receiving;
@@ -173,6 +175,7 @@ impl Shard {
         transport.open(bytes, |bytes| self.receive(key, &mut Received::new(bytes)));
         self.clients.connection(key).transport = transport;
         self.clients.balance_output(key);
+        self.end_overflowed();
     }
 
     /// The client has shut its sending side. What waits for it is still sent.
@@ -184,6 +187,7 @@ impl Shard {
             Phase::Finished => self.close(key),
             Phase::Closing => {}
         }
+        self.end_overflowed();
     }
 
     /// The connection is broken: nothing can be sent on it any more.
@@ -197,6 +201,7 @@ impl Shard {
             Phase::Flushing { .. } | Phase::Finished => self.close(key),
             Phase::Closing => {}
         }
+        self.end_overflowed();
     }
 
     /// A transmit was written whole, or given up because the connection is broken or closing.
@@ -259,6 +264,7 @@ impl Shard {
             }
             Letter::RetainedFound { ticket, messages } => self.handle_applied(ticket, messages),
         }
+        self.end_overflowed();
     }
 
     /// Time has come: at or after [`next_timeout`](Self::next_timeout).
@@ -273,6 +279,7 @@ impl Shard {
                 TimerKey::Report => self.report(),
             }
         }
+        self.end_overflowed();
     }
 
     /// A write to the log is done: it is as stable as the durability mode asks for, or it failed.
@@ -287,6 +294,7 @@ impl Shard {
             }
             Some(failure) => self.fail_log(failure),
         }
+        self.end_overflowed();
     }
 
     /// The next write to the log, if none is out.

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::*;
+use crate::config::{QueuePolicy, SlowReaderPolicy};
 use crate::proto::{
     Acknowledgement, AcknowledgementKind, Connack, Connect, Disconnect, Framer, Packet, PacketId, Properties, Property,
     PropertyWriter, Publish, QoS, ReasonCode, RetainHandling, SubscriptionOptions, Version, Will, decode,
@@ -20,6 +21,7 @@ mod exchange;
 mod fleet;
 mod lifecycle;
 mod limits;
+mod overflow;
 mod refusals;
 mod reporting;
 mod retained;

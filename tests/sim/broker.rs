@@ -284,6 +284,7 @@ impl World {
         }
         self.connections[index].stage = Stage::Serving(key);
         self.schedule_upstream(index);
+        self.end_sent_away(shard);
         Ok(())
     }
 
@@ -312,6 +313,7 @@ impl World {
         let now = self.now();
         self.broker.seats[shard].shard.handle_received(now, key, &bytes);
         self.schedule_turn(shard);
+        self.end_sent_away(shard);
         self.schedule_upstream(index);
         Ok(())
     }
@@ -339,6 +341,7 @@ impl World {
         self.broker.seats[shard].shard.handle_end_of_stream(now, key);
         self.end_half_closed(shard);
         self.schedule_turn(shard);
+        self.end_sent_away(shard);
         Ok(())
     }
 
@@ -353,6 +356,7 @@ impl World {
         let (shard, now) = (self.connections[index].shard, self.now());
         self.broker.seats[shard].shard.handle_connection_failed(now, key);
         self.schedule_turn(shard);
+        self.end_sent_away(shard);
         Ok(())
     }
 
@@ -429,6 +433,23 @@ impl World {
         }
     }
 
+    /// Notes which connections a shard has ended because their clients do not keep up with what they get.
+    fn end_sent_away(&mut self, shard: usize) {
+        if !self.scenario.may_disconnect() {
+            return;
+        }
+        for index in self.audit.open_connections() {
+            let connection = &self.connections[index];
+            if connection.shard == shard
+                && let Stage::Serving(key) = connection.stage
+                && !self.broker.seats[shard].shard.is_open(key)
+            {
+                let has_unseen = self.has_unseen(index);
+                self.audit.end(&mut self.ledger, self.now, index, Some(ReasonCode::QuotaExceeded), has_unseen);
+            }
+        }
+    }
+
     /// The oldest batch of a ring arrives.
     pub(crate) fn ring(&mut self, from: usize, to: usize) {
         let now = self.now();
@@ -449,6 +470,7 @@ impl World {
         // Before the audit hears of connections that have ended: the letters have caused output that it has not seen.
         self.schedule_turn(to);
         self.end_half_closed(to);
+        self.end_sent_away(to);
     }
 
     fn begin_sending(&mut self, shard: usize, key: ConnectionKey, transmit: Transmit) -> Result<(), Failure> {
@@ -623,6 +645,7 @@ impl World {
         seat.timeout = None;
         seat.shard.handle_timeout(now);
         self.schedule_turn(shard);
+        self.end_sent_away(shard);
         Ok(())
     }
 

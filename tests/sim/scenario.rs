@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use oncemq::config::{Durability, Limits};
+use oncemq::config::{Durability, Limits, QueuePolicy, SlowReaderPolicy};
 use oncemq::proto::{QoS, RetainHandling, SubscriptionOptions, Version};
 
 use crate::random::Random;
@@ -13,6 +13,7 @@ pub(crate) const MILLISECOND: u64 = 1_000_000;
 /// Topic Alias Maxima that clients announce in 5.0, in turn.
 const TOPIC_ALIAS_MAXIMA: [u16; 3] = [0, 2, 20];
 const TOPICS_PER_CLIENT: [&str; 4] = ["a/x", "a/y", "b/x", "b"];
+const QUEUE_POLICIES: [QueuePolicy; 3] = [QueuePolicy::DropNewest, QueuePolicy::DropOldest, QueuePolicy::Disconnect];
 const SHARED_TOPICS: [&str; 3] = ["s/0", "s/1", "$s/0"];
 
 /// The setting of one run.
@@ -128,6 +129,13 @@ impl Scenario {
                 max_topic_levels: 128,
                 max_queued_messages: if has_tiny_queues { random.between(1, 12) as u32 } else { 100_000 },
                 max_queued_bytes: if has_tiny_queues { random.between(100, 4000) } else { 1 << 30 },
+                queue_policy: random.pick(&QUEUE_POLICIES),
+                durable_queue_policy: random.percent(50).then(|| random.pick(&QUEUE_POLICIES)),
+                slow_reader_policy: if random.percent(5) {
+                    SlowReaderPolicy::Disconnect
+                } else {
+                    SlowReaderPolicy::DropNewest
+                },
                 max_output_bytes: if is_roomy { 64 * 1024 } else { random.between(1, 2000) as u32 },
                 congestion_messages: if is_roomy { 1000 } else { random.pick(&[1, 2, 5, 30]) },
                 stall_timeout: Duration::from_millis(1 + random.up_to(5_000)),
@@ -157,6 +165,14 @@ impl Scenario {
             socket_bytes: if is_roomy { 1 << 20 } else { random.between(16, 4000) as usize },
             storage: Storage::new(random, has_time_limits),
         }
+    }
+
+    /// Whether the broker may send clients away that do not keep up.
+    pub(crate) fn may_disconnect(&self) -> bool {
+        let Limits { queue_policy, durable_queue_policy, slow_reader_policy, .. } = self.limits;
+        slow_reader_policy == SlowReaderPolicy::Disconnect
+            || self.has_tiny_queues
+                && (queue_policy == QueuePolicy::Disconnect || durable_queue_policy == Some(QueuePolicy::Disconnect))
     }
 
     /// A topic for a client to publish to. Only its owner publishes to most topics, so that they have an order.

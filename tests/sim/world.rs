@@ -590,6 +590,7 @@ impl World {
             ("held publisher", sum(|counters| counters.held_publishers)),
             ("stalled subscriber", sum(|counters| counters.stalled_subscribers)),
             ("full queue", sum(|counters| counters.dropped_queue_full)),
+            ("client sent away", sum(|counters| counters.disconnected_queue_full)),
             ("full ring", sum(|counters| counters.dropped_ring_full)),
             ("slow reader", sum(|counters| counters.dropped_slow_subscriber)),
             ("message too large", sum(|counters| counters.dropped_too_large)),
