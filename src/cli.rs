@@ -6,7 +6,7 @@
 mod values;
 
 use std::net::SocketAddr;
-use std::num::{NonZeroU16, NonZeroU32};
+use std::num::{NonZeroU16, NonZeroU32, NonZeroU64};
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -233,6 +233,12 @@ struct ServeArguments {
           value_parser = bytes(config::SEGMENT_BYTES))]
     segment_bytes: Bytes<u64>,
 
+    /// Bytes of all logs together from which on messages that have to be logged are refused; 0 is nine tenths of what the
+    /// file system has for them at the start [0..=1048576GiB].
+    #[arg(long, value_name = "BYTES", env = "ONCEMQ_MAX_LOG_BYTES", default_value_t = Bytes(*config::MAX_LOG_BYTES.start()),
+          value_parser = bytes(config::MAX_LOG_BYTES))]
+    max_log_bytes: Bytes<u64>,
+
     /// Time that a batch waits for company before it is written to the log [0..=100ms].
     #[arg(long, value_name = "DURATION", env = "ONCEMQ_COMMIT_DELAY", default_value_t = Span(*config::COMMIT_DELAY.start()),
           value_parser = span(config::COMMIT_DELAY))]
@@ -338,6 +344,7 @@ impl ServeArguments {
             },
             limits: Limits {
                 max_log_backlog_bytes: config::MAX_LOG_BACKLOG_BYTES,
+                max_log_bytes: NonZeroU64::new(self.max_log_bytes.0),
                 max_packet_bytes: self.max_packet_bytes.0,
                 receive_maximum: self.receive_maximum,
                 max_inflight: self.max_inflight,

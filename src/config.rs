@@ -5,7 +5,7 @@
 //! checked at compile time below.
 
 use std::net::SocketAddr;
-use std::num::{NonZeroU16, NonZeroU32};
+use std::num::{NonZeroU16, NonZeroU32, NonZeroU64};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -151,6 +151,9 @@ pub struct Limits {
     pub max_waiting_letters: u32,
     /// Bytes waiting for one log before who causes more is paused.
     pub max_log_backlog_bytes: u32,
+    /// Bytes of the logs of all shards together, until [`Limits::of_one_shard`] has divided it, from which on publishers of
+    /// messages that have to be logged are refused; `None` is no bound but the disk's.
+    pub max_log_bytes: Option<NonZeroU64>,
     /// Retained messages of one shard, at most.
     pub max_retained_messages: u32,
     /// Memory for messages that wait in queues or are in flight, with what holds them, in all shards together until
@@ -184,6 +187,7 @@ impl Default for Limits {
             max_output_bytes: MAX_OUTPUT_BYTES_DEFAULT,
             max_waiting_letters: MAX_WAITING_LETTERS_DEFAULT,
             max_log_backlog_bytes: MAX_LOG_BACKLOG_BYTES,
+            max_log_bytes: None,
             max_retained_messages: MAX_RETAINED_MESSAGES_DEFAULT,
             queue_memory_bytes: QUEUE_MEMORY_BYTES_DEFAULT,
             queue_kept_messages: QUEUE_KEPT_MESSAGES,
@@ -200,6 +204,7 @@ impl Limits {
         let shards = NonZeroU16::new(shards).unwrap_or(NonZeroU16::MIN);
         Self {
             queue_memory_bytes: self.queue_memory_bytes / u64::from(shards.get()),
+            max_log_bytes: self.max_log_bytes.and_then(|max| NonZeroU64::new(max.get() / u64::from(shards.get()))),
             max_sessions: self.max_sessions.and_then(|max| NonZeroU32::new(max.get().div_ceil(shards.get().into()))),
             ..self.clone()
         }
@@ -344,6 +349,9 @@ pub const MAX_WAITING_LETTERS: RangeInclusive<u32> = 128..=16 * 1024 * 1024;
 
 /// Bytes that wait for one log before its sources are paused: several batches of a fast disk, and little beside the rest.
 pub const MAX_LOG_BACKLOG_BYTES: u32 = 16 * 1024 * 1024;
+
+/// What can be given for [`Limits::max_log_bytes`]; 0 is what the file system has room for.
+pub const MAX_LOG_BYTES: RangeInclusive<u64> = 0..=1 << 50;
 
 /// Retained messages of one shard when nothing is said.
 pub const MAX_RETAINED_MESSAGES_DEFAULT: u32 = 1_000_000;

@@ -90,6 +90,11 @@ pub enum Letter {
     },
     /// The sending shard's log has failed: it takes no more numbered letters.
     LogFailed(LogFailure),
+    /// The sending shard's log has become full, or has room again. Numbered letters are taken all the same.
+    LogAtLimit {
+        /// Which of the two.
+        is_full: bool,
+    },
     /// The sending shard has a subscriber for the filter.
     InterestGained {
         /// The filter, without `$share`.

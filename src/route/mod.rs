@@ -100,6 +100,11 @@ impl ShardSet {
         self.0.count_ones() as usize
     }
 
+    /// Whether a shard is in both sets.
+    pub const fn meets(self, other: Self) -> bool {
+        self.0 & other.0 != 0
+    }
+
     /// The shards that are in either set.
     #[must_use]
     pub const fn union(self, other: Self) -> Self {
@@ -166,5 +171,6 @@ mod tests {
         let right: ShardSet = [shard(2), shard(40)].into_iter().collect();
         let both = left.union(right);
         assert_eq!(both.iter().collect::<Vec<_>>(), [shard(1), shard(2), shard(40)]);
+        assert!(left.meets(right) && !left.meets(ShardSet::EMPTY));
     }
 }

@@ -52,6 +52,11 @@ impl Inbound {
         }
     }
 
+    /// Whether a message with this id was taken and its PUBREL has not come.
+    pub fn is_open(&self, id: PacketId) -> bool {
+        self.awaiting_release.contains(id)
+    }
+
     /// Takes a PUBREL.
     pub fn handle_pubrel(&mut self, id: PacketId) -> Release {
         if self.awaiting_release.remove(id) { Release::Completed } else { Release::Unknown }

@@ -36,6 +36,8 @@ pub(super) struct Clients {
     pub(super) messages: Messages,
     pub(super) backlogs: Backlogs,
     pub(super) log: Log,
+    /// The log is as long as it may be.
+    pub(super) is_log_at_limit: bool,
     pub(super) counters: Counters,
     pub(super) commands: VecDeque<Command>,
     pub(super) outbox: Outbox,
@@ -72,6 +74,7 @@ impl Clients {
             messages: Messages::default(),
             backlogs: Backlogs::default(),
             log,
+            is_log_at_limit: false,
             counters: Counters::default(),
             commands: VecDeque::new(),
             links: Links::new(outbox.shards()),

@@ -88,6 +88,8 @@ counters! {
     dropped_retained_full,
     /// Messages refused because a log has failed that would have to keep them.
     refused_log_failed,
+    /// Messages refused because a log is as long as it may be that would have to keep them.
+    refused_log_full,
     /// Clients refused because there are as many sessions as there may be.
     refused_max_sessions,
     /// Subscriptions refused because the session has as many as it may.

@@ -3,6 +3,7 @@
 //! Sessions that outlive the broker are out of service until it is restarted with a disk that works: their clients are sent
 //! away, with the reason if they speak 5.0. What was acknowledged is in the log, and the next start finds it. Clients whose
 //! sessions end with their connections go on; a message of theirs that somebody's durable session is subscribed to is refused.
+//! The same message is refused while a log is full ([`log_limit`](super::log_limit)); then nobody has to go.
 
 use crate::proto::{AcknowledgementKind, Publish, QoS, ReasonCode, Version};
 use crate::route::{Letter, Message, RouteStamp, ShardSet, Subscriber, TopicName};
@@ -12,7 +13,16 @@ use super::Shard;
 use super::clients::Clients;
 use super::connection::{Acknowledgement, ConnectionKey};
 use super::ending::Will;
+use super::links::Links;
 use super::receiving::Violation;
+
+/// Why a message cannot be accepted that has to be logged.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Refusal {
+    Failed(LogFailure),
+    /// The log is as long as it may be.
+    AtLimit,
+}
 
 impl From<LogFailure> for Violation {
     fn from(failure: LogFailure) -> Self {
@@ -27,10 +37,35 @@ impl From<LogFailure> for Violation {
     }
 }
 
+impl From<Refusal> for Violation {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Failed(failure) => failure.into(),
+            Refusal::AtLimit => {
+                Violation { reason: ReasonCode::QuotaExceeded, text: "the broker's log is as long as it may be" }
+            }
+        }
+    }
+}
+
 impl Clients {
-    /// Whether some log has failed, here or at another shard.
+    /// Whether some log has failed or is full, here or at another shard.
     pub(super) fn is_degraded(&self) -> bool {
-        self.log.failure().is_some() || self.links.failure(ShardSet::ALL).is_some()
+        self.refusal().is_some() || self.links.refusal(ShardSet::ALL).is_some()
+    }
+
+    /// Why nothing new is taken into the log of this shard.
+    fn refusal(&self) -> Option<Refusal> {
+        let at_limit = self.is_log_at_limit.then_some(Refusal::AtLimit);
+        self.log.failure().map(Refusal::Failed).or(at_limit)
+    }
+}
+
+impl Links {
+    /// Why nothing new is taken into the log of one of these shards.
+    fn refusal(&self, shards: ShardSet) -> Option<Refusal> {
+        let at_limit = self.full.meets(shards).then_some(Refusal::AtLimit);
+        self.failure(shards).map(Refusal::Failed).or(at_limit)
     }
 }
 
@@ -68,27 +103,30 @@ impl Shard {
         self.clients.resume_sources();
     }
 
-    /// Why a message cannot be accepted, if somebody who gets it has a session whose log has failed.
-    pub(super) fn refusal_of(&mut self, qos: QoS, retain: bool, topic: TopicName<'_>) -> Option<LogFailure> {
+    /// Why a message cannot be accepted, if somebody who gets it has a session whose log has failed or is full.
+    pub(super) fn refusal_of(&mut self, qos: QoS, retain: bool, topic: TopicName<'_>) -> Option<Refusal> {
         if qos == QoS::AtMostOnce {
             return None;
         }
         self.subscriptions.matches(topic, &mut self.matches);
-        let Some(failure) = self.clients.log.failure() else {
-            return self.clients.links.failure(self.matches.remote_durable);
+        let Some(refusal) = self.clients.refusal() else {
+            return self.clients.links.refusal(self.matches.remote_durable);
         };
         let is_durable = |subscriber: &Subscriber<_>| self.clients.sessions.get(subscriber.subscriber).is_durable;
         let mut filters = self.matches.filters.iter();
         let needs_log = retain
             || !self.matches.remote_durable.is_empty()
             || filters.any(|filter| self.subscriptions.subscribers(*filter).iter().any(is_durable));
-        needs_log.then_some(failure)
+        needs_log.then_some(refusal)
     }
 
     /// Tells a publisher that its message was not accepted; 3.1.1 has no word for that but the end of the connection.
-    pub(super) fn refuse_publish(&mut self, key: ConnectionKey, publish: &Publish<'_>, failure: LogFailure) {
-        let violation = Violation::from(failure);
-        self.clients.counters.refused_log_failed += 1;
+    pub(super) fn refuse_publish(&mut self, key: ConnectionKey, publish: &Publish<'_>, refusal: Refusal) {
+        let violation = Violation::from(refusal);
+        match refusal {
+            Refusal::Failed(_) => self.clients.counters.refused_log_failed += 1,
+            Refusal::AtLimit => self.clients.counters.refused_log_full += 1,
+        }
         let (Version::V5, Some(id)) = (self.clients.connection(key).version, publish.packet_id) else {
             return self.end_for(key, violation);
         };

@@ -33,6 +33,7 @@ mod ending;
 mod journal;
 mod links;
 mod log_failure;
+mod log_limit;
 mod messages;
 mod outbox;
 mod output;
@@ -113,6 +114,7 @@ enum TimerKey {
     Will(SessionKey),
     Congestion(SessionKey),
     Report,
+    LogLimit,
 }
 
 /// A shard.
@@ -133,6 +135,8 @@ pub struct Shard {
     checkpoint: Option<checkpoint::Checkpoint>,
     /// How long the log was when the last pass was through, without what that made obsolete.
     cleaned_bytes: u64,
+    /// What was alive then, by estimate.
+    cleaned_alive_bytes: u64,
     /// The scratch of a fan-out whose message matches several filters.
     overlapping: publishing::Overlapping,
     reporting: reporting::Reporting,
@@ -152,6 +156,7 @@ impl Shard {
             fault: config.fault,
             checkpoint: None,
             cleaned_bytes: 0,
+            cleaned_alive_bytes: 0,
             overlapping: publishing::Overlapping::default(),
             reporting: reporting::Reporting::new(config.report_interval),
             clients: Clients::new(
@@ -252,6 +257,7 @@ impl Shard {
             Letter::Acknowledged { through } => self.handle_acknowledged(from, through),
             Letter::Missing { behind } => self.clients.resend_letters(from, behind),
             Letter::LogFailed(failure) => self.handle_log_failed(from, failure),
+            Letter::LogAtLimit { is_full } => self.handle_log_at_limit(from, is_full),
             Letter::InterestGained { filter, ticket, wants_retained, is_durable } => {
                 self.apply_interest(from, &filter, ticket, wants_retained, is_durable);
             }
@@ -277,6 +283,7 @@ impl Shard {
                 TimerKey::Will(key) => self.will_timeout(key, deadline),
                 TimerKey::Congestion(key) => self.clients.congestion_timeout(key, deadline),
                 TimerKey::Report => self.report(),
+                TimerKey::LogLimit => self.log_limit_timeout(),
             }
         }
         self.end_overflowed();
@@ -300,6 +307,7 @@ impl Shard {
     /// The next write to the log, if none is out.
     pub fn poll_log_write(&mut self, now: Timestamp) -> Option<LogWrite> {
         self.clients.now = now;
+        self.note_log_fill();
         if self.clients.log.is_writing() {
             return None;
         }

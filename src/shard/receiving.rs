@@ -194,9 +194,13 @@ impl Shard {
         };
         let receipts_due = connection.receipts.len();
         if self.clients.is_degraded()
-            && let Some(failure) = self.refusal_of(publish.qos, publish.retain, topic)
+            && !self.is_repeated(session, publish)
+            && let Some(refusal) = self.refusal_of(publish.qos, publish.retain, topic)
         {
-            self.refuse_publish(key, publish, failure);
+            if receipts_due >= quota {
+                return Err(QUOTA_EXCEEDED);
+            }
+            self.refuse_publish(key, publish, refusal);
             return Ok(());
         }
         if topics::is_reserved(topic) {
@@ -240,6 +244,13 @@ impl Shard {
             self.clients.pause_source(key);
         }
         Ok(())
+    }
+
+    /// Whether the message was taken already: then there is nothing left to refuse.
+    fn is_repeated(&self, session: SessionKey, publish: &Publish<'_>) -> bool {
+        let inbound = self.clients.sessions.inbound_to_read(session);
+        let is_open = |id| inbound.is_some_and(|inbound| inbound.is_open(id));
+        publish.qos == QoS::ExactlyOnce && publish.packet_id.is_some_and(is_open)
     }
 
     fn acknowledged_by(

@@ -21,6 +21,7 @@ mod exchange;
 mod fleet;
 mod lifecycle;
 mod limits;
+mod log_limit;
 mod overflow;
 mod refusals;
 mod reporting;

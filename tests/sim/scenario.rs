@@ -1,5 +1,6 @@
 //! What a seed decides before anything happens: shards, limits, clients, topics, and how rough the world is.
 
+use std::num::NonZeroU64;
 use std::time::Duration;
 
 use oncemq::config::{Durability, Limits, QueuePolicy, SlowReaderPolicy};
@@ -116,6 +117,12 @@ impl Scenario {
         let is_roomy = random.percent(40);
         let clients = random.between(2, 7);
         let has_time_limits = random.percent(20);
+        let has_bounded_log = random.percent(10);
+        let mut profiles: Vec<_> = (0..clients).map(|index| Profile::new(random, index, has_time_limits)).collect();
+        if has_bounded_log {
+            // In 3.1.1 the broker would have to end the connections of honest clients.
+            profiles.iter_mut().for_each(|profile| profile.versions = vec![Version::V5]);
+        }
         Self {
             shards: random.pick(&[1, 2, 2, 3, 4]),
             limits: Limits {
@@ -141,6 +148,7 @@ impl Scenario {
                 stall_timeout: Duration::from_millis(1 + random.up_to(5_000)),
                 max_waiting_letters: if is_roomy { 1024 } else { random.between(1, 16) as u32 },
                 max_log_backlog_bytes: 1 << 20,
+                max_log_bytes: has_bounded_log.then_some(NonZeroU64::MIN),
                 queue_memory_bytes: random.pick(&[0, 0, 5_000, 1 << 30]),
                 queue_kept_messages: random.pick(&[1, 3, 10]),
                 max_retained_messages: 10_000,
@@ -148,7 +156,7 @@ impl Scenario {
             },
             report_interval: random.pick(&[None, None, Some(Duration::from_millis(50)), Some(Duration::from_secs(2))]),
             has_tiny_queues,
-            clients: (0..clients).map(|index| Profile::new(random, index, has_time_limits)).collect(),
+            clients: profiles,
             rounds: random.between(1, 3) as u32,
             ends_by_shutdown: random.percent(15),
             actions_per_round: 10 + random.up_to(400) as u32,

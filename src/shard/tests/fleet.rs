@@ -57,6 +57,7 @@ pub(super) fn limits() -> Limits {
         max_output_bytes: 1 << 16,
         max_waiting_letters: 100,
         max_log_backlog_bytes: 1 << 20,
+        max_log_bytes: None,
         queue_memory_bytes: 1 << 30,
         queue_kept_messages: 64,
         max_retained_messages: 100,
