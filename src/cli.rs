@@ -7,13 +7,14 @@ mod service;
 mod values;
 
 use std::net::SocketAddr;
-use std::num::{NonZeroU16, NonZeroU32};
+use std::num::{NonZeroU16, NonZeroU32, NonZeroU64};
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::config::{
-    self, Durability, GateLimits, Limits, LogSettings, Pinning, RingSizes, SHARDS_MAX, ServeConfig, SharedBalance,
+    self, Durability, GateLimits, Limits, LogSettings, Pinning, QueuePolicy, RingSizes, SHARDS_MAX, ServeConfig,
+    SharedBalance, SlowReaderPolicy,
 };
 use crate::store::RecoveryMode;
 
@@ -163,6 +164,24 @@ struct ServeArguments {
           default_value_t = Bytes(config::MAX_QUEUED_BYTES_DEFAULT), value_parser = bytes(config::MAX_QUEUED_BYTES))]
     max_queued_bytes: Bytes<u64>,
 
+    /// What to do with a message for a full queue: drop it (`drop-newest`), drop those that have waited longest
+    /// (`drop-oldest`), or drop it and disconnect the client (`disconnect`). For sessions that end with the broker.
+    #[arg(long, value_name = "drop-newest|drop-oldest|disconnect", env = "ONCEMQ_QUEUE_POLICY",
+          default_value = "drop-newest", value_parser = queue_policy)]
+    queue_policy: QueuePolicy,
+
+    /// The same for sessions that outlive the broker; with `keep` their queues have no limit, so that nothing is dropped
+    /// that a publisher was acknowledged for.
+    #[arg(long, value_name = "keep|drop-newest|drop-oldest|disconnect", env = "ONCEMQ_QUEUE_POLICY_DURABLE",
+          default_value = "keep", value_parser = durable_queue_policy)]
+    queue_policy_durable: DurableQueuePolicy,
+
+    /// What to do with a QoS 0 message for a client that does not read fast enough: drop it (`drop-newest`), or drop it and
+    /// disconnect the client (`disconnect`).
+    #[arg(long, value_name = "drop-newest|disconnect", env = "ONCEMQ_QUEUE_POLICY_QOS0", default_value = "drop-newest",
+          value_parser = slow_reader_policy)]
+    queue_policy_qos0: SlowReaderPolicy,
+
     /// Messages waiting for a connected client from which on its publishers get no PUBACK or PUBREC until half of them are
     /// gone; above --max-queued-messages it never happens [1..=100000000].
     #[arg(long, value_name = "MESSAGES", env = "ONCEMQ_CONGESTION_MESSAGES",
@@ -203,6 +222,11 @@ struct ServeArguments {
           default_value_t = Span(config::LINGER_DEFAULT), value_parser = span(config::LINGER))]
     linger: Span,
 
+    /// Time between two reports on `$SYS/broker/…`; 0 is no report [0..=1h].
+    #[arg(long, value_name = "DURATION", env = "ONCEMQ_SYS_INTERVAL",
+          default_value_t = Span(config::REPORT_INTERVAL_DEFAULT), value_parser = span(config::REPORT_INTERVAL))]
+    sys_interval: Span,
+
     /// When an acknowledgement may leave: when what it promises is on stable storage (`sync`), in the page cache
     /// (`write`), or at once, with nothing logged (`none`).
     #[arg(long, value_name = "sync|write|none", env = "ONCEMQ_DURABILITY", default_value = "sync", value_parser = durability)]
@@ -216,6 +240,12 @@ struct ServeArguments {
     #[arg(long, value_name = "BYTES", env = "ONCEMQ_SEGMENT_BYTES", default_value_t = Bytes(config::SEGMENT_BYTES_DEFAULT),
           value_parser = bytes(config::SEGMENT_BYTES))]
     segment_bytes: Bytes<u64>,
+
+    /// Bytes of all logs together from which on messages that have to be logged are refused; 0 is nine tenths of what the
+    /// file system has for them at the start [0..=1048576GiB].
+    #[arg(long, value_name = "BYTES", env = "ONCEMQ_MAX_LOG_BYTES", default_value_t = Bytes(*config::MAX_LOG_BYTES.start()),
+          value_parser = bytes(config::MAX_LOG_BYTES))]
+    max_log_bytes: Bytes<u64>,
 
     /// Time that a batch waits for company before it is written to the log [0..=100ms].
     #[arg(long, value_name = "DURATION", env = "ONCEMQ_COMMIT_DELAY", default_value_t = Span(*config::COMMIT_DELAY.start()),
@@ -239,6 +269,10 @@ struct ServeArguments {
     #[arg(long, value_name = "LEVEL", env = "ONCEMQ_LOG_LEVEL", value_enum, default_value_t = LogLevel::Info)]
     log_level: LogLevel,
 }
+
+/// What is done when the queue of a session that outlives the broker is full; `None` if it never is.
+#[derive(Clone, Copy, Debug)]
+struct DurableQueuePolicy(Option<QueuePolicy>);
 
 /// How much is logged.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
@@ -321,6 +355,7 @@ impl ServeArguments {
             },
             limits: Limits {
                 max_log_backlog_bytes: config::MAX_LOG_BACKLOG_BYTES,
+                max_log_bytes: NonZeroU64::new(self.max_log_bytes.0),
                 max_packet_bytes: self.max_packet_bytes.0,
                 receive_maximum: self.receive_maximum,
                 max_inflight: self.max_inflight,
@@ -332,6 +367,9 @@ impl ServeArguments {
                 shared_balance: self.shared_balance,
                 max_queued_messages: self.max_queued_messages,
                 max_queued_bytes: self.max_queued_bytes.0,
+                queue_policy: self.queue_policy,
+                durable_queue_policy: self.queue_policy_durable.0,
+                slow_reader_policy: self.queue_policy_qos0,
                 congestion_messages: self.congestion_messages,
                 stall_timeout: self.stall_timeout.0,
                 max_output_bytes: self.max_output_bytes.0,
@@ -342,6 +380,7 @@ impl ServeArguments {
                 linger: self.linger.0,
             },
             service: self.service.into_service(),
+            report_interval: Some(self.sys_interval.0).filter(|interval| !interval.is_zero()),
             gate: GateLimits {
                 max_connect_bytes: self.max_packet_bytes.0.min(config::MAX_CONNECT_BYTES),
                 max_half_open: self.max_half_open,
@@ -387,6 +426,30 @@ fn shared_balance(text: &str) -> Result<SharedBalance, &'static str> {
         "round-robin" => Ok(SharedBalance::RoundRobin),
         "sticky" => Ok(SharedBalance::Sticky),
         _ => Err("allowed is least-inflight, round-robin or sticky"),
+    }
+}
+
+fn queue_policy(text: &str) -> Result<QueuePolicy, &'static str> {
+    match text {
+        "drop-newest" => Ok(QueuePolicy::DropNewest),
+        "drop-oldest" => Ok(QueuePolicy::DropOldest),
+        "disconnect" => Ok(QueuePolicy::Disconnect),
+        _ => Err("allowed is drop-newest, drop-oldest or disconnect"),
+    }
+}
+
+fn durable_queue_policy(text: &str) -> Result<DurableQueuePolicy, &'static str> {
+    let policy = if text == "keep" { None } else { Some(queue_policy(text).map_err(|_| KEEP_OR_POLICY)?) };
+    Ok(DurableQueuePolicy(policy))
+}
+
+const KEEP_OR_POLICY: &str = "allowed is keep, drop-newest, drop-oldest or disconnect";
+
+fn slow_reader_policy(text: &str) -> Result<SlowReaderPolicy, &'static str> {
+    match text {
+        "drop-newest" => Ok(SlowReaderPolicy::DropNewest),
+        "disconnect" => Ok(SlowReaderPolicy::Disconnect),
+        _ => Err("allowed is drop-newest or disconnect"),
     }
 }
 
@@ -457,11 +520,27 @@ mod tests {
     }
 
     #[test]
+    fn durable_queues_are_kept_unless_told_otherwise() {
+        let limits = parse(&[]).expect("no flags").limits;
+        assert_eq!((limits.queue_policy, limits.durable_queue_policy), (QueuePolicy::DropNewest, None));
+        let flags = ["--queue-policy-durable", "drop-oldest", "--queue-policy", "disconnect"];
+        let limits = parse(&flags).expect("policies").limits;
+        assert_eq!(limits.durable_queue_policy, Some(QueuePolicy::DropOldest));
+        assert_eq!(limits.queue_policy, QueuePolicy::Disconnect);
+    }
+
+    #[test]
     fn sessions_are_not_limited_unless_told_otherwise() {
         assert_eq!(parse(&[]).expect("no flags").limits.max_sessions, None);
         for (given, expected) in [("0", None), ("7", NonZeroU32::new(7))] {
             assert_eq!(parse(&["--max-sessions", given]).expect("a number").limits.max_sessions, expected);
         }
+    }
+
+    #[test]
+    fn the_broker_reports_unless_told_otherwise() {
+        assert_eq!(parse(&[]).expect("no flags").report_interval, Some(config::REPORT_INTERVAL_DEFAULT));
+        assert_eq!(parse(&["--sys-interval", "0"]).expect("a duration").report_interval, None);
     }
 
     #[test]
@@ -510,12 +589,16 @@ mod tests {
             ("--shared-balance", "random", "allowed is least-inflight, round-robin or sticky"),
             ("--connect-timeout", "0", "from 100ms to 5m"),
             ("--linger", "1h", "(ms, s, m)"),
+            ("--sys-interval", "61m", "from 0ms to 60m"),
             ("--listen", "0.0.0.0:1883", "access rules do not exist yet"),
             ("--listen", "[::]:1883", "[::1]"),
             ("--listen", "localhost", "127.0.0.1:1883"),
             ("--durability", "some", "allowed is sync, write or none"),
             ("--segment-bytes", "4KiB", "from 1MiB to 1GiB"),
             ("--commit-delay", "1s", "from 0ms to 100ms"),
+            ("--queue-policy", "keep", "allowed is drop-newest, drop-oldest or disconnect"),
+            ("--queue-policy-durable", "drop", "allowed is keep, drop-newest, drop-oldest or disconnect"),
+            ("--queue-policy-qos0", "drop-oldest", "allowed is drop-newest or disconnect"),
             ("--recover", "all", "allowed is strict or salvage"),
             ("--queue-memory", "1KiB", "from 1MiB to 1024GiB"),
             ("--pin", "3-1", "a list of CPUs"),

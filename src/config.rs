@@ -7,7 +7,7 @@
 mod service;
 
 use std::net::SocketAddr;
-use std::num::{NonZeroU16, NonZeroU32};
+use std::num::{NonZeroU16, NonZeroU32, NonZeroU64};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -34,6 +34,8 @@ pub struct ServeConfig {
     pub limits: Limits,
     /// What of MQTT is served, and what clients are told.
     pub service: Service,
+    /// How often the broker says on `$SYS` how it is; `None` is never.
+    pub report_interval: Option<Duration>,
     /// Limits of the way in.
     pub gate: GateLimits,
     /// Sizes of a shard's rings and buffers.
@@ -95,6 +97,26 @@ pub struct LogSettings {
     pub recovery: RecoveryMode,
 }
 
+/// What is done when the queue of a session is full.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum QueuePolicy {
+    /// The message that comes is dropped.
+    DropNewest,
+    /// The messages that have waited longest and were never sent are dropped.
+    DropOldest,
+    /// The message that comes is dropped, and the client is disconnected.
+    Disconnect,
+}
+
+/// What is done when a client does not read fast enough for its QoS 0 messages.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SlowReaderPolicy {
+    /// The message is dropped.
+    DropNewest,
+    /// The message is dropped, and the client is disconnected.
+    Disconnect,
+}
+
 /// Limits that a shard keeps for its clients and sessions.
 #[derive(Clone, Debug)]
 pub struct Limits {
@@ -121,6 +143,12 @@ pub struct Limits {
     pub max_queued_messages: u32,
     /// Payload bytes waiting for one session, at most.
     pub max_queued_bytes: u64,
+    /// What these two mean for a session that does not outlive the broker.
+    pub queue_policy: QueuePolicy,
+    /// What they mean for one that does; `None` is nothing: what was acknowledged to a publisher is kept.
+    pub durable_queue_policy: Option<QueuePolicy>,
+    /// What is done when a client does not read fast enough for its QoS 0 messages.
+    pub slow_reader_policy: SlowReaderPolicy,
     /// Messages waiting for a connected client from which on its publishers get no acknowledgement until it catches up.
     pub congestion_messages: u32,
     /// How long a client that has fallen behind may acknowledge nothing before it stops to hold its publishers up.
@@ -131,6 +159,9 @@ pub struct Limits {
     pub max_waiting_letters: u32,
     /// Bytes waiting for one log before who causes more is paused.
     pub max_log_backlog_bytes: u32,
+    /// Bytes of the logs of all shards together, until [`Limits::of_one_shard`] has divided it, from which on publishers of
+    /// messages that have to be logged are refused; `None` is no bound but the disk's.
+    pub max_log_bytes: Option<NonZeroU64>,
     /// Retained messages of one shard, at most.
     pub max_retained_messages: u32,
     /// Memory for messages that wait in queues or are in flight, with what holds them, in all shards together until
@@ -157,11 +188,15 @@ impl Default for Limits {
             shared_balance: SharedBalance::default(),
             max_queued_messages: MAX_QUEUED_MESSAGES_DEFAULT,
             max_queued_bytes: MAX_QUEUED_BYTES_DEFAULT,
+            queue_policy: QueuePolicy::DropNewest,
+            durable_queue_policy: None,
+            slow_reader_policy: SlowReaderPolicy::DropNewest,
             congestion_messages: CONGESTION_MESSAGES_DEFAULT,
             stall_timeout: STALL_TIMEOUT_DEFAULT,
             max_output_bytes: MAX_OUTPUT_BYTES_DEFAULT,
             max_waiting_letters: MAX_WAITING_LETTERS_DEFAULT,
             max_log_backlog_bytes: MAX_LOG_BACKLOG_BYTES,
+            max_log_bytes: None,
             max_retained_messages: MAX_RETAINED_MESSAGES_DEFAULT,
             queue_memory_bytes: QUEUE_MEMORY_BYTES_DEFAULT,
             queue_kept_messages: QUEUE_KEPT_MESSAGES,
@@ -178,6 +213,7 @@ impl Limits {
         let shards = NonZeroU16::new(shards).unwrap_or(NonZeroU16::MIN);
         Self {
             queue_memory_bytes: self.queue_memory_bytes / u64::from(shards.get()),
+            max_log_bytes: self.max_log_bytes.and_then(|max| NonZeroU64::new(max.get() / u64::from(shards.get()))),
             max_sessions: self.max_sessions.and_then(|max| NonZeroU32::new(max.get().div_ceil(shards.get().into()))),
             ..self.clone()
         }
@@ -335,6 +371,9 @@ pub const MAX_WAITING_LETTERS: RangeInclusive<u32> = 128..=16 * 1024 * 1024;
 /// Bytes that wait for one log before its sources are paused: several batches of a fast disk, and little beside the rest.
 pub const MAX_LOG_BACKLOG_BYTES: u32 = 16 * 1024 * 1024;
 
+/// What can be given for [`Limits::max_log_bytes`]; 0 is what the file system has room for.
+pub const MAX_LOG_BYTES: RangeInclusive<u64> = 0..=1 << 50;
+
 /// Retained messages of one shard when nothing is said.
 pub const MAX_RETAINED_MESSAGES_DEFAULT: u32 = 1_000_000;
 /// Bounds of [`Limits::max_retained_messages`].
@@ -347,6 +386,11 @@ pub const QUEUE_MEMORY_BYTES: RangeInclusive<u64> = 1024 * 1024..=1 << 40;
 
 /// Messages of each queue that stay in memory: so many that a client which is not far behind never waits for the disk.
 pub const QUEUE_KEPT_MESSAGES: u32 = 64;
+
+/// Time between two reports on `$SYS` when nothing is said: as other brokers do.
+pub const REPORT_INTERVAL_DEFAULT: Duration = Duration::from_secs(10);
+/// Bounds of [`ServeConfig::report_interval`]; 0 is no report.
+pub const REPORT_INTERVAL: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(3600);
 
 /// The data directory when nothing is said, in the working directory.
 pub const DATA_DIR_DEFAULT: &str = "oncemq-data";

@@ -48,17 +48,18 @@
 //!
 //! # Where things are
 //!
-//! | module        | what it is                                                             |
-//! |---------------|------------------------------------------------------------------------|
-//! | [`proto`]     | the wire format, shared with the load generator                        |
-//! | [`session`]   | the state machines of exactly-once, pure                               |
-//! | [`route`]     | topics, subscriptions, retained messages, letters between shards       |
-//! | [`transport`] | what lies between a socket and the codec                               |
-//! | [`store`]     | the log: format, group commit, recovery; what a promise waits for      |
-//! | [`link`]      | letters between shards, applied exactly once whoever crashes           |
-//! | [`shard`]     | all of the above as one state machine per core, pure                   |
-//! | `io`          | the io_uring loop that drives a shard; the only place with `unsafe`    |
-//! | `gate`        | what happens before a client is admitted                               |
+//! | module            | what it is                                                             |
+//! |-------------------|------------------------------------------------------------------------|
+//! | [`proto`]         | the wire format, shared with the load generator                        |
+//! | [`session`]       | the state machines of exactly-once, pure                               |
+//! | [`route`]         | topics, subscriptions, retained messages, letters between shards       |
+//! | [`transport`]     | what lies between a socket and the codec                               |
+//! | [`store`]         | the log: format, group commit, recovery; what a promise waits for      |
+//! | [`link`]          | letters between shards, applied exactly once whoever crashes           |
+//! | [`shard`]         | all of the above as one state machine per core, pure                   |
+//! | [`system_topics`] | what the broker says of itself on `$SYS`, pure                         |
+//! | `io`              | the io_uring loop that drives a shard; the only place with `unsafe`    |
+//! | `gate`            | what happens before a client is admitted                               |
 
 pub mod cli;
 pub mod config;
@@ -72,5 +73,6 @@ pub mod route;
 pub mod session;
 pub mod shard;
 pub mod store;
+pub mod system_topics;
 pub mod time;
 pub mod transport;

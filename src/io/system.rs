@@ -1,10 +1,12 @@
 //! What else is asked of the kernel: listeners, descriptors, limits, CPUs.
 #![allow(unsafe_code, reason = "calls of the C library")]
 
+use std::ffi::CString;
 use std::fs::{self, File};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -169,6 +171,19 @@ pub(super) fn allocate(file: &File, bytes: u64) -> io::Result<()> {
     }
 }
 
+/// Bytes that the file system of a directory has left for this process; none if it does not say.
+pub(super) fn free_bytes(directory: &Path) -> Option<u64> {
+    let path = CString::new(directory.as_os_str().as_bytes()).ok()?;
+    let mut found = std::mem::MaybeUninit::<libc::statvfs>::uninit();
+    // SAFETY: reads a path that ends in a zero byte, and writes one statvfs into one that lives here.
+    if unsafe { libc::statvfs(path.as_ptr(), found.as_mut_ptr()) } != 0 {
+        return None;
+    }
+    // SAFETY: the call has filled it.
+    let found = unsafe { found.assume_init() };
+    Some(found.f_bavail.saturating_mul(found.f_frsize))
+}
+
 /// Makes a write beyond the limit of a file's size fail, where it would end the process otherwise.
 pub fn outlive_file_size_limit() {
     // SAFETY: to ignore a signal runs no code of ours in its place.
@@ -187,6 +202,12 @@ mod tests {
         assert_eq!(kernel_version("unknown"), None);
         assert!(kernel_version("5.15.0") < Some(KERNEL_MIN));
         assert!(kernel_version("6.1") >= Some(KERNEL_MIN));
+    }
+
+    #[test]
+    fn a_file_system_says_what_it_has_left() {
+        assert!(free_bytes(Path::new("/")).is_some());
+        assert_eq!(free_bytes(Path::new("/no such directory")), None);
     }
 
     #[test]

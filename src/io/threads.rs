@@ -2,6 +2,7 @@
 //! thread per shard.
 
 use std::io;
+use std::num::NonZeroU64;
 use std::os::fd::{AsFd, AsRawFd};
 use std::process;
 use std::sync::Arc;
@@ -32,6 +33,7 @@ use super::log_reader::LogReader;
 use super::restoring::RestoredLogs;
 use super::ring::Ring;
 use super::routes;
+use super::system;
 
 /// On which CPU each shard runs; `None` is wherever the kernel puts it. One element per shard.
 pub type Placement = Vec<Option<usize>>;
@@ -87,6 +89,11 @@ pub fn start(
         .collect::<io::Result<_>>()
         .map_err(|error| StartError::ring("creating the bell", error))?;
     let bells: Arc<[Arc<Bell>]> = bells.into();
+    let mut limits = config.limits.clone();
+    if let (None, Some(data)) = (limits.max_log_bytes, data) {
+        limits.max_log_bytes = room_for_logs(data)?;
+    }
+    let limits = limits.of_one_shard(shards);
     let logs = match logs {
         Some(logs) => begin_logs(logs, config, &bells)?,
         None => (0..shards).map(|_| None).collect(),
@@ -103,8 +110,9 @@ pub fn start(
             id,
             shards,
             seed: getrandom::u64().map_err(StartError::Random)?,
-            limits: config.limits.of_one_shard(shards),
+            limits: limits.clone(),
             service: config.service.clone(),
+            report_interval: config.report_interval,
             log: log.as_ref().map(|log| log.config),
             fault: PlantedFault::default(),
         };
@@ -144,6 +152,17 @@ pub fn start(
         ready.recv().expect("this thread holds a sender itself");
     }
     Ok(Shards { doors: Doors::new(doors), drained })
+}
+
+/// What the logs may take of what their file system has for them now: not all of it, for a log that cannot be written any more has
+/// failed until the next start.
+fn room_for_logs(data: &DataDirectory) -> Result<Option<NonZeroU64>, StartError> {
+    let Some(free) = system::free_bytes(data.path()) else { return Ok(None) };
+    let taken = match data.generation()? {
+        Some(logs) => (0..logs.shards).map(|shard| logs.files(shard).bytes()).sum::<Result<u64, _>>()?,
+        None => 0,
+    };
+    Ok(NonZeroU64::new(free.saturating_add(taken) / 10 * 9))
 }
 
 /// A shard's ring with its receive buffers.

@@ -15,6 +15,7 @@ use std::sync::Arc;
 
 use crate::route::{Message, Presence, ShardId, Share};
 use crate::store::{LetterNumber, LogFailure};
+use crate::system_topics::Tally;
 
 /// Identifies one filter of one SUBSCRIBE at the shard that sent it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -91,6 +92,11 @@ pub enum Letter {
     },
     /// The sending shard's log has failed: it takes no more numbered letters.
     LogFailed(LogFailure),
+    /// The sending shard's log has become full, or has room again. Numbered letters are taken all the same.
+    LogAtLimit {
+        /// Which of the two.
+        is_full: bool,
+    },
     /// The sending shard has a subscriber for the filter.
     InterestGained {
         /// The filter, without `$share`.
@@ -106,6 +112,18 @@ pub enum Letter {
     InterestApplied {
         /// As asked.
         ticket: Ticket,
+    },
+    /// The receiving shard is to say what it has counted.
+    TallyAsked {
+        /// Numbers the questions.
+        round: u64,
+    },
+    /// Answer to [`Letter::TallyAsked`].
+    Tallied {
+        /// As asked.
+        round: u64,
+        /// What the sending shard has counted.
+        tally: Box<Tally>,
     },
     /// The last subscriber of the sending shard for the filter is gone.
     InterestLost {

@@ -39,6 +39,9 @@ const _: () = assert!(MAX_SHARDS == u64::BITS as usize);
 pub struct ShardId(u16);
 
 impl ShardId {
+    /// The shard that every broker has.
+    pub const FIRST: Self = Self(0);
+
     /// The shard with this number, or `None` from [`MAX_SHARDS`] on.
     pub const fn new(number: u16) -> Option<Self> {
         if (number as usize) < MAX_SHARDS { Some(Self(number)) } else { None }
@@ -97,6 +100,11 @@ impl ShardSet {
     /// How many shards are in the set.
     pub const fn len(self) -> usize {
         self.0.count_ones() as usize
+    }
+
+    /// Whether a shard is in both sets.
+    pub const fn meets(self, other: Self) -> bool {
+        self.0 & other.0 != 0
     }
 
     /// The shards that are in either set.
@@ -165,5 +173,6 @@ mod tests {
         let right: ShardSet = [shard(2), shard(40)].into_iter().collect();
         let both = left.union(right);
         assert_eq!(both.iter().collect::<Vec<_>>(), [shard(1), shard(2), shard(40)]);
+        assert!(left.meets(right) && !left.meets(ShardSet::EMPTY));
     }
 }

@@ -106,6 +106,11 @@ pub struct QueueLimit {
     pub bytes: u64,
 }
 
+impl QueueLimit {
+    /// No limit.
+    pub const NONE: Self = Self { messages: u32::MAX, bytes: u64::MAX };
+}
+
 /// Queue and inflight table of one session.
 #[derive(Debug)]
 pub struct Outbound<M> {
@@ -199,35 +204,32 @@ impl<M: Deliverable> Outbound<M> {
         self.first + self.inflight.len() as u64
     }
 
-    /// Appends a message to the queue, or hands it back if the queue is full.
-    pub fn enqueue(&mut self, message: M, limit: QueueLimit) -> Result<(u64, &M), M> {
-        assert!(self.away == 0, "a message may not overtake those that are away");
-        let bytes = message.bytes();
-        if !self.has_room(bytes, limit) {
-            return Err(message);
-        }
-        let number = self.next_number();
-        self.queued_bytes += bytes;
-        self.queue.push_back(Some(message));
-        Ok((number, self.queue.back().and_then(Option::as_ref).expect("pushed above")))
+    /// Whether the queue takes a message of so many bytes.
+    pub fn has_room(&self, bytes: u64, limit: QueueLimit) -> bool {
+        self.queued() < limit.messages as usize && self.queued_bytes + self.away_bytes + bytes <= limit.bytes
     }
 
-    /// Appends a message to the queue that only the log holds; its number, or none if the queue is full.
-    pub fn enqueue_away(&mut self, bytes: u64, limit: QueueLimit) -> Option<u64> {
-        if !self.has_room(bytes, limit) {
-            return None;
-        }
+    /// Appends a message to the queue, which is to [have room](Self::has_room) for it; also its number.
+    pub fn enqueue(&mut self, message: M) -> (u64, &M) {
+        assert!(self.away == 0, "a message may not overtake those that are away");
+        let number = self.next_number();
+        self.queued_bytes += message.bytes();
+        self.queue.push_back(Some(message));
+        (number, self.queue.back().and_then(Option::as_ref).expect("pushed above"))
+    }
+
+    /// Appends a message to the queue that only the log holds; its number.
+    pub fn enqueue_away(&mut self, bytes: u64) -> u64 {
         let number = self.next_number();
         self.away_bytes += bytes;
         self.away += 1;
-        Some(number)
+        number
     }
 
     /// The first message that was away is back: that of the number [`next_to_return`](Self::next_to_return).
     pub fn return_from_log(&mut self, message: M) {
         assert!(self.away > 0, "only what was away returns");
-        self.away_bytes -= self.away_bytes / self.away;
-        self.away -= 1;
+        self.forget_away();
         self.requeue(message);
     }
 
@@ -323,9 +325,16 @@ impl<M: Deliverable> Outbound<M> {
         }
         let message = self.queue.pop_front()??;
         self.queued_bytes -= message.bytes();
-        let number = self.next_to_start();
-        self.use_up_number();
-        Some((number, message))
+        Some((self.use_number_up(), message))
+    }
+
+    /// As [`discard_queued`](Self::discard_queued), when the oldest message that waits is one that only the log holds.
+    pub fn discard_away(&mut self) -> Option<u64> {
+        if !self.queue.is_empty() || self.away == 0 || !self.has_id() {
+            return None;
+        }
+        self.forget_away();
+        Some(self.use_number_up())
     }
 
     /// Ends an exchange that the client was not told of, as if it were complete; hands its message back.
@@ -471,27 +480,14 @@ impl<M: Deliverable> Outbound<M> {
         held.chain(queue.into_iter().flatten().map(|message| (message, false)))
     }
 
-    fn has_room(&self, bytes: u64, limit: QueueLimit) -> bool {
-        self.queued() < limit.messages as usize && self.queued_bytes + self.away_bytes + bytes <= limit.bytes
-    }
-
     /// Gives up the places at the head of the queue whose messages were withdrawn.
     #[inline]
     fn pass_withdrawn(&mut self) {
         while self.withdrawn > 0 && matches!(self.queue.front(), Some(None)) && self.has_id() {
             self.queue.pop_front();
             self.withdrawn -= 1;
-            self.use_up_number();
+            self.use_number_up();
         }
-    }
-
-    /// Passes over the number that is next to start.
-    fn use_up_number(&mut self) {
-        if self.resent == self.inflight.len() {
-            self.resent += 1;
-        }
-        self.inflight.push_back(Entry::Done);
-        self.forget_done();
     }
 
     fn has_slot(&self) -> bool {
@@ -517,6 +513,23 @@ impl<M: Deliverable> Outbound<M> {
             unreachable!("pushed above")
         };
         (NextPublish { number, id: packet_id_of(number), dup: false, message }, reserved)
+    }
+
+    /// The first message that only the log holds is not there any more.
+    fn forget_away(&mut self) {
+        self.away_bytes -= self.away_bytes / self.away;
+        self.away -= 1;
+    }
+
+    /// The next message to be started will not be: its number is over.
+    fn use_number_up(&mut self) -> u64 {
+        let number = self.next_to_start();
+        if self.resent == self.inflight.len() {
+            self.resent += 1;
+        }
+        self.inflight.push_back(Entry::Done);
+        self.forget_done();
+        number
     }
 
     fn completed(&mut self, index: usize) -> Acknowledged<M> {

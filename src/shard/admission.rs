@@ -54,6 +54,10 @@ impl Shard {
             Connection::new(connect.version, std::mem::take(&mut admission.transport), self.admitted, now);
         connection.max_packet_bytes = connect.properties.maximum_packet_size();
         connection.wants_problem_information = connect.properties.request_problem_information().unwrap_or(true);
+        let received = admission.connect_frame.len() + admission.early_bytes.len();
+        self.clients.counters.connects += 1;
+        self.clients.counters.packets_received += 1;
+        self.clients.counters.bytes_received += received as u64;
         entry.insert(connection);
         if self.has_all_sessions() && self.clients.sessions.find(&admission.client_id).is_none() {
             self.turn_away(key);
@@ -66,6 +70,7 @@ impl Shard {
             }
             Err(violation) => self.refuse(key, violation),
         }
+        self.end_overflowed();
         key
     }
 
@@ -107,6 +112,7 @@ impl Shard {
         let window = connect.properties.receive_maximum().unwrap_or(u16::MAX).min(limits.max_inflight);
         let topic_alias_maximum = connect.properties.topic_alias_maximum().unwrap_or(0);
         let outbound_aliases = OutboundAliases::new(topic_alias_maximum, limits.max_outbound_topic_aliases);
+        self.clients.attached += 1;
         let record = self.clients.sessions.get_mut(session);
         record.connection = Some(key);
         record.expiry = expiry_of(connect);

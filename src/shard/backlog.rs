@@ -16,6 +16,7 @@
 //! | new                       | memory is short, or others are away  | away, in the present batch  |
 //! | away, first of its session | its batch is read, the queue is short | queued                     |
 //! | away, before a checkpoint | its batch is read for the checkpoint | away, in the present batch  |
+//! | away, first of its session | the queue is full and drops its oldest | gone                     |
 //! | away                      | the session ends                     | gone                        |
 //!
 //! Only what is stable is read, and it was checked when it was written: a batch that is not what it was is damage, and the log
@@ -127,6 +128,14 @@ impl Backlogs {
     /// A delivery has gone away, into this batch.
     pub(super) fn add(&mut self, session: SessionKey, number: u64, batch: LogPosition, bytes: u64) {
         self.change(session, |deliveries| deliveries.insert(number, batch, bytes));
+    }
+
+    /// A delivery is over before it came back.
+    pub(super) fn forget(&mut self, session: SessionKey, number: u64) {
+        self.change(session, |deliveries| {
+            let was_away = deliveries.remove(number);
+            assert!(was_away, "only what is away is forgotten");
+        });
     }
 
     /// A session has ended.
@@ -389,12 +398,14 @@ impl Shard {
             Ok(bytes) => (LogFailure::Io, self.take_read(reader, read, bytes)),
             Err(failure) => {
                 self.fail_reading(failure);
+                self.end_overflowed();
                 return Ok(());
             }
         };
         if taken.is_err() {
             self.fail_reading(failure);
         }
+        self.end_overflowed();
         taken
     }
 

@@ -163,6 +163,7 @@ impl Shard {
             }
             Place::End => {
                 self.cleaned_bytes = log.bytes_from(checkpoint.began) + log.filling_bytes() as u64;
+                self.cleaned_alive_bytes = self.alive_bytes();
                 log.release_before(checkpoint.began);
                 self.clients.counters.cleanings_done += 1;
             }
@@ -196,20 +197,36 @@ impl Shard {
         usize::try_from(bytes.div_ceil(log.segment_bytes().max(1))).unwrap_or(usize::MAX)
     }
 
-    /// How long the log may get before it is cleaned.
-    fn log_bytes_max(&self) -> u64 {
+    /// How much the next pass will copy, by estimate; nothing while one is under way, which is about to give back more.
+    pub(super) fn bytes_to_copy(&self) -> u64 {
+        if self.checkpoint.is_some() { 0 } else { self.alive_bytes() }
+    }
+
+    /// What is alive would take so much in the log, about.
+    fn alive_bytes(&self) -> u64 {
         let clients = &self.clients;
         let (away, away_bytes) = clients.backlogs.size();
-        let alive = clients.messages.logged_bytes()
+        clients.messages.logged_bytes()
             + away_bytes
             + (clients.messages.references() + away) * DELIVERY_BYTES
             + clients.sessions.len() as u64 * SESSION_BYTES
             + self.subscriptions.subscriptions() as u64 * SESSION_BYTES
-            + self.retained.bytes();
-        let segment_bytes = clients.log.segment_bytes();
+            + self.retained.bytes()
+    }
+
+    /// How long the log may get before it is cleaned.
+    fn log_bytes_max(&self) -> u64 {
+        let alive = self.alive_bytes();
+        let segment_bytes = self.clients.log.segment_bytes();
         // The second bound is for estimates that are too low: no pass without something to gain.
         let by_estimate = segment_bytes.saturating_mul(SPARE_SEGMENTS).saturating_add(2 * alive);
-        by_estimate.max(segment_bytes.saturating_mul(2).saturating_add(self.cleaned_bytes))
+        let with_gain = segment_bytes.saturating_mul(2).saturating_add(self.cleaned_bytes);
+        let unlimited = by_estimate.max(with_gain);
+        let Some(limit) = self.log_limit() else { return unlimited };
+        // Where the log is bounded, a pass begins before it is full, if two segments were written or have died since the last.
+        let died = self.cleaned_alive_bytes.saturating_sub(alive);
+        let before_full = (limit / 4 * 3).saturating_sub(alive);
+        unlimited.min(before_full.max(with_gain.saturating_sub(died)))
     }
 
     /// Gives one piece of what is alive to the sink, and says where to go on.
@@ -239,7 +256,9 @@ impl Shard {
             Place::Retained(place) => match self.retained.at_or_behind(place) {
                 None => Place::Links(0),
                 Some((place, retained)) => {
-                    sink.record(&Record::Retained { body: (&retained.message).into() });
+                    if !retained.is_of_the_broker() {
+                        sink.record(&Record::Retained { body: (&retained.message).into() });
+                    }
                     Place::Retained(place + 1)
                 }
             },

@@ -32,10 +32,14 @@ pub(super) struct Clients {
     pub(super) limits: Limits,
     pub(super) service: Service,
     pub(super) connections: Slab<Connection>,
+    /// Connections that serve a session.
+    pub(super) attached: u64,
     pub(super) sessions: Sessions,
     pub(super) messages: Messages,
     pub(super) backlogs: Backlogs,
     pub(super) log: Log,
+    /// The log is as long as it may be.
+    pub(super) is_log_at_limit: bool,
     pub(super) counters: Counters,
     pub(super) commands: VecDeque<Command>,
     pub(super) outbox: Outbox,
@@ -48,6 +52,8 @@ pub(super) struct Clients {
     pub(super) timers: Timers<TimerKey>,
     /// Connections whose output may have something to send, each once.
     dirty: Vec<ConnectionKey>,
+    /// Connections of clients that are to be sent away behind this event, because a queue has overflowed.
+    pub(super) overflowed: Vec<ConnectionKey>,
     /// Connections with output that waits for the log, each once.
     awaiting_log: Vec<ConnectionKey>,
     pub(super) encoder: Encoder,
@@ -69,10 +75,12 @@ impl Clients {
             limits,
             service,
             connections: Slab::new(),
+            attached: 0,
             sessions,
             messages: Messages::default(),
             backlogs: Backlogs::default(),
             log,
+            is_log_at_limit: false,
             counters: Counters::default(),
             commands: VecDeque::new(),
             links: Links::new(outbox.shards()),
@@ -81,6 +89,7 @@ impl Clients {
             completed: Completed::default(),
             timers: Timers::default(),
             dirty: Vec::new(),
+            overflowed: Vec::new(),
             awaiting_log: Vec::new(),
             encoder,
         }
@@ -192,7 +201,9 @@ impl Clients {
                 continue;
             }
             if let Some(transmit) = connection.output.take_transmit() {
-                return Some((key, connection.transport.seal(transmit)));
+                let transmit = connection.transport.seal(transmit);
+                self.counters.bytes_sent += transmit.len() as u64;
+                return Some((key, transmit));
             }
         }
     }

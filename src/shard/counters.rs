@@ -52,6 +52,20 @@ counters! {
     held_publishers,
     /// Subscribers that had fallen behind and acknowledged nothing for the stall timeout.
     stalled_subscribers,
+    /// CONNECT packets received.
+    connects,
+    /// Packets received.
+    packets_received,
+    /// Packets sent.
+    packets_sent,
+    /// Bytes received.
+    bytes_received,
+    /// Bytes sent.
+    bytes_sent,
+    /// Payload bytes of PUBLISH packets received.
+    payload_bytes_received,
+    /// Payload bytes of PUBLISH packets sent.
+    payload_bytes_sent,
     /// PUBLISH packets received, repeats included.
     publishes_received,
     /// QoS 2 PUBLISHes that repeated a message already owned, and were not routed again.
@@ -70,6 +84,8 @@ counters! {
     dropped_no_member,
     /// Messages that a member of a group could not have any more, and that went to another one.
     shared_returned,
+    /// Clients disconnected because they do not take their messages fast enough.
+    disconnected_queue_full,
     /// Messages dropped because they exceed the client's Maximum Packet Size [MQTT-3.1.2-25].
     dropped_too_large,
     /// Messages dropped because they expired in the queue.
@@ -78,6 +94,8 @@ counters! {
     dropped_retained_full,
     /// Messages refused because a log has failed that would have to keep them.
     refused_log_failed,
+    /// Messages refused because a log is as long as it may be that would have to keep them.
+    refused_log_full,
     /// Clients refused because there are as many sessions as there may be.
     refused_max_sessions,
     /// Subscriptions refused because the session has as many as it may.
@@ -98,8 +116,21 @@ counters! {
     cleanings_done,
     /// Connections ended because of what the client sent.
     protocol_violations,
+    /// Sessions that have ended because their clients stayed away too long.
+    sessions_expired,
     /// Sessions taken over by a second connection.
     takeovers,
+}
+
+impl Counters {
+    /// Messages that did not get to a client, because of a limit or their expiry.
+    pub fn dropped(&self) -> u64 {
+        self.dropped_slow_subscriber
+            + self.dropped_ring_full
+            + self.dropped_queue_full
+            + self.dropped_too_large
+            + self.dropped_expired
+    }
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use crate::proto::{AcknowledgementKind, QoS, ReasonCode};
 use crate::route::{Message, RouteStamp, Terms};
-use crate::session::{NextPublish, QueueLimit, Resend, packet_id_of};
+use crate::session::{NextPublish, Resend, packet_id_of};
 use crate::store::{LogPosition, Record};
 
 use super::backlog;
@@ -74,6 +74,7 @@ impl Clients {
     /// Keeps a message behind the retained ones that a SUBSCRIBE of the session still waits for.
     fn hold_back(&mut self, to: SessionKey, post: &mut Post<'_>, terms: Terms) {
         let message = post.key(&mut self.messages);
+        let limit = self.queue_limit(self.sessions.get(to).is_durable);
         let session = self.sessions.get_mut(to);
         let is_logged = session.is_durable && terms.qos > QoS::AtMostOnce;
         if is_logged && post.provenance.may_come_again {
@@ -82,7 +83,7 @@ impl Clients {
             return;
         }
         let held = session.held.as_mut().expect("asked for by the caller");
-        if held.deliveries.len() >= self.limits.max_queued_messages as usize {
+        if held.deliveries.len() >= limit.messages as usize {
             self.counters.dropped_queue_full += 1;
             return;
         }
@@ -129,8 +130,7 @@ impl Clients {
     fn deliver_at_most_once(&mut self, to: SessionKey, message: &Message, terms: &Terms) {
         let Some(key) = self.sessions.get(to).connection else { return };
         if !self.has_room(key) {
-            self.counters.dropped_slow_subscriber += 1;
-            return;
+            return self.drop_for_slow_reader(key);
         }
         let connection = &mut self.connections[key.index()];
         let packet = OutgoingPublish { id: None, dup: false, qos: QoS::AtMostOnce, retain: terms.retain };
@@ -176,34 +176,31 @@ impl Clients {
             }
             return;
         }
-        let limit = QueueLimit { messages: self.limits.max_queued_messages, bytes: self.limits.max_queued_bytes };
+        let limit = self.queue_limit(is_durable);
+        let bytes = delivery.bytes.into();
+        if !self.sessions.outbound(to).has_room(bytes, limit) && !self.make_room(to, is_durable, bytes) {
+            return self.note_completed(to, &delivery.terms);
+        }
+        let outbound = self.sessions.outbound(to);
         if is_durable && backlog::goes_away(outbound, &self.messages, &self.limits) {
-            match outbound.enqueue_away(delivery.bytes.into(), limit) {
-                Some(number) => {
-                    journal::log_away(&mut self.log, &mut self.messages, to, number, message, &delivery.terms);
-                    self.backlogs.add(to, number, self.log.filling(), delivery.bytes.into());
-                    let queued = outbound.queued();
-                    self.note_queued(to, queued, post.provenance.origin);
-                }
-                None => self.counters.dropped_queue_full += 1,
-            }
+            let number = outbound.enqueue_away(bytes);
+            let queued = outbound.queued();
+            journal::log_away(&mut self.log, &mut self.messages, to, number, message, &delivery.terms);
+            self.backlogs.add(to, number, self.log.filling(), bytes);
+            self.note_queued(to, queued, post.provenance.origin);
             return;
         }
         let waits_long = connection.is_none() || outbound.queued() >= QUEUED_BEFORE_COMPACTION;
-        match outbound.enqueue(delivery, limit) {
-            Ok((number, delivery)) => {
-                self.messages.refer(message);
-                if is_durable {
-                    journal::log_delivered(&mut self.log, &mut self.messages, to, number, delivery);
-                }
-                if waits_long {
-                    self.messages.compact(message);
-                }
-                let queued = outbound.queued();
-                self.note_queued(to, queued, post.provenance.origin);
-            }
-            Err(_) => self.counters.dropped_queue_full += 1,
+        let (number, delivery) = outbound.enqueue(delivery);
+        self.messages.refer(message);
+        if is_durable {
+            journal::log_delivered(&mut self.log, &mut self.messages, to, number, delivery);
         }
+        if waits_long {
+            self.messages.compact(message);
+        }
+        let queued = outbound.queued();
+        self.note_queued(to, queued, post.provenance.origin);
     }
 
     /// Sends what a session's window and its connection's output have room for.
@@ -212,6 +209,8 @@ impl Clients {
         let Some(outbound) = self.sessions.outbound_if_any(session) else { return };
         let connection = &mut self.connections[key.index()];
         let mut sent = 0;
+        // Deliveries that are over without having been sent, if a group is to hear of that.
+        let mut over: Vec<Terms> = Vec::new();
         while connection.output.waiting_bytes() < self.limits.max_output_bytes as usize {
             if let Some(next) = outbound.next_queued()
                 && self.messages.get(next.message).is_expired(self.now)
@@ -219,6 +218,7 @@ impl Clients {
                 // Trap 33: an expired message is not started.
                 let Some((number, expired)) = outbound.discard_queued() else { break };
                 self.messages.release(expired.message);
+                over.extend(expired.terms.shared().is_some().then_some(expired.terms));
                 self.counters.dropped_expired += 1;
                 journal::log_completed(&mut self.log, is_durable, session, number);
                 continue;
@@ -241,11 +241,15 @@ impl Clients {
             } else {
                 let abandoned = outbound.abandon(id).expect("it has just been given this id");
                 self.messages.release(abandoned.message);
+                over.extend(abandoned.terms.shared().is_some().then_some(abandoned.terms));
                 self.counters.dropped_too_large += 1;
                 journal::log_completed(&mut self.log, is_durable, session, number);
             }
         }
         let queued = outbound.queued();
+        for terms in &over {
+            self.note_completed(session, terms);
+        }
         if sent > 0 {
             self.counters.publishes_sent += sent;
             self.mark_dirty(key);

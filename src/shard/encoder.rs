@@ -15,6 +15,10 @@ use super::output::{BufferPool, LARGE_PAYLOAD_BYTES};
 
 #[derive(Debug)]
 pub(super) struct Encoder {
+    /// Packets that were written.
+    pub(super) packets: u64,
+    /// Payload bytes of PUBLISH packets that were written.
+    pub(super) payload_bytes: u64,
     pub(super) buffers: BufferPool,
     /// Scratch for the properties that belong to one hop: what is left of the expiry, subscription identifiers, and last the
     /// topic alias.
@@ -35,7 +39,13 @@ pub(super) struct OutgoingPublish {
 impl Encoder {
     /// The seed should be secret, for clients choose the topics that are hashed.
     pub(super) fn new(seed: u64) -> Self {
-        Self { buffers: BufferPool::default(), hop_properties: Vec::new(), topic_hashing: Hashing::new(seed) }
+        Self {
+            packets: 0,
+            payload_bytes: 0,
+            buffers: BufferPool::default(),
+            hop_properties: Vec::new(),
+            topic_hashing: Hashing::new(seed),
+        }
     }
 
     /// Appends a packet; false, and nothing is appended, if it exceeds the client's Maximum Packet Size [MQTT-3.1.2-24].
@@ -44,7 +54,9 @@ impl Encoder {
         let before = buffer.len();
         packet.encode(connection.version, buffer);
         let is_accepted = connection.max_packet_bytes.is_none_or(|max| buffer.len() - before <= max as usize);
-        if !is_accepted {
+        if is_accepted {
+            self.packets += 1;
+        } else {
             buffer.truncate(before);
         }
         is_accepted
@@ -57,6 +69,7 @@ impl Encoder {
         acknowledgement: Acknowledgement,
         after: LogPosition,
     ) {
+        self.packets += 1;
         let Acknowledgement { kind, id, reason, text } = acknowledgement;
         if let Some(text) = text
             && self.acknowledgement_with_text(connection, kind, id, reason, text, after)
@@ -145,6 +158,8 @@ impl Encoder {
                 _ => (plain, false),
             },
         };
+        self.packets += 1;
+        self.payload_bytes += payload.len() as u64;
         let section = connection.output.section(after, &mut self.buffers);
         encode_publish_header(section.buffer(), version, &header);
         if payload.len() < LARGE_PAYLOAD_BYTES {

@@ -72,6 +72,7 @@ impl Shard {
         let connection = self.clients.connection(key);
         connection.receipts.clear();
         let Some(session) = connection.session.take() else { return };
+        self.clients.attached -= 1;
         self.clients.clear_congestion(session);
         let record = self.clients.sessions.get_mut(session);
         record.connection = None;
@@ -234,6 +235,7 @@ impl Shard {
             let reason = ReasonCode::ServerShuttingDown;
             self.end_with_disconnect(key, Farewell { reason, text: None, refers: true });
         }
+        self.end_overflowed();
     }
 
     pub(super) fn connection_timeout(&mut self, key: ConnectionKey, deadline: Timestamp) {
@@ -265,6 +267,7 @@ impl Shard {
 
     pub(super) fn session_timeout(&mut self, key: SessionKey, deadline: Timestamp) {
         if self.clients.sessions.get_if_alive(key).is_some_and(|session| session.ends_at == Some(deadline)) {
+            self.clients.counters.sessions_expired += 1;
             self.end_session(key);
         }
     }

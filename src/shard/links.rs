@@ -18,6 +18,8 @@ pub(super) struct Links {
     /// Shards whose logs have failed, and with what.
     failed: ShardSet,
     failure: Option<LogFailure>,
+    /// Shards whose logs are as long as they may be.
+    pub(super) full: ShardSet,
     /// Scratch for the receivers of one message.
     numbered: Vec<(ShardId, LetterNumber)>,
 }
@@ -53,6 +55,7 @@ impl Links {
             receivers: (0..shards).map(|_| Receiver::default()).collect(),
             failed: ShardSet::EMPTY,
             failure: None,
+            full: ShardSet::EMPTY,
             numbered: Vec::new(),
         }
     }
@@ -64,7 +67,7 @@ impl Links {
 
     /// Why letters to one of these shards cannot become durable.
     pub(super) fn failure(&self, shards: ShardSet) -> Option<LogFailure> {
-        self.failure.filter(|_| shards.iter().any(|shard| self.failed.contains(shard)))
+        self.failure.filter(|_| self.failed.meets(shards))
     }
 
     /// Letters that have not been acknowledged.

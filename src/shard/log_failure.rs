@@ -3,6 +3,7 @@
 //! Sessions that outlive the broker are out of service until it is restarted with a disk that works: their clients are sent
 //! away, with the reason if they speak 5.0. What was acknowledged is in the log, and the next start finds it. Clients whose
 //! sessions end with their connections go on; a message of theirs that somebody's durable session is subscribed to is refused.
+//! The same message is refused while a log is full ([`log_limit`](super::log_limit)); then nobody has to go.
 
 use crate::proto::{QoS, ReasonCode};
 use crate::route::{Letter, Message, RouteStamp, ShardSet, TopicName};
@@ -12,7 +13,16 @@ use super::Shard;
 use super::clients::Clients;
 use super::connection::ConnectionKey;
 use super::ending::Will;
+use super::links::Links;
 use super::receiving::Violation;
+
+/// Why a message cannot be accepted that has to be logged.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum LogRefusal {
+    Failed(LogFailure),
+    /// The log is as long as it may be.
+    AtLimit,
+}
 
 impl From<LogFailure> for Violation {
     fn from(failure: LogFailure) -> Self {
@@ -27,10 +37,35 @@ impl From<LogFailure> for Violation {
     }
 }
 
+impl From<LogRefusal> for Violation {
+    fn from(refusal: LogRefusal) -> Self {
+        match refusal {
+            LogRefusal::Failed(failure) => failure.into(),
+            LogRefusal::AtLimit => {
+                Violation { reason: ReasonCode::QuotaExceeded, text: "the broker's log is as long as it may be" }
+            }
+        }
+    }
+}
+
 impl Clients {
-    /// Whether some log has failed, here or at another shard.
+    /// Whether some log has failed or is full, here or at another shard.
     pub(super) fn is_degraded(&self) -> bool {
-        self.log.failure().is_some() || self.links.failure(ShardSet::ALL).is_some()
+        self.refusal().is_some() || self.links.refusal(ShardSet::ALL).is_some()
+    }
+
+    /// Why nothing new is taken into the log of this shard.
+    fn refusal(&self) -> Option<LogRefusal> {
+        let at_limit = self.is_log_at_limit.then_some(LogRefusal::AtLimit);
+        self.log.failure().map(LogRefusal::Failed).or(at_limit)
+    }
+}
+
+impl Links {
+    /// Why nothing new is taken into the log of one of these shards.
+    fn refusal(&self, shards: ShardSet) -> Option<LogRefusal> {
+        let at_limit = self.full.meets(shards).then_some(LogRefusal::AtLimit);
+        self.failure(shards).map(LogRefusal::Failed).or(at_limit)
     }
 }
 
@@ -68,19 +103,19 @@ impl Shard {
         self.clients.resume_sources();
     }
 
-    /// Why a message cannot be accepted, if somebody who gets it has a session whose log has failed.
-    pub(super) fn log_failure_for(&mut self, qos: QoS, retain: bool, topic: TopicName<'_>) -> Option<LogFailure> {
+    /// Why a message cannot be accepted, if somebody who gets it has a session whose log has failed or is full.
+    pub(super) fn log_refusal_for(&mut self, qos: QoS, retain: bool, topic: TopicName<'_>) -> Option<LogRefusal> {
         if qos == QoS::AtMostOnce {
             return None;
         }
         self.subscriptions.matches(topic, &mut self.matches);
-        let Some(failure) = self.clients.log.failure() else {
-            return self.clients.links.failure(self.matches.remote_durable);
+        let Some(refusal) = self.clients.refusal() else {
+            return self.clients.links.refusal(self.matches.remote_durable);
         };
         let mut filters = self.matches.filters.iter();
         let needs_log = retain
             || !self.matches.remote_durable.is_empty()
             || filters.any(|filter| self.has_durable_subscriber(*filter));
-        needs_log.then_some(failure)
+        needs_log.then_some(refusal)
     }
 }

@@ -165,6 +165,11 @@ impl Messages {
         }
     }
 
+    /// Bytes of all messages.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
     /// What the messages and the deliveries that wait for them take in memory, about.
     pub(super) fn memory_bytes(&self) -> u64 {
         self.bytes + self.arena.len() as u64 * MESSAGE_MEMORY + self.references * REFERENCE_MEMORY

@@ -14,7 +14,8 @@
 //!
 //! # Invariants
 //! - A message of a QoS 1 or 2 publisher is handed to every session and every other shard that is subscribed before its
-//!   acknowledgement is promised, and nothing that a client was acknowledged for is dropped but by a limit's policy.
+//!   acknowledgement is promised, and nothing that a client was acknowledged for is dropped but by a limit's policy, which by
+//!   default does not do so where the session outlives the broker.
 //! - The order of a publisher's messages is kept on every path to a subscriber.
 //! - Nothing that comes from the network panics or ends another connection than its own.
 
@@ -35,15 +36,18 @@ mod groups;
 mod journal;
 mod links;
 mod log_failure;
+mod log_limit;
 mod messages;
 mod outbox;
 mod output;
+mod overflow;
 mod placement;
 mod publishing;
 mod receiving;
 mod recipient;
 mod redealing;
 mod refusing;
+mod reporting;
 mod restoring;
 mod retained;
 mod sessions;
@@ -66,6 +70,7 @@ use crate::proto::Received;
 use crate::route::{Letter, Matches, RouteSequence, RouteStamp, ShardId, SubscriptionTrie};
 use crate::store::{Log, LogConfig, LogEnd, LogFailure, LogWrite, SegmentNumber};
 use crate::time::Timestamp;
+use std::time::Duration;
 
 use clients::Clients;
 use connection::Phase;
@@ -90,6 +95,8 @@ pub struct ShardConfig {
     pub limits: Limits,
     /// What of MQTT is served, and what clients are told.
     pub service: Service,
+    /// How often the broker says on `$SYS` how it is, if it does.
+    pub report_interval: Option<Duration>,
     /// The log that this shard writes; none with `--durability none`.
     pub log: Option<LogConfig>,
     /// Normally none.
@@ -117,6 +124,8 @@ enum TimerKey {
     Session(SessionKey),
     Will(SessionKey),
     Congestion(SessionKey),
+    Report,
+    LogLimit,
 }
 
 /// A shard.
@@ -139,14 +148,17 @@ pub struct Shard {
     checkpoint: Option<checkpoint::Checkpoint>,
     /// How long the log was when the last pass was through, without what that made obsolete.
     cleaned_bytes: u64,
+    /// What was alive then, by estimate.
+    cleaned_alive_bytes: u64,
     /// The scratch of a fan-out whose message matches several filters.
     overlapping: publishing::Overlapping,
+    reporting: reporting::Reporting,
 }
 
 impl Shard {
     /// A shard that knows nothing yet, with a new log if it is to have one.
     pub fn new(config: ShardConfig) -> Self {
-        Self {
+        let mut shard = Self {
             shards: config.shards,
             subscriptions: SubscriptionTrie::new(config.seed),
             groups: Groups::new(config.seed, config.limits.shared_balance),
@@ -158,7 +170,9 @@ impl Shard {
             fault: config.fault,
             checkpoint: None,
             cleaned_bytes: 0,
+            cleaned_alive_bytes: 0,
             overlapping: publishing::Overlapping::default(),
+            reporting: reporting::Reporting::new(config.report_interval),
             clients: Clients::new(
                 config.id,
                 Outbox::new(config.shards, config.limits.max_waiting_letters, config.fault),
@@ -168,16 +182,20 @@ impl Shard {
                 config.limits,
                 config.service,
             ),
-        }
+        };
+        shard.begin_reports();
+        shard
     }
 
     /// Bytes were received, cut anywhere.
     pub fn handle_received(&mut self, now: Timestamp, key: ConnectionKey, bytes: &[u8]) {
         self.clients.now = now;
+        self.clients.counters.bytes_received += bytes.len() as u64;
         let mut transport = std::mem::take(&mut self.clients.connection(key).transport);
         transport.open(bytes, |bytes| self.receive(key, &mut Received::new(bytes)));
         self.clients.connection(key).transport = transport;
         self.clients.balance_output(key);
+        self.end_overflowed();
     }
 
     /// The client has shut its sending side. What waits for it is still sent.
@@ -189,6 +207,7 @@ impl Shard {
             Phase::Finished => self.close(key),
             Phase::Closing => {}
         }
+        self.end_overflowed();
     }
 
     /// The connection is broken: nothing can be sent on it any more.
@@ -202,6 +221,7 @@ impl Shard {
             Phase::Flushing { .. } | Phase::Finished => self.close(key),
             Phase::Closing => {}
         }
+        self.end_overflowed();
     }
 
     /// A transmit was written whole, or given up because the connection is broken or closing.
@@ -252,11 +272,14 @@ impl Shard {
             Letter::Acknowledged { through } => self.handle_acknowledged(from, through),
             Letter::Missing { behind } => self.clients.resend_letters(from, behind),
             Letter::LogFailed(failure) => self.handle_log_failed(from, failure),
+            Letter::LogAtLimit { is_full } => self.handle_log_at_limit(from, is_full),
             Letter::InterestGained { filter, ticket, wants_retained, is_durable } => {
                 self.apply_interest(from, &filter, ticket, wants_retained, is_durable);
             }
             Letter::InterestApplied { ticket } => self.handle_applied(ticket, Vec::new()),
             Letter::InterestLost { filter, durable_only } => self.apply_interest_lost(from, &filter, durable_only),
+            Letter::TallyAsked { round } => self.handle_tally_asked(from, round),
+            Letter::Tallied { round, tally } => self.handle_tallied(from, round, *tally),
             Letter::RetainedMark { subscriber, ticket, filter, routed } => {
                 self.handle_mark(from, subscriber, ticket, &filter, routed);
             }
@@ -278,6 +301,7 @@ impl Shard {
                 self.handle_shared_completed(&client_id, &share, messages);
             }
         }
+        self.end_overflowed();
     }
 
     /// Time has come: at or after [`next_timeout`](Self::next_timeout).
@@ -289,8 +313,11 @@ impl Shard {
                 TimerKey::Session(key) => self.session_timeout(key, deadline),
                 TimerKey::Will(key) => self.will_timeout(key, deadline),
                 TimerKey::Congestion(key) => self.clients.congestion_timeout(key, deadline),
+                TimerKey::Report => self.report(),
+                TimerKey::LogLimit => self.log_limit_timeout(),
             }
         }
+        self.end_overflowed();
     }
 
     /// A write to the log is done: it is as stable as the durability mode asks for, or it failed.
@@ -305,11 +332,13 @@ impl Shard {
             }
             Some(failure) => self.fail_log(failure),
         }
+        self.end_overflowed();
     }
 
     /// The next write to the log, if none is out.
     pub fn poll_log_write(&mut self, now: Timestamp) -> Option<LogWrite> {
         self.clients.now = now;
+        self.note_log_fill();
         if self.clients.log.is_writing() {
             return None;
         }
@@ -405,6 +434,8 @@ impl Shard {
             pending_subscribes: self.subscribing.len() as u64,
             waiting_letters: self.clients.outbox.len() as u64,
             unacknowledged_letters: self.clients.links.unacknowledged() as u64,
+            packets_sent: self.clients.encoder.packets,
+            payload_bytes_sent: self.clients.encoder.payload_bytes,
             ..self.clients.counters
         }
     }

@@ -21,6 +21,7 @@ use super::recipient::RecipientKind;
 use super::retained::RetainedMessage;
 use super::sessions::SessionKey;
 use super::sharing::deliver_to_group;
+use super::topics;
 
 /// What sessions with several matching subscriptions get: one copy each, merged from all of them.
 #[derive(Debug, Default)]
@@ -150,9 +151,14 @@ impl Shard {
     }
 
     /// Keeps a message for its topic, in place of the one before; an empty payload only removes that
-    /// [MQTT-3.3.1-5..7].
+    /// [MQTT-3.3.1-5..7]. What the broker says of itself is not logged, and no limit refuses it.
     pub(super) fn retain(&mut self, message: Message, stamp: RouteStamp) {
         let topic = TopicName::parse(message.topic_name()).expect("parsed when it was routed");
+        if topics::is_reserved(topic) {
+            let retained = RetainedMessage { message: message.compacted(), stamp, logged: LogPosition::NOTHING };
+            self.retained.set(topic, retained);
+            return;
+        }
         if message.payload().is_empty() {
             if self.retained.remove(topic) {
                 self.clients.log.append(&Record::RetainedRemoved { topic: Cow::Borrowed(topic.as_str()) });

@@ -70,6 +70,7 @@ impl Shard {
         frame: &Frame<'_>,
         received: &mut Received<'_>,
     ) -> Result<(), Violation> {
+        self.clients.counters.packets_received += 1;
         let now = self.clients.now;
         let connection = self.clients.connection(key);
         // Trap 41: only whole packets count as a sign of life.
@@ -140,6 +141,7 @@ impl Shard {
         received: &mut Received<'_>,
     ) -> Result<(), Violation> {
         self.clients.counters.publishes_received += 1;
+        self.clients.counters.payload_bytes_received += publish.payload.len() as u64;
         check_properties(publish.properties)?;
         self.check_served(publish.qos, publish.retain)?;
         match publish.properties.topic_alias() {
@@ -235,7 +237,6 @@ impl Shard {
         }
         Ok(())
     }
-
     fn acknowledged_by(
         &mut self,
         session: SessionKey,

@@ -50,6 +50,7 @@ fn settle(images: &[Image], now: Timestamp) -> Vec<Image> {
             ..Limits::default()
         },
         service: Service::default(),
+        report_interval: None,
         log: Some(LogConfig::discarding()),
         fault: PlantedFault::default(),
     };

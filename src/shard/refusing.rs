@@ -1,5 +1,5 @@
 //! What is not accepted of what clients ask for: messages, wills and subscriptions that the operator has switched off, payloads
-//! that are not what they claim to be, topics of the broker's own, and what a failed log could not keep.
+//! that are not what they claim to be, topics of the broker's own, and what a failed or full log could not keep.
 //!
 //! # Invariants
 //! - A refusal by PUBACK or PUBREC ends the exchange: its identifier means a new message from then on [MQTT-4.3.3-9], and no
@@ -10,10 +10,11 @@
 
 use crate::proto::{AcknowledgementKind, Properties, Publish, QoS, ReasonCode, Subscribe, Version, Will};
 use crate::route::{TopicFilter, TopicName};
-use crate::store::{LogFailure, LogPosition};
+use crate::store::LogPosition;
 
 use super::Shard;
 use super::connection::{Acknowledgement, ConnectionKey};
+use super::log_failure::LogRefusal;
 use super::receiving::{QUOTA_EXCEEDED, Violation};
 use super::sessions::SessionKey;
 use super::topics;
@@ -51,8 +52,8 @@ const RESERVED_TOPIC: Violation =
 /// Why a message is not accepted that breaks no rule of the standard.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Refusal {
-    /// Somebody who gets it has a session whose log has failed.
-    LogFailed(LogFailure),
+    /// Somebody who gets it has a session whose log has failed or is full.
+    Unlogged(LogRefusal),
     /// Its topic is the broker's own.
     ReservedTopic,
     /// Its payload is not UTF-8, as its Payload Format Indicator says.
@@ -97,10 +98,10 @@ impl Shard {
         publish: &Publish<'_>,
         topic: TopicName<'_>,
     ) -> Option<Refusal> {
-        let log_failure =
-            if self.clients.is_degraded() { self.log_failure_for(publish.qos, publish.retain, topic) } else { None };
-        let refusal = if let Some(failure) = log_failure {
-            Refusal::LogFailed(failure)
+        let log_refusal =
+            if self.clients.is_degraded() { self.log_refusal_for(publish.qos, publish.retain, topic) } else { None };
+        let refusal = if let Some(refusal) = log_refusal {
+            Refusal::Unlogged(refusal)
         } else if topics::is_reserved(topic) {
             Refusal::ReservedTopic
         } else if self.is_mislabelled(publish.properties, publish.payload) {
@@ -125,7 +126,8 @@ impl Shard {
     ) -> Result<(), Violation> {
         let counters = &mut self.clients.counters;
         let (violation, count) = match refusal {
-            Refusal::LogFailed(failure) => (Violation::from(failure), &mut counters.refused_log_failed),
+            Refusal::Unlogged(refusal @ LogRefusal::Failed(_)) => (refusal.into(), &mut counters.refused_log_failed),
+            Refusal::Unlogged(refusal @ LogRefusal::AtLimit) => (refusal.into(), &mut counters.refused_log_full),
             Refusal::ReservedTopic => (RESERVED_TOPIC, &mut counters.refused_reserved_topic),
             Refusal::PayloadFormat => (NOT_UTF8, &mut counters.refused_payload_format),
         };
@@ -135,7 +137,7 @@ impl Shard {
             (_, Version::V5, Some(_)) => (violation.reason, Some(violation.text)),
             (Refusal::ReservedTopic, Version::V311, Some(_)) => (ReasonCode::Success, None),
             (Refusal::ReservedTopic, _, None) => return Ok(()),
-            (Refusal::LogFailed(_), _, _) => {
+            (Refusal::Unlogged(_), _, _) => {
                 self.end_for(key, violation);
                 return Ok(());
             }

@@ -6,6 +6,8 @@ use slab::Slab;
 use crate::route::{Message, RetainedTree, RouteStamp, TopicFilter, TopicName};
 use crate::store::LogPosition;
 
+use super::topics;
+
 /// A retained message at its home, and where and when it was published.
 #[derive(Debug)]
 pub(super) struct RetainedMessage {
@@ -13,6 +15,14 @@ pub(super) struct RetainedMessage {
     pub(super) stamp: RouteStamp,
     /// The log knows it when it is stable up to here.
     pub(super) logged: LogPosition,
+}
+
+impl RetainedMessage {
+    /// Whether the broker says it of itself, for this run only: it is not logged.
+    pub(super) fn is_of_the_broker(&self) -> bool {
+        let topic = self.message.topic_name();
+        topic.starts_with('$') && TopicName::parse(topic).is_ok_and(topics::is_reserved)
+    }
 }
 
 #[derive(Debug)]

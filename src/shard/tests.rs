@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::*;
-use crate::config::SharedBalance;
+use crate::config::{QueuePolicy, SharedBalance, SlowReaderPolicy};
 use crate::proto::{
     Acknowledgement, AcknowledgementKind, Connack, Connect, Disconnect, Framer, Packet, PacketId, Properties, Property,
     PropertyWriter, Publish, QoS, ReasonCode, RetainHandling, SubscriptionOptions, Version, Will, decode,
@@ -21,7 +21,10 @@ mod exchange;
 mod fleet;
 mod lifecycle;
 mod limits;
+mod log_limit;
+mod overflow;
 mod refusals;
+mod reporting;
 mod retained;
 mod service;
 mod shared;

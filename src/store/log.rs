@@ -320,6 +320,11 @@ impl Log {
         }
     }
 
+    /// Whether segments that were given up wait for that.
+    pub fn is_releasing(&self) -> bool {
+        self.writer.as_ref().is_some_and(|writer| !writer.segments.releases.is_empty())
+    }
+
     /// The next segment to remove, oldest first. Nothing may be reading from it.
     pub fn poll_obsolete(&mut self) -> Option<SegmentNumber> {
         let writer = self.writer.as_mut()?;

@@ -103,6 +103,16 @@ class MosquittoClients:
             delivered += [printed.get(timeout=PATIENCE_SECONDS) for _member in (first, second)]
         self.assertEqual(sorted(delivered), sorted([*sent, "end", "end"]))
 
+    def test_the_broker_says_how_it_is(self):
+        topics = ["version", "uptime", "clients/connected", "clients/total", "messages/received", "bytes/sent"]
+        topics += ["subscriptions/count", "retained messages/count", "publish/messages/dropped"]
+        topics += [f"load/messages/received/{window}" for window in ("1min", "5min", "15min")]
+        filters = [part for topic in topics for part in ("-t", f"$SYS/broker/{topic}")]
+        said = dict(line.split("|") for line in self.collect(*filters, "-C", str(len(topics)), "-F", "%t|%p"))
+        self.assertEqual(sorted(said), sorted(f"$SYS/broker/{topic}" for topic in topics))
+        self.assertRegex(said["$SYS/broker/version"], r"^oncemq version \d")
+        self.assertRegex(said["$SYS/broker/uptime"], r"^\d+ seconds$")
+
 
 class Subscriber:
     """A mosquitto_sub that has its SUBACK when the `with` block begins."""

@@ -42,6 +42,8 @@ pub(crate) struct Audit {
     pub(crate) expiries: u64,
     /// A write to a log failed: the broker may turn clients away.
     pub(crate) log_has_failed: bool,
+    /// A log may be full: the broker may refuse messages.
+    log_is_bounded: bool,
 }
 
 /// Whether a session is there.
@@ -144,7 +146,7 @@ struct Connection {
 }
 
 impl Audit {
-    pub(crate) fn new(clients: usize) -> Self {
+    pub(crate) fn new(clients: usize, log_is_bounded: bool) -> Self {
         Self {
             aliases_read: 0,
             aliases_sent: 0,
@@ -154,6 +156,7 @@ impl Audit {
             silences: 0,
             expiries: 0,
             log_has_failed: false,
+            log_is_bounded,
         }
     }
 
@@ -439,7 +442,11 @@ impl Audit {
                     None => Ok(()),
                 }
             }
-            Packet::Puback(refusal) | Packet::Pubrec(refusal) if refusal.reason.is_error() && !self.log_has_failed => {
+            Packet::Puback(refusal) | Packet::Pubrec(refusal)
+                if refusal.reason.is_error()
+                    && !self.log_has_failed
+                    && !(self.log_is_bounded && refusal.reason == ReasonCode::QuotaExceeded) =>
+            {
                 fail!("connection {index} was told {refusal:?} without need")
             }
             Packet::Puback(puback) => acknowledged(index, "PUBACK", puback, &mut record.due_puback),

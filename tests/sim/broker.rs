@@ -10,6 +10,7 @@ mod storage;
 pub(crate) use crash::CrashPlan;
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use bytes::Bytes;
 use oncemq::config::{Limits, Service};
@@ -38,6 +39,7 @@ pub(crate) struct Broker {
     seed: u64,
     fault: PlantedFault,
     limits: Limits,
+    report_interval: Option<Duration>,
     pub(crate) storage: Storage,
     /// Counters of those that are gone.
     past: Vec<Counters>,
@@ -70,6 +72,7 @@ impl Broker {
             seed,
             fault,
             limits: scenario.limits.clone(),
+            report_interval: scenario.report_interval,
             storage: Storage::new(&scenario.storage, shards, fault),
             past: Vec::new(),
         };
@@ -89,6 +92,7 @@ impl Broker {
             seed: self.seed,
             limits: self.limits.clone(),
             service: Service::default(),
+            report_interval: self.report_interval,
             log: self.storage.log_config(number),
             fault: self.fault,
         }
@@ -285,6 +289,7 @@ impl World {
         }
         self.connections[index].stage = Stage::Serving(key);
         self.schedule_upstream(index);
+        self.end_sent_away(shard);
         Ok(())
     }
 
@@ -313,6 +318,7 @@ impl World {
         let now = self.now();
         self.broker.seats[shard].shard.handle_received(now, key, &bytes);
         self.schedule_turn(shard);
+        self.end_sent_away(shard);
         self.schedule_upstream(index);
         Ok(())
     }
@@ -340,6 +346,7 @@ impl World {
         self.broker.seats[shard].shard.handle_end_of_stream(now, key);
         self.end_half_closed(shard);
         self.schedule_turn(shard);
+        self.end_sent_away(shard);
         Ok(())
     }
 
@@ -354,6 +361,7 @@ impl World {
         let (shard, now) = (self.connections[index].shard, self.now());
         self.broker.seats[shard].shard.handle_connection_failed(now, key);
         self.schedule_turn(shard);
+        self.end_sent_away(shard);
         Ok(())
     }
 
@@ -430,6 +438,23 @@ impl World {
         }
     }
 
+    /// Notes which connections a shard has ended because their clients do not keep up with what they get.
+    fn end_sent_away(&mut self, shard: usize) {
+        if !self.scenario.may_disconnect() {
+            return;
+        }
+        for index in self.audit.open_connections() {
+            let connection = &self.connections[index];
+            if connection.shard == shard
+                && let Stage::Serving(key) = connection.stage
+                && !self.broker.seats[shard].shard.is_open(key)
+            {
+                let has_unseen = self.has_unseen(index);
+                self.audit.end(&mut self.ledger, self.now, index, Some(ReasonCode::QuotaExceeded), has_unseen);
+            }
+        }
+    }
+
     /// The oldest batch of a ring arrives.
     pub(crate) fn ring(&mut self, from: usize, to: usize) {
         let now = self.now();
@@ -450,6 +475,7 @@ impl World {
         // Before the audit hears of connections that have ended: the letters have caused output that it has not seen.
         self.schedule_turn(to);
         self.end_half_closed(to);
+        self.end_sent_away(to);
     }
 
     fn begin_sending(&mut self, shard: usize, key: ConnectionKey, transmit: Transmit) -> Result<(), Failure> {
@@ -624,6 +650,7 @@ impl World {
         seat.timeout = None;
         seat.shard.handle_timeout(now);
         self.schedule_turn(shard);
+        self.end_sent_away(shard);
         Ok(())
     }
 

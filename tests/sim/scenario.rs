@@ -1,8 +1,9 @@
 //! What a seed decides before anything happens: shards, limits, clients, topics, and how rough the world is.
 
+use std::num::NonZeroU64;
 use std::time::Duration;
 
-use oncemq::config::{Durability, Limits, SharedBalance};
+use oncemq::config::{Durability, Limits, QueuePolicy, SharedBalance, SlowReaderPolicy};
 use oncemq::proto::{QoS, RetainHandling, SubscriptionOptions, Version};
 
 use crate::random::Random;
@@ -13,6 +14,7 @@ pub(crate) const MILLISECOND: u64 = 1_000_000;
 /// Topic Alias Maxima that clients announce in 5.0, in turn.
 const TOPIC_ALIAS_MAXIMA: [u16; 3] = [0, 2, 20];
 const TOPICS_PER_CLIENT: [&str; 4] = ["a/x", "a/y", "b/x", "b"];
+const QUEUE_POLICIES: [QueuePolicy; 3] = [QueuePolicy::DropNewest, QueuePolicy::DropOldest, QueuePolicy::Disconnect];
 const SHARED_TOPICS: [&str; 3] = ["s/0", "s/1", "$s/0"];
 /// Topics that only shared subscriptions match, for no other filter begins with their first level.
 const GROUP_TOPICS: [&str; 3] = ["$g/0", "$g/1", "$g/2"];
@@ -24,6 +26,8 @@ const GROUPS: [&str; 4] = ["$share/a/$g/0", "$share/a/$g/1", "$share/b/$g/1", "$
 pub(crate) struct Scenario {
     pub(crate) shards: u16,
     pub(crate) limits: Limits,
+    /// How often the broker reports on `$SYS`.
+    pub(crate) report_interval: Option<Duration>,
     /// Queues are so small that messages may be dropped, counted.
     pub(crate) has_tiny_queues: bool,
     pub(crate) clients: Vec<Profile>,
@@ -117,6 +121,12 @@ impl Scenario {
         let is_roomy = random.percent(40);
         let clients = random.between(2, 7);
         let has_time_limits = random.percent(20);
+        let has_bounded_log = random.percent(10);
+        let mut profiles: Vec<_> = (0..clients).map(|index| Profile::new(random, index, has_time_limits)).collect();
+        if has_bounded_log {
+            // In 3.1.1 the broker would have to end the connections of honest clients.
+            profiles.iter_mut().for_each(|profile| profile.versions = vec![Version::V5]);
+        }
         Self {
             shards: random.pick(&[1, 2, 2, 3, 4]),
             limits: Limits {
@@ -136,18 +146,27 @@ impl Scenario {
                 ]),
                 max_queued_messages: if has_tiny_queues { random.between(1, 12) as u32 } else { 100_000 },
                 max_queued_bytes: if has_tiny_queues { random.between(100, 4000) } else { 1 << 30 },
+                queue_policy: random.pick(&QUEUE_POLICIES),
+                durable_queue_policy: random.percent(50).then(|| random.pick(&QUEUE_POLICIES)),
+                slow_reader_policy: if random.percent(5) {
+                    SlowReaderPolicy::Disconnect
+                } else {
+                    SlowReaderPolicy::DropNewest
+                },
                 max_output_bytes: if is_roomy { 64 * 1024 } else { random.between(1, 2000) as u32 },
                 congestion_messages: if is_roomy { 1000 } else { random.pick(&[1, 2, 5, 30]) },
                 stall_timeout: Duration::from_millis(1 + random.up_to(5_000)),
                 max_waiting_letters: if is_roomy { 1024 } else { random.between(1, 16) as u32 },
                 max_log_backlog_bytes: 1 << 20,
+                max_log_bytes: has_bounded_log.then_some(NonZeroU64::MIN),
                 queue_memory_bytes: random.pick(&[0, 0, 5_000, 1 << 30]),
                 queue_kept_messages: random.pick(&[1, 3, 10]),
                 max_retained_messages: 10_000,
                 linger: Duration::from_millis(random.between(50, 5_000)),
             },
+            report_interval: random.pick(&[None, None, Some(Duration::from_millis(50)), Some(Duration::from_secs(2))]),
             has_tiny_queues,
-            clients: (0..clients).map(|index| Profile::new(random, index, has_time_limits)).collect(),
+            clients: profiles,
             rounds: random.between(1, 3) as u32,
             ends_by_shutdown: random.percent(15),
             actions_per_round: 10 + random.up_to(400) as u32,
@@ -164,6 +183,14 @@ impl Scenario {
             socket_bytes: if is_roomy { 1 << 20 } else { random.between(16, 4000) as usize },
             storage: Storage::new(random, has_time_limits),
         }
+    }
+
+    /// Whether the broker may send clients away that do not keep up.
+    pub(crate) fn may_disconnect(&self) -> bool {
+        let Limits { queue_policy, durable_queue_policy, slow_reader_policy, .. } = self.limits;
+        slow_reader_policy == SlowReaderPolicy::Disconnect
+            || self.has_tiny_queues
+                && (queue_policy == QueuePolicy::Disconnect || durable_queue_policy == Some(QueuePolicy::Disconnect))
     }
 
     /// A topic for a client to publish to. Only its owner publishes to most topics, so that they have an order.

@@ -15,8 +15,6 @@ impl Deliverable for Message {
     }
 }
 
-const UNLIMITED: QueueLimit = QueueLimit { messages: u32::MAX, bytes: u64::MAX };
-
 fn id(value: u16) -> PacketId {
     PacketId::new(value).expect("a packet id is not zero")
 }
@@ -212,7 +210,7 @@ fn a_resume_with_a_smaller_window_sends_the_rest_as_slots_get_free() {
         outbound.send_now(exactly_once(number));
     }
     outbound.handle_pubrec(id(3), false);
-    outbound.enqueue(exactly_once(5), UNLIMITED).expect("room");
+    outbound.enqueue(exactly_once(5));
     assert_eq!(resume(&mut outbound, 2), [(1, Some(1)), (3, None)]);
     assert_eq!(next(&mut outbound), None, "id 3 and id 1 hold the two slots");
     assert!(!outbound.is_clear());
@@ -244,7 +242,7 @@ fn a_late_pubrec_after_a_resume_is_honoured() {
 fn the_window_bounds_what_is_in_flight() {
     let mut outbound = attached(2);
     for number in 1..=3 {
-        outbound.enqueue(exactly_once(number), UNLIMITED).expect("room");
+        outbound.enqueue(exactly_once(number));
     }
     assert_eq!(next(&mut outbound), Some((1, false, 1)));
     assert_eq!(next(&mut outbound), Some((2, false, 2)));
@@ -256,27 +254,28 @@ fn the_window_bounds_what_is_in_flight() {
 }
 
 #[test]
-fn a_full_queue_hands_the_message_back() {
+fn a_queue_is_full_by_messages_or_by_bytes() {
     let mut outbound = attached(1);
-    let limit = QueueLimit { messages: 2, bytes: 1000 };
-    assert_eq!(outbound.enqueue(exactly_once(1), limit), Ok((0, &exactly_once(1))));
-    assert_eq!(outbound.enqueue(exactly_once(2), limit), Ok((1, &exactly_once(2))));
-    assert_eq!(outbound.enqueue(exactly_once(3), limit), Err(exactly_once(3)));
-    let limit = QueueLimit { messages: 9, bytes: 29 };
-    assert_eq!(outbound.enqueue(exactly_once(3), limit), Err(exactly_once(3)), "20 bytes wait, 10 more are too many");
-    assert_eq!(outbound.queued(), 2);
+    let few = QueueLimit { messages: 2, bytes: 1000 };
+    let small = QueueLimit { messages: 9, bytes: 29 };
+    assert_eq!(outbound.enqueue(exactly_once(1)), (0, &exactly_once(1)));
+    assert!(outbound.has_room(10, few) && outbound.has_room(19, small) && !outbound.has_room(20, small));
+    assert_eq!(outbound.enqueue(exactly_once(2)), (1, &exactly_once(2)));
+    assert!(!outbound.has_room(0, few));
+    assert!(!outbound.has_room(10, small), "20 bytes wait, 10 more are too many");
+    assert!(outbound.has_room(u64::MAX / 2, QueueLimit::NONE));
 }
 
 #[test]
 fn what_is_away_counts_and_comes_back_in_its_place() {
     let mut outbound = attached(1);
-    outbound.enqueue(exactly_once(0), UNLIMITED).expect("there is room");
-    outbound.enqueue(exactly_once(1), UNLIMITED).expect("there is room");
+    outbound.enqueue(exactly_once(0));
+    outbound.enqueue(exactly_once(1));
     let limit = QueueLimit { messages: 4, bytes: 45 };
-    assert_eq!(outbound.enqueue_away(10, limit), Some(2));
-    assert_eq!(outbound.enqueue_away(20, limit), None, "bytes");
-    assert_eq!(outbound.enqueue_away(12, limit), Some(3));
-    assert_eq!(outbound.enqueue_away(1, limit), None, "messages");
+    assert_eq!(outbound.enqueue_away(10), 2);
+    assert!(!outbound.has_room(20, limit), "bytes");
+    assert_eq!(outbound.enqueue_away(12), 3);
+    assert!(!outbound.has_room(1, limit), "messages");
     assert_eq!((outbound.queued(), outbound.queued_here(), outbound.away()), (4, 2, 2));
     assert_eq!((outbound.next_to_return(), outbound.next_number()), (2, 4));
     assert_eq!(next(&mut outbound), Some((1, false, 0)));
@@ -293,7 +292,8 @@ fn what_is_away_counts_and_comes_back_in_its_place() {
     assert_eq!(next(&mut outbound), Some((4, false, 3)));
     outbound.abandon(id(4));
     assert!(outbound.is_clear() && outbound.is_empty());
-    assert_eq!(outbound.enqueue_away(45, limit), Some(4), "no bytes are left over");
+    assert!(outbound.has_room(45, limit), "no bytes are left over");
+    assert_eq!(outbound.enqueue_away(45), 4);
     assert_eq!(outbound.drain().count(), 0);
     assert_eq!((outbound.away(), outbound.next_number()), (0, 5));
 }
@@ -317,16 +317,45 @@ fn ids_wrap_and_are_never_reused_in_flight() {
     assert_eq!(outbound.inflight(), 2);
 }
 
+/// The oldest of a queue goes first, wherever it is, and the exchanges in flight are not touched.
+#[test]
+fn what_is_away_is_discarded_behind_what_is_here() {
+    let mut outbound = attached(1);
+    outbound.send_now(exactly_once(0));
+    outbound.enqueue(exactly_once(1));
+    outbound.enqueue_away(10);
+    outbound.enqueue_away(10);
+    assert_eq!(outbound.discard_away(), None, "one that is here is older");
+    assert_eq!(outbound.discard_queued(), Some((1, exactly_once(1))));
+    assert_eq!((outbound.discard_queued(), outbound.discard_away()), (None, Some(2)));
+    assert_eq!((outbound.inflight(), outbound.queued(), outbound.next_to_return()), (1, 1, 3));
+    outbound.abandon(id(1));
+    outbound.return_from_log(exactly_once(3));
+    assert_eq!(next(&mut outbound), Some((4, false, 3)), "the id still follows from the number");
+}
+
+/// Places behind an open exchange run out with the ids.
+#[test]
+fn no_more_can_be_discarded_than_there_are_ids() {
+    let mut outbound = attached(1);
+    outbound.send_now(exactly_once(0));
+    for _ in 1..65_534 {
+        outbound.enqueue(exactly_once(1));
+        assert!(outbound.discard_queued().is_some());
+    }
+    outbound.enqueue(exactly_once(2));
+    assert_eq!(outbound.discard_queued(), None);
+    outbound.abandon(id(1));
+    assert!(outbound.discard_queued().is_some());
+}
+
 /// A message that is not sent uses its number up, so that those behind it keep the ids that follow from theirs.
 #[test]
 fn a_discarded_message_keeps_the_numbers_of_the_others() {
     let mut outbound = attached(9);
     outbound.send_now(exactly_once(1));
     for number in 2..=4 {
-        assert_eq!(
-            outbound.enqueue(exactly_once(number), UNLIMITED),
-            Ok((u64::from(number) - 1, &exactly_once(number)))
-        );
+        assert_eq!(outbound.enqueue(exactly_once(number)), (u64::from(number) - 1, &exactly_once(number)));
     }
     assert_eq!(outbound.discard_queued(), Some((1, exactly_once(2))));
     assert_eq!(next(&mut outbound), Some((3, false, 3)));
@@ -342,7 +371,7 @@ fn a_withdrawn_message_keeps_the_numbers_of_the_others() {
     outbound.send_now(exactly_once(1));
     outbound.send_now(exactly_once(2));
     for number in 3..=7 {
-        outbound.enqueue(exactly_once(number), UNLIMITED).expect("room");
+        outbound.enqueue(exactly_once(number));
     }
     outbound.detach();
     let taken = outbound.withdraw(|message| [3, 5, 7].contains(&message.0));
@@ -387,7 +416,7 @@ fn a_reopened_sender_resends_what_was_open() {
     for number in 1..=4 {
         before.send_now(exactly_once(number));
     }
-    before.enqueue(exactly_once(5), UNLIMITED).expect("room");
+    before.enqueue(exactly_once(5));
     before.handle_pubrec(id(2), false);
     before.handle_pubrec(id(3), true);
     let mut after = Outbound::new(0, PlantedFault::default());
@@ -398,7 +427,7 @@ fn a_reopened_sender_resends_what_was_open() {
                 after.reopen(Reopened::Unacknowledged(message.clone()));
             }
             Reopened::Unacknowledged(message) => {
-                assert_eq!(after.enqueue(message.clone(), UNLIMITED), Ok((number, message)))
+                assert_eq!(after.enqueue(message.clone()), (number, message))
             }
             Reopened::AwaitingPubcomp => after.reopen(Reopened::AwaitingPubcomp),
             Reopened::Done => after.reopen(Reopened::Done),
@@ -417,7 +446,7 @@ fn drain_hands_back_every_message_still_held() {
     outbound.send_now(exactly_once(1));
     outbound.send_now(exactly_once(2));
     outbound.handle_pubrec(id(1), false);
-    outbound.enqueue(at_least_once(3), UNLIMITED).expect("room");
+    outbound.enqueue(at_least_once(3));
     let held: Vec<_> = outbound.drain().collect();
     assert_eq!(held, [(exactly_once(2), true), (at_least_once(3), false)]);
     assert!(outbound.is_empty());
@@ -455,7 +484,7 @@ proptest! {
             match step {
                 Step::Enqueue(qos2) => {
                     let qos = if qos2 { QoS::ExactlyOnce } else { QoS::AtLeastOnce };
-                    prop_assert!(outbound.enqueue(Message(enqueued, qos), UNLIMITED).is_ok());
+                    outbound.enqueue(Message(enqueued, qos));
                     enqueued += 1;
                 }
                 Step::Pump => {

@@ -15,6 +15,7 @@ pub(super) struct Fleet {
     rings: Vec<VecDeque<(ShardId, ShardId, Letter)>>,
     pub(super) disks: Vec<Disk>,
     limits: Limits,
+    report_interval: Option<Duration>,
     /// Reads that found something else than what was written.
     pub(super) damaged: usize,
     /// Whether a write to a log is stable as soon as it is taken.
@@ -49,11 +50,15 @@ pub(super) fn limits() -> Limits {
         shared_balance: SharedBalance::RoundRobin,
         max_queued_messages: 1000,
         max_queued_bytes: 1 << 20,
+        queue_policy: QueuePolicy::DropNewest,
+        durable_queue_policy: None,
+        slow_reader_policy: SlowReaderPolicy::DropNewest,
         congestion_messages: 1000,
         stall_timeout: Duration::from_secs(10),
         max_output_bytes: 1 << 16,
         max_waiting_letters: 100,
         max_log_backlog_bytes: 1 << 20,
+        max_log_bytes: None,
         queue_memory_bytes: 1 << 30,
         queue_kept_messages: 64,
         max_retained_messages: 100,
@@ -63,7 +68,7 @@ pub(super) fn limits() -> Limits {
 
 fn config(number: u16, shards: u16, limits: Limits, service: Service, log: Option<LogConfig>) -> ShardConfig {
     let id = ShardId::new(number).expect("few shards");
-    ShardConfig { id, shards, seed: 7, limits, service, log, fault: PlantedFault::default() }
+    ShardConfig { id, shards, seed: 7, limits, service, report_interval: None, log, fault: PlantedFault::default() }
 }
 
 fn log(shard: u16) -> LogConfig {
@@ -107,9 +112,23 @@ impl Fleet {
         Self::with_shards((0..shards).map(shard).collect(), limits.clone())
     }
 
+    /// Shards with logs that report on `$SYS`, for the first time at once.
+    pub(super) fn reporting(shards: u16, interval: Duration) -> Self {
+        let report_interval = Some(interval);
+        let config = |number| ShardConfig {
+            report_interval,
+            ..config(number, shards, limits(), Service::default(), Some(log(number)))
+        };
+        let mut fleet = Self::with_shards((0..shards).map(|number| Shard::new(config(number))).collect(), limits());
+        fleet.report_interval = report_interval;
+        fleet.pass(Duration::ZERO);
+        fleet
+    }
+
     fn with_shards(shards: Vec<Shard>, limits: Limits) -> Self {
         Self {
             limits,
+            report_interval: None,
             damaged: 0,
             disks: shards.iter().map(|_| Disk::default()).collect(),
             logs_flow: true,
@@ -437,6 +456,7 @@ impl Fleet {
         let shards = images.len() as u16;
         let restored = |(number, end)| {
             let config = config(number, shards, self.limits.clone(), Service::default(), Some(log(number)));
+            let config = ShardConfig { report_interval: self.report_interval, ..config };
             Shard::restore(config, self.now, &images, end)
         };
         self.shards = (0..).zip(ends).map(restored).collect();

@@ -23,30 +23,6 @@ fn a_publisher_may_not_exceed_the_receive_maximum() {
     assert_eq!(fleet.got(publisher).len(), 501, "3.1.1 knows no Receive Maximum");
 }
 
-/// A full queue drops the newest message, counted; what was accepted before stays.
-#[test]
-fn a_full_queue_drops_the_newest() {
-    let mut fleet = Fleet::with_limits(1, Limits { max_queued_messages: 3, ..limits() });
-    let subscriber = fleet.connect(Version::V311, "subscriber", false);
-    fleet.subscribe(subscriber, "t", ExactlyOnce);
-    fleet.disconnect(subscriber);
-    let publisher = fleet.connect(Version::V311, "publisher", true);
-    for number in 1..=5 {
-        fleet.publish(publisher, "t", &number.to_string(), ExactlyOnce, number);
-    }
-    assert_eq!(fleet.count(|counters| counters.dropped_queue_full), 2);
-    assert_eq!(fleet.count(|counters| counters.messages), 3);
-    let subscriber = fleet.connect(Version::V311, "subscriber", false);
-    let payloads: Vec<_> = fleet.got(subscriber)[1..]
-        .iter()
-        .map(|got| match got {
-            Got::Publish { payload, .. } => payload.clone(),
-            other => panic!("{other:?}"),
-        })
-        .collect();
-    assert_eq!(payloads, ["1", "2", "3"]);
-}
-
 /// Trap 42: what waits for a client that does not read is bounded, and it is not read from either.
 #[test]
 fn a_client_that_does_not_read_is_held_back() {
