@@ -88,7 +88,7 @@ impl Broker {
             shards: self.shards,
             seed: self.seed,
             limits: self.limits.clone(),
-            service: Service::default(),
+            service: Service { validates_payload_format: true, ..Service::default() },
             log: self.storage.log_config(number),
             fault: self.fault,
         }
