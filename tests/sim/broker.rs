@@ -91,7 +91,7 @@ impl Broker {
             shards: self.shards,
             seed: self.seed,
             limits: self.limits.clone(),
-            service: Service::default(),
+            service: Service { validates_payload_format: true, ..Service::default() },
             report_interval: self.report_interval,
             log: self.storage.log_config(number),
             fault: self.fault,

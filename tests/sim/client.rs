@@ -145,6 +145,8 @@ enum Request {
     /// The entries in the ledger, and what has to be granted.
     Subscribe(Vec<(usize, QoS)>),
     Unsubscribe(Vec<(String, Step)>),
+    /// A message that has to be refused.
+    Refusal,
 }
 
 impl Client {
@@ -341,6 +343,13 @@ impl Client {
                     None => return,
                 },
             };
+            if self.version == Version::V5
+                && random.percent(2)
+                && let Some(id) = id
+            {
+                self.claim_falsely(around, id, qos);
+                continue;
+            }
             let topic = around.scenario.topic(random, self.index);
             let retain = random.percent(self.profile.retain_percent);
             let filling = match random.below(100) {
@@ -358,6 +367,24 @@ impl Client {
             }
             self.write_publish(around, number, id, false);
         }
+    }
+
+    /// Publishes what is not the text that it claims to be: the broker refuses it, nobody gets it, and with the refusal or the
+    /// end of the connection the id is free for another message [MQTT-4.3.3-9].
+    fn claim_falsely(&mut self, around: &mut Surroundings<'_>, id: u16, qos: QoS) {
+        let mut properties = PropertyWriter::new();
+        properties.push(Property::PayloadFormatIndicator(1));
+        let publish = Publish {
+            dup: false,
+            qos,
+            retain: false,
+            topic: &around.scenario.topic(around.random, self.index),
+            packet_id: Some(packet_id(id)),
+            properties: properties.properties(),
+            payload: b"\xFF",
+        };
+        self.link_mut().requests.insert(id, Request::Refusal);
+        self.write(around.written, &Packet::Publish(publish), Meaning::Publish { id: Some(id), qos, by_alias: false });
     }
 
     fn write_publish(&mut self, around: &mut Surroundings<'_>, number: MessageNumber, id: Option<u16>, dup: bool) {
@@ -502,7 +529,9 @@ impl Client {
     }
 
     fn free_slot(&mut self) -> Option<u16> {
-        let open = self.session.exchanges.len();
+        let requests = self.link_mut().requests.values();
+        let refusals = requests.filter(|request| matches!(request, Request::Refusal)).count();
+        let open = self.session.exchanges.len() + refusals;
         let is_free = open < self.profile.window && open < self.link_mut().quota;
         if is_free { self.free_id() } else { None }
     }

@@ -41,7 +41,7 @@ const SEEDS: u64 = 5_000;
 const SEEDS_TO_SEE_ALL: u64 = 2_000;
 
 /// Every planted fault has to be found within so many seeds.
-const SEEDS_TO_FIND_A_FAULT: u64 = 300;
+const SEEDS_TO_FIND_A_FAULT: u64 = 1_500;
 
 /// Runs a seed: the world at its end, or what went wrong.
 fn run(seed: u64, fault: PlantedFault, with_text: bool) -> Result<World, Failure> {

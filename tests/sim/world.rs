@@ -603,6 +603,7 @@ impl World {
             ("message too large", sum(|counters| counters.dropped_too_large)),
             ("message expired", sum(|counters| counters.dropped_expired)),
             ("illegal packet", sum(|counters| counters.protocol_violations)),
+            ("refused payload", sum(|counters| counters.refused_payload_format)),
             ("silent client", self.audit.silences),
             ("topic alias by a publisher", self.audit.aliases_read),
             ("topic alias by the broker", self.audit.aliases_sent),

@@ -37,6 +37,9 @@ impl Client {
         match packet {
             Packet::Connack(connack) => self.receive_connack(around, connack),
             Packet::Publish(publish) => self.receive_publish(around.ledger, publish),
+            Packet::Puback(refusal) | Packet::Pubrec(refusal) if self.awaits_refusal(refusal.packet_id) => {
+                self.receive_refusal(refusal)
+            }
             Packet::Puback(puback) => {
                 let message = self.take_exchange(puback.packet_id, Stage::AwaitingPuback, "PUBACK")?;
                 if is_accepted(client, puback)? {
@@ -199,6 +202,19 @@ impl Client {
                 Ok(())
             }
             other => fail!("client {} got UNSUBACK for {other:?}", self.index),
+        }
+    }
+
+    fn awaits_refusal(&mut self, id: PacketId) -> bool {
+        matches!(self.link_mut().requests.get(&id.get()), Some(Request::Refusal))
+    }
+
+    fn receive_refusal(&mut self, refusal: &Acknowledgement<'_>) -> Result<(), Failure> {
+        self.link_mut().requests.remove(&refusal.packet_id.get());
+        match refusal.reason {
+            ReasonCode::PayloadFormatInvalid => Ok(()),
+            reason if is_of_failed_log(reason) => Ok(()),
+            _ => fail!("client {} made a false claim and got {refusal:?}", self.index),
         }
     }
 
