@@ -69,13 +69,13 @@ impl Encoder {
         acknowledgement: Acknowledgement,
         after: LogPosition,
     ) {
-        self.packets += 1;
         let Acknowledgement { kind, id, reason, text } = acknowledgement;
         if let Some(text) = text
             && self.acknowledgement_with_text(connection, kind, id, reason, text, after)
         {
             return;
         }
+        self.packets += 1;
         let buffer = connection.output.section(after, &mut self.buffers).buffer();
         encode_acknowledgement(buffer, connection.version, kind, id, reason);
     }
