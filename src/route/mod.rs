@@ -19,10 +19,10 @@ mod terms;
 mod topic;
 mod trie;
 
-pub use letter::{Letter, Publisher, RouteSequence, RouteStamp, Ticket};
+pub use letter::{Letter, PageLimit, PageRequest, Publisher, RouteSequence, RouteStamp, Ticket};
 pub(crate) use level_tree::Hashing;
 pub use message::{Message, WillMessage};
-pub use retained::{Retained, RetainedTree};
+pub use retained::{RetainedTree, Visit, WalkKey};
 pub use share::{Presence, Share, SharedTerms, Standing};
 pub use subscribers::{Subscriber, Subscription};
 pub use terms::{Identifiers, Terms};

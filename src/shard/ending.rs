@@ -38,7 +38,7 @@ impl Shard {
 
     /// Ends a connection whose client has shut its side and waits for nothing more.
     pub(super) fn end_if_over(&mut self, key: ConnectionKey) {
-        if self.clients.connection(key).stream_ended && !self.subscribing.waits_for(key) {
+        if self.clients.connection(key).stream_ended && !self.is_subscribing(key) {
             self.end_by_client(key, Will::Publish);
         }
     }
@@ -79,9 +79,7 @@ impl Shard {
         if will == Will::Discard {
             record.will = None;
         }
-        if record.held.is_some() {
-            self.subscribing.forget_connection(session);
-        }
+        self.forget_subscriber(session);
         if let Some(outbound) = self.clients.sessions.outbound_if_any(session) {
             outbound.detach();
             outbound.set_sent_below(outbound.next_to_start());
@@ -169,7 +167,7 @@ impl Shard {
             for delivery in held.deliveries {
                 self.clients.messages.release(delivery.message);
             }
-            self.subscribing.forget(key);
+            self.forget_session(key);
         }
         if session.is_durable {
             self.clients.ended.push_back((self.clients.log.appended(), session.client_id));

@@ -264,6 +264,7 @@ impl Shard {
                 }
                 self.clients.log_completed(session, number);
                 self.clients.pump(session);
+                self.feed_if_drained(session);
                 Ok(())
             }
             Acknowledged::Received(number, delivery) => {

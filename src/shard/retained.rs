@@ -3,7 +3,7 @@
 
 use slab::Slab;
 
-use crate::route::{Message, RetainedTree, RouteStamp, TopicFilter, TopicName};
+use crate::route::{Message, RetainedTree, RouteStamp, TopicFilter, TopicName, Visit, WalkKey};
 use crate::store::LogPosition;
 
 /// A retained message at its home, and where and when it was published.
@@ -31,8 +31,12 @@ impl RetainedMessages {
 
     /// Keeps a message for its topic, in place of the one before.
     pub(super) fn set(&mut self, topic: TopicName<'_>, retained: RetainedMessage) {
-        self.remove(topic);
         self.bytes += retained.message.bytes() as u64;
+        if let Some(key) = self.by_topic.value_of(topic) {
+            let replaced = std::mem::replace(&mut self.arena[*key as usize], retained);
+            self.bytes -= replaced.message.bytes() as u64;
+            return;
+        }
         let key = u32::try_from(self.arena.insert(retained)).expect("a shard retains fewer than 2^32 messages");
         self.by_topic.set(topic, key);
     }
@@ -56,9 +60,32 @@ impl RetainedMessages {
         retained.is_some_and(|retained| retained.stamp == stamp && retained.logged <= stable)
     }
 
-    /// The messages whose topics the filter matches, in no particular order.
-    pub(super) fn find<'t>(&'t self, filter: &TopicFilter<'t>) -> impl Iterator<Item = &'t RetainedMessage> {
-        self.by_topic.find(filter).map(|(_, key)| &self.arena[*key as usize])
+    /// Begins a walk over the messages whose topics the filter matches: [`RetainedTree::begin_walk`].
+    pub(super) fn begin_walk(&mut self, filter: &TopicFilter<'_>) -> WalkKey {
+        self.by_topic.begin_walk(filter)
+    }
+
+    /// Takes a walk one topic on: to a message, and its place.
+    pub(super) fn visit_next(&mut self, walk: WalkKey) -> Visit<(usize, &RetainedMessage)> {
+        match self.by_topic.visit_next(walk) {
+            Visit::Match(key) => Visit::Match((*key as usize, &self.arena[*key as usize])),
+            Visit::Nothing => Visit::Nothing,
+            Visit::End => Visit::End,
+        }
+    }
+
+    /// Whether a walk has come to its end.
+    pub(super) fn is_through(&self, walk: WalkKey) -> bool {
+        self.by_topic.is_through(walk)
+    }
+
+    pub(super) fn end_walk(&mut self, walk: WalkKey) {
+        self.by_topic.end_walk(walk);
+    }
+
+    /// The message at a place, if it is still the one with this stamp.
+    pub(super) fn at(&self, place: usize, stamp: RouteStamp) -> Option<&RetainedMessage> {
+        self.arena.get(place).filter(|retained| retained.stamp == stamp)
     }
 
     /// The first message at or behind a place in the arena, and its place.

@@ -23,6 +23,7 @@ mod lifecycle;
 mod limits;
 mod refusals;
 mod retained;
+mod retained_pages;
 mod service;
 mod shared;
 mod statements;
