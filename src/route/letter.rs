@@ -26,7 +26,7 @@
 
 use std::sync::Arc;
 
-use crate::route::{Message, Presence, ShardId, Share};
+use crate::route::{Author, Message, Presence, ShardId, Share};
 use crate::store::{LetterNumber, LogFailure};
 
 /// Identifies one filter of one SUBSCRIBE at the shard that sent it.
@@ -70,6 +70,8 @@ pub struct Publisher {
 pub struct PageRequest {
     /// The filter; none for the next page of a lookup.
     pub filter: Option<Box<str>>,
+    /// Whose messages are left out; nobody's if the subscriber did not ask for no local. Not said again for the next page.
+    pub without: Option<Author>,
     /// How much of it at once.
     pub limit: PageLimit,
 }
@@ -105,6 +107,8 @@ pub enum Letter {
     Retain {
         /// The message.
         message: Message,
+        /// Whose message it is.
+        author: Author,
         /// Its number at the sending shard.
         sequence: RouteSequence,
         /// As for [`Letter::Deliver`].

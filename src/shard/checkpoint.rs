@@ -239,7 +239,7 @@ impl Shard {
             Place::Retained(place) => match self.retained.at_or_behind(place) {
                 None => Place::Links(0),
                 Some((place, retained)) => {
-                    sink.record(&Record::Retained { body: (&retained.message).into() });
+                    sink.record(&Record::Retained { body: (&retained.message).into(), author: retained.author });
                     Place::Retained(place + 1)
                 }
             },

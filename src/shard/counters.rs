@@ -76,6 +76,8 @@ counters! {
     dropped_too_large,
     /// Messages dropped because they expired in the queue.
     dropped_expired,
+    /// Retained messages removed because they expired.
+    expired_retained,
     /// Retained messages not kept because there are too many.
     dropped_retained_full,
     /// Pages of retained messages that clients had to wait for until they had taken others.

@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use crate::proto::{QoS, ReasonCode};
-use crate::route::{Letter, Presence, Removed};
+use crate::route::{Author, Letter, Presence, Removed};
 use crate::session::SessionExpiry;
 use crate::store::Record;
 use crate::time::Timestamp;
 
 use super::connection::{Connection, ConnectionKey, Phase};
 use super::farewell::Farewell;
+use super::publishing::Owner;
 use super::receiving::Violation;
 use super::sessions::SessionKey;
 use super::{Command, Shard, TimerKey};
@@ -114,7 +115,7 @@ impl Shard {
         self.clients.sessions.release_idle_tables(session);
         self.clients.log_session(session);
         if let Some(will) = due {
-            self.route_will(Some(session), &will);
+            self.route_will(Owner::Session(session), &will);
         }
     }
 
@@ -124,7 +125,7 @@ impl Shard {
         let Some(since) = session.disconnected_at else { return };
         if let Some(will) = session.will.take_if(|will| since + will.delay() == deadline) {
             self.clients.log_session(key);
-            self.route_will(Some(key), &will);
+            self.route_will(Owner::Session(key), &will);
         }
     }
 
@@ -169,11 +170,12 @@ impl Shard {
             }
             self.forget_session(key);
         }
+        let author = Author::of(&session.client_id);
         if session.is_durable {
             self.clients.ended.push_back((self.clients.log.appended(), session.client_id));
         }
         if let Some(will) = session.will {
-            self.route_will(None, &will);
+            self.route_will(Owner::Ended(author), &will);
         }
     }
 

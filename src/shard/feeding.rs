@@ -486,7 +486,7 @@ impl Shard {
 
     /// Begins a round for the next page that a home has.
     fn ask_for_page(&mut self, home: ShardId, ticket: Ticket) {
-        let request = Some(PageRequest { filter: None, limit: self.page() });
+        let request = Some(PageRequest { filter: None, without: None, limit: self.page() });
         self.clients.counters.further_pages += 1;
         let pending = self.subscribing.pending.get_mut(&ticket.serial).expect("it waits");
         pending.rest.pop_front();

@@ -22,7 +22,8 @@ use hashbrown::HashMap;
 
 use crate::config::Limits;
 use crate::route::{
-    Letter, Message, PageLimit, PageRequest, RouteSequence, RouteStamp, ShardId, Ticket, TopicFilter, Visit, WalkKey,
+    Author, Letter, Message, PageLimit, PageRequest, RouteSequence, RouteStamp, ShardId, Ticket, TopicFilter, Visit,
+    WalkKey,
 };
 use crate::store::LogPosition;
 use crate::time::Timestamp;
@@ -62,6 +63,7 @@ struct Lookup {
     walk: WalkKey,
     /// What each shard had routed before it applied the interest: newer messages come live.
     routed: Vec<RouteSequence>,
+    without: Option<Author>,
     limit: PageLimit,
     /// What the page has so far: places, and what was there.
     page: Vec<(usize, RouteStamp)>,
@@ -90,9 +92,10 @@ impl Lookup {
         messages >= self.limit.messages as usize || messages > 0 && self.page_bytes >= self.limit.bytes
     }
 
-    /// Whether the subscriber does not get the message live.
+    /// Whether the message is for the subscriber, and does not come live.
     fn is_due(&self, retained: &RetainedMessage) -> bool {
-        retained.stamp.sequence <= self.routed[retained.stamp.shard.index()]
+        // [MQTT-3.8.3-3]
+        self.without != Some(retained.author) && retained.stamp.sequence <= self.routed[retained.stamp.shard.index()]
     }
 }
 
@@ -146,13 +149,13 @@ impl Shard {
             return;
         }
         let Marked { routed, request } = marked.remove(&key).expect("noted above");
-        let PageRequest { filter, limit } = request.expect("the shard of the subscriber says what it wants");
+        let PageRequest { filter, without, limit } = request.expect("the shard of the subscriber says what it wants");
         match filter {
             Some(filter) => {
                 let filter = TopicFilter::parse(&filter).expect("the other shard has parsed it");
                 let routed = routed.into_iter().flatten().collect();
                 let walk = self.retained.begin_walk(&filter);
-                begun.insert(key, Lookup { walk, routed, limit, page: Vec::new(), page_bytes: 0 });
+                begun.insert(key, Lookup { walk, routed, without, limit, page: Vec::new(), page_bytes: 0 });
             }
             None => begun.get_mut(&key).expect("there is a rest where one was promised").limit = limit,
         }

@@ -122,6 +122,8 @@ enum TimerKey {
     Session(SessionKey),
     Will(SessionKey),
     Congestion(SessionKey),
+    /// The search for retained messages that have expired.
+    Sweep,
 }
 
 /// A shard.
@@ -134,6 +136,8 @@ pub struct Shard {
     groups: Groups,
     matches: Matches,
     retained: RetainedMessages,
+    /// The deadline of the one timer of its sweep that counts.
+    sweep_timer_at: Option<Timestamp>,
     /// Messages routed so far.
     routed: RouteSequence,
     subscribing: Subscribing,
@@ -158,6 +162,7 @@ impl Shard {
             groups: Groups::new(config.seed, config.limits.shared_balance),
             matches: Matches::default(),
             retained: RetainedMessages::new(config.seed),
+            sweep_timer_at: None,
             routed: RouteSequence::default(),
             subscribing: Subscribing::default(),
             lookups: Lookups::new(&config.limits),
@@ -253,9 +258,9 @@ impl Shard {
             }
             Letter::HoldPublisher(publisher) => self.clients.hold_publisher(publisher),
             Letter::LetPublisherGo(publisher) => self.clients.let_publisher_go(publisher),
-            Letter::Retain { message, sequence, number } => {
+            Letter::Retain { message, author, sequence, number } => {
                 if self.is_due(from, number) {
-                    self.retain(message, RouteStamp { shard: from, sequence });
+                    self.retain(message, author, RouteStamp { shard: from, sequence });
                 }
             }
             Letter::Acknowledged { through } => self.handle_acknowledged(from, through),
@@ -300,6 +305,7 @@ impl Shard {
                 TimerKey::Session(key) => self.session_timeout(key, deadline),
                 TimerKey::Will(key) => self.will_timeout(key, deadline),
                 TimerKey::Congestion(key) => self.clients.congestion_timeout(key, deadline),
+                TimerKey::Sweep => self.sweep_timeout(deadline),
             }
         }
     }

@@ -10,7 +10,7 @@ use crate::proto::{
     Packet, Properties, Property, PropertyWriter, QoS, ReasonCode, RetainHandling, Suback, Subscribe,
     SubscriptionOptions, Unsubscribe, Version, suback_size,
 };
-use crate::route::{FilterKey, Letter, PageLimit, PageRequest, ShardId, Subscription, Ticket, TopicFilter};
+use crate::route::{Author, FilterKey, Letter, PageLimit, PageRequest, ShardId, Subscription, Ticket, TopicFilter};
 use crate::store::{LogPosition, Record};
 
 use super::Shard;
@@ -111,7 +111,9 @@ impl Shard {
         pending.missing += usize::from(self.shards) - 1;
         if wants_retained {
             pending.missing += self.homes_of(filter).count();
-            let request = PageRequest { filter: Some(filter.as_str().into()), limit };
+            let client_id = &self.clients.sessions.get(session).client_id;
+            let without = subscription.options.no_local.then(|| Author::of(client_id));
+            let request = PageRequest { filter: Some(filter.as_str().into()), without, limit };
             self.mark(self.clients.id, ticket, filter, Some(&request));
         }
     }
