@@ -164,11 +164,9 @@ impl Shard {
                 }
             }
         }
-        if let Some(held) = session.held {
-            for delivery in held.deliveries {
-                self.clients.messages.release(delivery.message);
-            }
-            self.forget_session(key);
+        self.forget_session(key, session.held.is_some());
+        for delivery in session.held.into_iter().flat_map(|held| held.deliveries) {
+            self.clients.messages.release(delivery.message);
         }
         let author = Author::of(&session.client_id);
         if session.is_durable {

@@ -50,6 +50,8 @@ pub(super) struct Subscribing {
     waiting: HashMap<SessionKey, Waiting, FixedState>,
     /// Sessions with one that need wait no longer.
     ready: VecDeque<SessionKey>,
+    /// Subscriptions of which the rest was forgotten: to a SUBSCRIBE that asks whether they are new, they are.
+    unfinished: HashMap<SessionKey, Vec<FilterKey>, FixedState>,
 }
 
 /// One SUBSCRIBE.
@@ -173,6 +175,18 @@ impl Subscribing {
         self.pending.values().any(|pending| pending.connection == Some(connection) && pending.missing > 0)
     }
 
+    /// A subscription of the session is made again, or ends: whether the rest of its retained messages was forgotten before.
+    pub(super) fn take_unfinished(&mut self, session: SessionKey, filter: FilterKey) -> bool {
+        let Some(unfinished) = self.unfinished.get_mut(&session) else { return false };
+        let before = unfinished.len();
+        unfinished.retain(|other| *other != filter);
+        let was_there = unfinished.len() < before;
+        if unfinished.is_empty() {
+            self.unfinished.remove(&session);
+        }
+        was_there
+    }
+
     /// A SUBSCRIBE of the session need wait no longer.
     fn make_ready(&mut self, session: SessionKey) {
         if let Some(waiting) = self.waiting.get_mut(&session)
@@ -202,6 +216,7 @@ impl Subscribing {
 impl Shard {
     /// The session has unsubscribed: retained messages on their way are not for it any more [MQTT-3.10.4-2].
     pub(super) fn forget_filter(&mut self, session: SessionKey, filter: FilterKey) {
+        self.subscribing.take_unfinished(session, filter);
         let is_waiting = self.subscribing.waiting.contains_key(&session);
         if !is_waiting && self.clients.sessions.get(session).held.is_none() {
             return;
@@ -218,6 +233,7 @@ impl Shard {
     pub(super) fn forget_subscriber(&mut self, session: SessionKey) {
         while let Some(serial) = self.subscribing.take_waiting(session) {
             if let Some(pending) = self.subscribing.pending.remove(&serial) {
+                self.note_unfinished(session, &pending.filters, &pending.rest);
                 self.forget_rests(serial, pending.rest);
             }
         }
@@ -228,12 +244,24 @@ impl Shard {
         }
     }
 
-    /// The session has ended, behind its connection: answers on their way are for nobody.
-    pub(super) fn forget_session(&mut self, session: SessionKey) {
+    /// The session has ended, behind its connection: answers on their way are for nobody. `is_in_round` says whether there may
+    /// be any.
+    pub(super) fn forget_session(&mut self, session: SessionKey, is_in_round: bool) {
+        self.subscribing.unfinished.remove(&session);
+        if !is_in_round {
+            return;
+        }
         let is_of_session = |_: &u64, pending: &mut Pending| pending.session == session;
         let gone: Vec<_> = self.subscribing.pending.extract_if(is_of_session).collect();
         for (serial, pending) in gone {
             self.forget_rests(serial, pending.rest);
+        }
+    }
+
+    /// The rest is forgotten of filters to which the session stays subscribed.
+    fn note_unfinished(&mut self, session: SessionKey, filters: &[Granted], rest: &VecDeque<(u32, ShardId)>) {
+        for filter in rest.iter().filter_map(|(filter, _)| filters[*filter as usize].filter) {
+            self.subscribing.unfinished.entry(session).or_default().push(filter);
         }
     }
 
@@ -361,9 +389,13 @@ impl Shard {
         let Pending { connection, filters, rest, .. } = pending;
         let is_wanted =
             |(filter, _): &(u32, ShardId)| connection.is_some() && filters[*filter as usize].filter.is_some();
-        let (wanted, unwanted) = std::mem::take(rest).into_iter().partition(is_wanted);
+        let (wanted, unwanted): (_, VecDeque<_>) = std::mem::take(rest).into_iter().partition(is_wanted);
         *rest = wanted;
-        self.forget_rests(serial, unwanted);
+        if !unwanted.is_empty() {
+            let (session, filters) = (pending.session, pending.filters.clone());
+            self.note_unfinished(session, &filters, &unwanted);
+            self.forget_rests(serial, unwanted);
+        }
     }
 
     /// SUBACK, and then the last page, or the only one.

@@ -94,11 +94,12 @@ impl Shard {
             self.clients.log.append(&Record::Subscribed { session: session.id(), filter, subscription });
         }
         pending.filters[ticket.filter as usize].filter = Some(subscribed.key);
+        let is_new = self.subscribing.take_unfinished(session, subscribed.key) || !subscribed.replaced;
         // [MQTT-3.3.1-9..11]
         let wants_retained = self.clients.service.retain
             && match subscription.options.retain_handling {
                 RetainHandling::SendAlways => true,
-                RetainHandling::SendIfNew => !subscribed.replaced,
+                RetainHandling::SendIfNew => is_new,
                 RetainHandling::SendNever => false,
             };
         // Also if the filter has other subscribers here: the others may not have heard of these yet.

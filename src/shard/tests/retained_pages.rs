@@ -198,6 +198,28 @@ fn a_lost_connection_ends_the_pages() {
     }
 }
 
+/// [MQTT-3.3.1-10]: a subscription whose retained messages did not all come is as good as new.
+#[test]
+fn a_subscription_without_its_last_page_is_new() {
+    let mut fleet = with_topics(Fleet::durable_with_limits(2, paged()));
+    let if_new = SubscriptionOptions {
+        retain_handling: RetainHandling::SendIfNew,
+        ..SubscriptionOptions::from_qos(AtLeastOnce)
+    };
+    let first = fleet.connect_v5("subscriber", 10);
+    fleet.subscribe_with(first, "t/+", if_new);
+    fleet.drop_connection(first);
+    let second = fleet.connect_v5("subscriber", 10);
+    fleet.subscribe_with(second, "t/+", if_new);
+    let mut taken = Taken::default();
+    taken.take_all(&mut fleet, second);
+    assert_eq!((taken.messages.len(), taken.subacks.len()), (TOPICS, 1));
+    fleet.subscribe_with(second, "t/+", if_new);
+    let mut taken = Taken::default();
+    taken.take_all(&mut fleet, second);
+    assert_eq!((taken.messages.len(), taken.subacks.len()), (0, 1));
+}
+
 /// The same while a page is on its way between the shards.
 #[test]
 fn a_session_that_ends_while_its_page_is_looked_up_leaves_nothing() {
