@@ -385,6 +385,7 @@ impl World {
     pub(crate) fn turn(&mut self, shard: usize) -> Result<(), Failure> {
         let now = self.now();
         let goes_on = self.broker.seats[shard].shard.poll_lookups(now);
+        // What it has answered is output that the audit has not seen.
         self.broker.seats[shard].turn_is_scheduled = true;
         self.end_half_closed(shard);
         self.broker.seats[shard].turn_is_scheduled = false;
