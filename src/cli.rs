@@ -375,6 +375,7 @@ impl ServeArguments {
                 max_output_bytes: self.max_output_bytes.0,
                 max_waiting_letters: self.max_waiting_letters,
                 max_retained_messages: self.max_retained_messages,
+                retained_page: config::RETAINED_PAGE,
                 queue_memory_bytes: self.queue_memory.0,
                 queue_kept_messages: config::QUEUE_KEPT_MESSAGES,
                 linger: self.linger.0,

@@ -164,6 +164,9 @@ pub struct Limits {
     pub max_log_bytes: Option<NonZeroU64>,
     /// Retained messages of one shard, at most.
     pub max_retained_messages: u32,
+    /// Retained messages that one new subscription gets before its client has to take them, at most; a shard looks up twice as
+    /// many topics in one turn.
+    pub retained_page: u32,
     /// Memory for messages that wait in queues or are in flight, with what holds them, in all shards together until
     /// [`Limits::of_one_shard`] has divided it; those beyond that outlive the broker are read back from the log when they
     /// are delivered.
@@ -198,6 +201,7 @@ impl Default for Limits {
             max_log_backlog_bytes: MAX_LOG_BACKLOG_BYTES,
             max_log_bytes: None,
             max_retained_messages: MAX_RETAINED_MESSAGES_DEFAULT,
+            retained_page: RETAINED_PAGE,
             queue_memory_bytes: QUEUE_MEMORY_BYTES_DEFAULT,
             queue_kept_messages: QUEUE_KEPT_MESSAGES,
             linger: LINGER_DEFAULT,
@@ -378,6 +382,12 @@ pub const MAX_LOG_BYTES: RangeInclusive<u64> = 0..=1 << 50;
 pub const MAX_RETAINED_MESSAGES_DEFAULT: u32 = 1_000_000;
 /// Bounds of [`Limits::max_retained_messages`].
 pub const MAX_RETAINED_MESSAGES: RangeInclusive<u32> = 0..=100_000_000;
+
+/// Retained messages of one page: a fraction of a millisecond to look up and to deliver, and little beside a queue.
+pub const RETAINED_PAGE: u32 = 512;
+
+/// SUBSCRIBEs of one session whose retained messages wait for the client to take others, at most; further ones are refused.
+pub const WAITING_SUBSCRIBES_MAX: usize = 256;
 
 /// Queued payloads held in memory when nothing is said: leaves most of a small machine to the rest of it.
 pub const QUEUE_MEMORY_BYTES_DEFAULT: u64 = 1 << 30;

@@ -1,7 +1,8 @@
 //! The loop of one shard. A turn:
 //!
 //! 1. sleep in the kernel until something completes, the shard's next timeout, or a bell;
-//! 2. feed the shard: completions, requests from the gate and the main thread, letters (bounded), the timeout;
+//! 2. feed the shard: completions, requests from the gate and the main thread, letters (bounded), the timeout; and let it look
+//!    up a piece of what new subscriptions want;
 //! 3. drain the shard: letters out, at most one transmit per connection, commands, the next write to the log;
 //! 4. enter the kernel once, with all that was queued.
 //!
@@ -111,10 +112,11 @@ impl Driver {
             if self.shard.next_timeout().is_some_and(|due| due <= now) {
                 self.shard.handle_timeout(now);
             }
+            let goes_on = self.shard.poll_lookups(now);
             self.drain_shard()?;
             self.drain_log(now)?;
             self.finish_shutdown();
-            self.enter_kernel(now)?;
+            self.enter_kernel(now, goes_on)?;
         }
     }
 
@@ -426,10 +428,11 @@ impl Driver {
 
     // --- Step 4, and what the steps share.
 
-    fn enter_kernel(&mut self, now: Timestamp) -> io::Result<()> {
+    /// Sleeps, unless something is to be done in the next turn already.
+    fn enter_kernel(&mut self, now: Timestamp, goes_on: bool) -> io::Result<()> {
         self.own_bell().announce_sleep();
         let is_prepared = self.disk.as_ref().is_some_and(LogDisk::has_prepared);
-        if is_prepared || self.routes.have_work() || !self.requests.is_empty() {
+        if goes_on || is_prepared || self.routes.have_work() || !self.requests.is_empty() {
             self.own_bell().announce_awake();
             return self.ring.submit();
         }

@@ -10,10 +10,23 @@
 //!   mark come only messages that the subscriber gets live. The home answers when all marks are there, and leaves out what
 //!   was published behind its publisher's mark. What was published before it may also come live, if the subscriber's
 //!   shard was interested already: it is there before its publisher's shard has answered, and recognised by its stamp.
+//!
+//! Retained messages come in pages. The first page goes with the interest, as above. The home keeps its walk over the topics,
+//! and the marks that came for the first page; each further page is one more round, asked for by the subscriber's shard when
+//! its client has taken the one before:
+//!
+//! * The subscriber's shard asks every shard to mark once more ([`Letter::MarkWanted`]), and holds what is delivered to the
+//!   session until the page is there. Behind the marks the home knows all that was published before the round; so what it
+//!   finds is the last retained message of its topic, and no newer one has been delivered before.
+//! * What was published behind its publisher's *first* mark has come live, or will, and is left out of all pages.
+//! * SUBACK waits for the last page, and a subscriber that goes away before has no claim to the rest.
+//!
+//! Between two pages the session gets live messages. So a retained message may come behind a live one that was published after
+//! it without RETAIN, but never behind one that has taken its place.
 
 use std::sync::Arc;
 
-use crate::route::{Message, Presence, ShardId, Share};
+use crate::route::{Author, Message, Presence, ShardId, Share};
 use crate::store::{LetterNumber, LogFailure};
 use crate::system_topics::Tally;
 
@@ -36,7 +49,7 @@ impl RouteSequence {
 }
 
 /// Names a message among all, and gives those of one publisher their order.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct RouteStamp {
     /// The shard of its publisher.
     pub shard: ShardId,
@@ -51,6 +64,26 @@ pub struct Publisher {
     pub connection: u32,
     /// Tells it from earlier connections with the same index.
     pub serial: u32,
+}
+
+/// What a subscriber's shard wants to know of the retained messages at a home.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PageRequest {
+    /// The filter; none for the next page of a lookup.
+    pub filter: Option<Box<str>>,
+    /// Whose messages are left out; nobody's if the subscriber did not ask for no local. Not said again for the next page.
+    pub without: Option<Author>,
+    /// How much of it at once.
+    pub limit: PageLimit,
+}
+
+/// Where a page of retained messages ends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PageLimit {
+    /// Messages, at most; at least 1.
+    pub messages: u32,
+    /// Bytes at which no message is added to those that are there.
+    pub bytes: u64,
 }
 
 /// A letter from one shard to another.
@@ -75,6 +108,8 @@ pub enum Letter {
     Retain {
         /// The message.
         message: Message,
+        /// Whose message it is.
+        author: Author,
         /// Its number at the sending shard.
         sequence: RouteSequence,
         /// As for [`Letter::Deliver`].
@@ -132,16 +167,17 @@ pub enum Letter {
         /// Only the last one that outlives the broker is gone; others remain.
         durable_only: bool,
     },
-    /// The sending shard has applied the interest behind `ticket` and routed so many messages before.
+    /// The sending shard has applied the interest behind `ticket`, or was asked to mark once more, and routed so many messages
+    /// before.
     RetainedMark {
         /// The shard of the subscriber.
         subscriber: ShardId,
         /// The subscriber's ticket.
         ticket: Ticket,
-        /// The filter.
-        filter: Box<str>,
-        /// What the sending shard had routed before it applied the interest.
+        /// What the sending shard had routed before.
         routed: RouteSequence,
+        /// What is to be looked up: said by the shard of the subscriber with its own mark.
+        request: Option<PageRequest>,
     },
     /// A session of the sending shard joins a group whose home the receiving shard is; answered by
     /// [`Letter::InterestApplied`] once every shard knows that the group wants the filter's messages.
@@ -209,5 +245,19 @@ pub enum Letter {
         ticket: Ticket,
         /// Retained messages.
         messages: Vec<(RouteStamp, Message)>,
+        /// There may be more: the sender keeps its place for the next page.
+        has_more: bool,
+    },
+    /// The sending shard is going to ask `home` for the next page: the receiving one is to mark the moment there.
+    MarkWanted {
+        /// The shard that has more.
+        home: ShardId,
+        /// The subscriber's ticket.
+        ticket: Ticket,
+    },
+    /// Nobody wants the rest of what the receiving shard has for this ticket of the sending one.
+    RestForgotten {
+        /// The subscriber's ticket.
+        ticket: Ticket,
     },
 }

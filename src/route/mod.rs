@@ -9,6 +9,7 @@
 //! small opaque key, a shard is a number. Randomness comes in as the seed of the hash tables, so
 //! that equal seeds give equal runs.
 
+mod author;
 mod letter;
 mod level_tree;
 mod message;
@@ -19,10 +20,11 @@ mod terms;
 mod topic;
 mod trie;
 
-pub use letter::{Letter, Publisher, RouteSequence, RouteStamp, Ticket};
+pub use author::Author;
+pub use letter::{Letter, PageLimit, PageRequest, Publisher, RouteSequence, RouteStamp, Ticket};
 pub(crate) use level_tree::Hashing;
 pub use message::{Message, WillMessage};
-pub use retained::{Retained, RetainedTree};
+pub use retained::{RetainedTree, Visit, WalkKey};
 pub use share::{Presence, Share, SharedTerms, Standing};
 pub use subscribers::{Subscriber, Subscription};
 pub use terms::{Identifiers, Terms};

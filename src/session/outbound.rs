@@ -433,6 +433,11 @@ impl<M: Deliverable> Outbound<M> {
         self.queued_here() + self.away as usize
     }
 
+    /// The bytes of the messages that wait for a slot.
+    pub fn queued_bytes(&self) -> u64 {
+        self.queued_bytes + self.away_bytes
+    }
+
     /// Exchanges that are open.
     pub fn inflight(&self) -> usize {
         self.open as usize

@@ -257,7 +257,7 @@ impl Shard {
                 None => Place::Links(0),
                 Some((place, retained)) => {
                     if !retained.is_of_the_broker() {
-                        sink.record(&Record::Retained { body: (&retained.message).into() });
+                        sink.record(&Record::Retained { body: (&retained.message).into(), author: retained.author });
                     }
                     Place::Retained(place + 1)
                 }

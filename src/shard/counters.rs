@@ -44,8 +44,10 @@ counters! {
     queued,
     /// Retained messages of which this shard is the home.
     retained,
-    /// SUBSCRIBEs that wait for other shards.
+    /// SUBSCRIBEs that wait for other shards, or for their clients to take retained messages.
     pending_subscribes,
+    /// Lookups of retained messages of which this shard is the home.
+    lookups,
     /// Letters that wait for room in a ring.
     waiting_letters,
     /// Publishers that do not get their acknowledgements because a subscriber has fallen behind, each time.
@@ -90,8 +92,12 @@ counters! {
     dropped_too_large,
     /// Messages dropped because they expired in the queue.
     dropped_expired,
+    /// Retained messages removed because they expired.
+    expired_retained,
     /// Retained messages not kept because there are too many.
     dropped_retained_full,
+    /// Pages of retained messages that clients had to wait for until they had taken others.
+    further_pages,
     /// Messages refused because a log has failed that would have to keep them.
     refused_log_failed,
     /// Messages refused because a log is as long as it may be that would have to keep them.
@@ -100,6 +106,8 @@ counters! {
     refused_max_sessions,
     /// Subscriptions refused because the session has as many as it may.
     refused_max_subscriptions,
+    /// Subscriptions refused because too many SUBSCRIBEs of the session wait for it to take retained messages.
+    refused_waiting_subscribes,
     /// Messages and subscriptions refused because their topic has too many levels.
     refused_max_topic_levels,
     /// Messages and wills refused because their topic is the broker's own.

@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use crate::proto::{QoS, ReasonCode};
-use crate::route::{Letter, Presence, Removed};
+use crate::route::{Author, Letter, Presence, Removed};
 use crate::session::SessionExpiry;
 use crate::store::Record;
 use crate::time::Timestamp;
 
 use super::connection::{Connection, ConnectionKey, Phase};
 use super::farewell::Farewell;
+use super::publishing::Owner;
 use super::receiving::Violation;
 use super::sessions::SessionKey;
 use super::{Command, Shard, TimerKey};
@@ -38,7 +39,7 @@ impl Shard {
 
     /// Ends a connection whose client has shut its side and waits for nothing more.
     pub(super) fn end_if_over(&mut self, key: ConnectionKey) {
-        if self.clients.connection(key).stream_ended && !self.subscribing.waits_for(key) {
+        if self.clients.connection(key).stream_ended && !self.is_subscribing(key) {
             self.end_by_client(key, Will::Publish);
         }
     }
@@ -80,9 +81,7 @@ impl Shard {
         if will == Will::Discard {
             record.will = None;
         }
-        if record.held.is_some() {
-            self.subscribing.forget_connection(session);
-        }
+        self.forget_subscriber(session);
         if let Some(outbound) = self.clients.sessions.outbound_if_any(session) {
             outbound.detach();
             outbound.set_sent_below(outbound.next_to_start());
@@ -117,7 +116,7 @@ impl Shard {
         self.clients.sessions.release_idle_tables(session);
         self.clients.log_session(session);
         if let Some(will) = due {
-            self.route_will(Some(session), &will);
+            self.route_will(Owner::Session(session), &will);
         }
     }
 
@@ -127,7 +126,7 @@ impl Shard {
         let Some(since) = session.disconnected_at else { return };
         if let Some(will) = session.will.take_if(|will| since + will.delay() == deadline) {
             self.clients.log_session(key);
-            self.route_will(Some(key), &will);
+            self.route_will(Owner::Session(key), &will);
         }
     }
 
@@ -166,17 +165,16 @@ impl Shard {
                 }
             }
         }
-        if let Some(held) = session.held {
-            for delivery in held.deliveries {
-                self.clients.messages.release(delivery.message);
-            }
-            self.subscribing.forget(key);
+        self.forget_session(key, session.held.is_some());
+        for delivery in session.held.into_iter().flat_map(|held| held.deliveries) {
+            self.clients.messages.release(delivery.message);
         }
+        let author = Author::of(&session.client_id);
         if session.is_durable {
             self.clients.ended.push_back((self.clients.log.appended(), session.client_id));
         }
         if let Some(will) = session.will {
-            self.route_will(None, &will);
+            self.route_will(Owner::Ended(author), &will);
         }
     }
 

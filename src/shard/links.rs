@@ -39,7 +39,7 @@ impl DurableLetter {
         let number = Some(number);
         match purpose {
             LetterPurpose::Deliver => Letter::Deliver { message, sequence, publisher, number },
-            LetterPurpose::Retain => Letter::Retain { message, sequence, number },
+            LetterPurpose::Retain(author) => Letter::Retain { message, author, sequence, number },
             LetterPurpose::ToMember { client_id, share } => {
                 Letter::SharedDeliver { client_id, share, message, publisher: None, number }
             }

@@ -4,7 +4,9 @@
 //! io_uring loop, the simulator, a test) tells it what happened and asks what to do.
 //!
 //! # Driving it
-//! After a batch of events (`handle_*`), drain the outputs in this order:
+//! After a batch of events (`handle_*`), call once [`poll_lookups`](Shard::poll_lookups), which does a bounded piece of what
+//! would take too long at once; if it says that there is more, the next turn is to come without waiting for an event. Then
+//! drain the outputs in this order:
 //! 1. [`poll_letters`](Shard::poll_letters) for every other shard whose ring has room,
 //! 2. [`poll_transmit`](Shard::poll_transmit) until `None`: at most one transmit per connection is out at a time,
 //! 3. [`poll_command`](Shard::poll_command) until `None`,
@@ -32,11 +34,13 @@ mod delivering;
 mod encoder;
 mod ending;
 mod farewell;
+mod feeding;
 mod groups;
 mod journal;
 mod links;
 mod log_failure;
 mod log_limit;
+mod lookups;
 mod messages;
 mod outbox;
 mod output;
@@ -75,12 +79,13 @@ use std::time::Duration;
 use clients::Clients;
 use connection::Phase;
 use encoder::Encoder;
+use feeding::Subscribing;
 use groups::Groups;
+use lookups::Lookups;
 use outbox::Outbox;
 use recipient::Recipient;
 use retained::RetainedMessages;
 use sessions::{SessionKey, Sessions};
-use subscribing::Subscribing;
 
 /// What a shard is told once, at its start.
 #[derive(Clone, Debug)]
@@ -126,6 +131,8 @@ enum TimerKey {
     Congestion(SessionKey),
     Report,
     LogLimit,
+    /// The search for retained messages that have expired.
+    Sweep,
 }
 
 /// A shard.
@@ -138,9 +145,12 @@ pub struct Shard {
     groups: Groups,
     matches: Matches,
     retained: RetainedMessages,
+    /// The deadline of the one timer of its sweep that counts.
+    sweep_timer_at: Option<Timestamp>,
     /// Messages routed so far.
     routed: RouteSequence,
     subscribing: Subscribing,
+    lookups: Lookups,
     /// Connections admitted so far, as a serial number.
     admitted: u32,
     fault: PlantedFault,
@@ -164,8 +174,10 @@ impl Shard {
             groups: Groups::new(config.seed, config.limits.shared_balance),
             matches: Matches::default(),
             retained: RetainedMessages::new(config.seed),
+            sweep_timer_at: None,
             routed: RouteSequence::default(),
             subscribing: Subscribing::default(),
+            lookups: Lookups::new(&config.limits),
             admitted: 0,
             fault: config.fault,
             checkpoint: None,
@@ -233,8 +245,10 @@ impl Shard {
             Phase::Open => {
                 if let Some(session) = connection.session {
                     self.clients.pump(session);
+                    self.feed_if_drained(session);
                 }
                 self.clients.balance_output(key);
+                self.end_if_over(key);
             }
             Phase::Flushing { client_ended } if is_flushed => self.flushed(key, client_ended),
             Phase::Flushing { .. } | Phase::Finished | Phase::Closing => {}
@@ -264,9 +278,9 @@ impl Shard {
             }
             Letter::HoldPublisher(publisher) => self.clients.hold_publisher(publisher),
             Letter::LetPublisherGo(publisher) => self.clients.let_publisher_go(publisher),
-            Letter::Retain { message, sequence, number } => {
+            Letter::Retain { message, author, sequence, number } => {
                 if self.is_due(from, number) {
-                    self.retain(message, RouteStamp { shard: from, sequence });
+                    self.retain(message, author, RouteStamp { shard: from, sequence });
                 }
             }
             Letter::Acknowledged { through } => self.handle_acknowledged(from, through),
@@ -276,14 +290,13 @@ impl Shard {
             Letter::InterestGained { filter, ticket, wants_retained, is_durable } => {
                 self.apply_interest(from, &filter, ticket, wants_retained, is_durable);
             }
-            Letter::InterestApplied { ticket } => self.handle_applied(ticket, Vec::new()),
+            Letter::InterestApplied { ticket } => self.handle_applied(ticket),
             Letter::InterestLost { filter, durable_only } => self.apply_interest_lost(from, &filter, durable_only),
             Letter::TallyAsked { round } => self.handle_tally_asked(from, round),
             Letter::Tallied { round, tally } => self.handle_tallied(from, round, *tally),
-            Letter::RetainedMark { subscriber, ticket, filter, routed } => {
-                self.handle_mark(from, subscriber, ticket, &filter, routed);
+            Letter::RetainedMark { subscriber, ticket, routed, request } => {
+                self.handle_mark(from, subscriber, ticket, routed, request);
             }
-            Letter::RetainedFound { ticket, messages } => self.handle_applied(ticket, messages),
             Letter::SharedJoined { client_id, share, is_durable, ticket } => {
                 self.handle_shared_joined(from, client_id, share, is_durable, ticket);
             }
@@ -300,6 +313,9 @@ impl Shard {
             Letter::SharedCompleted { client_id, share, messages } => {
                 self.handle_shared_completed(&client_id, &share, messages);
             }
+            Letter::RetainedFound { ticket, messages, has_more } => self.handle_found(from, ticket, messages, has_more),
+            Letter::MarkWanted { home, ticket } => self.mark_again(from, home, ticket),
+            Letter::RestForgotten { ticket } => self.forget_rest(from, ticket),
         }
         self.end_overflowed();
     }
@@ -315,6 +331,7 @@ impl Shard {
                 TimerKey::Congestion(key) => self.clients.congestion_timeout(key, deadline),
                 TimerKey::Report => self.report(),
                 TimerKey::LogLimit => self.log_limit_timeout(),
+                TimerKey::Sweep => self.sweep_timeout(deadline),
             }
         }
         self.end_overflowed();
@@ -432,6 +449,7 @@ impl Shard {
             queued: queued as u64,
             retained: self.retained.len() as u64,
             pending_subscribes: self.subscribing.len() as u64,
+            lookups: self.lookups.len() as u64,
             waiting_letters: self.clients.outbox.len() as u64,
             unacknowledged_letters: self.clients.links.unacknowledged() as u64,
             packets_sent: self.clients.encoder.packets,

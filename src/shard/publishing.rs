@@ -6,7 +6,7 @@ use std::num::NonZeroU32;
 
 use crate::proto::QoS;
 use crate::route::{
-    FilterKey, Identifiers, Letter, Message, Publisher, RouteSequence, RouteStamp, ShardId, Subscriber, Terms,
+    Author, FilterKey, Identifiers, Letter, Message, Publisher, RouteSequence, RouteStamp, ShardId, Subscriber, Terms,
     TopicName, WillMessage,
 };
 use crate::store::{LetterPurpose, LogPosition, Record};
@@ -44,6 +44,17 @@ pub(super) struct Source {
     pub(super) publisher: Publisher,
 }
 
+/// Whose message it is.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Owner {
+    /// The broker's own.
+    Broker,
+    /// It has this session.
+    Session(SessionKey),
+    /// Its session has ended with this message, its will.
+    Ended(Author),
+}
+
 /// Where a message comes from, as those who get it have to know.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Provenance {
@@ -58,14 +69,8 @@ pub(super) struct Provenance {
 
 impl Shard {
     /// Routes a message: to the sessions of this shard, to the other shards that have subscribers, and to its home if it is
-    /// to be retained. A will has no connection any more that it could come from, and no session if that has ended with it.
-    pub(super) fn route(
-        &mut self,
-        session: Option<SessionKey>,
-        source: Option<Source>,
-        topic: TopicName<'_>,
-        message: Message,
-    ) {
+    /// to be retained. A will has no connection any more that it could come from.
+    pub(super) fn route(&mut self, owner: Owner, source: Option<Source>, topic: TopicName<'_>, message: Message) {
         self.routed.0 += 1;
         let sequence = self.routed;
         let stamp = RouteStamp { shard: self.clients.id, sequence };
@@ -74,6 +79,10 @@ impl Shard {
         if !self.matches.remote.is_empty() {
             self.post_deliveries(source, &message, sequence);
         }
+        let session = match owner {
+            Owner::Session(session) => Some(session),
+            Owner::Broker | Owner::Ended(_) => None,
+        };
         let provenance = Provenance {
             session,
             origin: publisher.map(|publisher| (self.clients.id, publisher)),
@@ -83,11 +92,17 @@ impl Shard {
         };
         self.deliver_to_matches(provenance, &message);
         if message.retain {
+            let author = match owner {
+                Owner::Session(session) => Author::of(&self.clients.sessions.get(session).client_id),
+                // No client has an empty id.
+                Owner::Broker => Author::of(""),
+                Owner::Ended(author) => author,
+            };
             let home = shard_of(topic.as_str(), self.shards);
             if home == self.clients.id {
-                self.retain(message, stamp);
+                self.retain(message, author, stamp);
             } else {
-                self.post_retain(source, home, message, sequence);
+                self.post_retain(source, home, message, author, sequence);
             }
         }
     }
@@ -122,25 +137,32 @@ impl Shard {
     }
 
     /// Posts a message to the shard that keeps it for its topic.
-    fn post_retain(&mut self, source: Option<Source>, home: ShardId, message: Message, sequence: RouteSequence) {
+    fn post_retain(
+        &mut self,
+        source: Option<Source>,
+        home: ShardId,
+        message: Message,
+        author: Author,
+        sequence: RouteSequence,
+    ) {
         let is_durable = message.qos > QoS::AtMostOnce && self.clients.log.is_on();
         let (mut number, mut after) = (None, LogPosition::NOTHING);
         if is_durable {
-            let purpose = LetterPurpose::Retain;
+            let purpose = LetterPurpose::Retain(author);
             let letter = DurableLetter { purpose, message: message.clone(), sequence, publisher: None };
             after = self.clients.log_letter(std::iter::once(home), &letter);
             number = self.clients.number_at(home);
             self.clients.end_letter();
         }
-        self.post_for(source, home, Letter::Retain { message, sequence, number }, after);
+        self.post_for(source, home, Letter::Retain { message, author, sequence, number }, after);
     }
 
     /// Publishes the will of a client whose connection ended, and whose session may go on.
-    pub(super) fn route_will(&mut self, session: Option<SessionKey>, will: &WillMessage) {
+    pub(super) fn route_will(&mut self, owner: Owner, will: &WillMessage) {
         let message = will.publish(self.clients.now);
         let topic = message.topic_name().to_owned();
         let topic = TopicName::parse(&topic).expect("the will's topic was checked at CONNECT");
-        self.route(session, None, topic, message);
+        self.route(owner, None, topic, message);
     }
 
     /// Delivers a message that another shard routed.
@@ -152,10 +174,11 @@ impl Shard {
 
     /// Keeps a message for its topic, in place of the one before; an empty payload only removes that
     /// [MQTT-3.3.1-5..7]. What the broker says of itself is not logged, and no limit refuses it.
-    pub(super) fn retain(&mut self, message: Message, stamp: RouteStamp) {
+    pub(super) fn retain(&mut self, message: Message, author: Author, stamp: RouteStamp) {
         let topic = TopicName::parse(message.topic_name()).expect("parsed when it was routed");
         if topics::is_reserved(topic) {
-            let retained = RetainedMessage { message: message.compacted(), stamp, logged: LogPosition::NOTHING };
+            let logged = LogPosition::NOTHING;
+            let retained = RetainedMessage { message: message.compacted(), author, stamp, logged };
             self.retained.set(topic, retained);
             return;
         }
@@ -169,9 +192,10 @@ impl Shard {
             self.clients.counters.dropped_retained_full += 1;
             return;
         }
-        self.clients.log.append(&Record::Retained { body: (&message).into() });
+        self.clients.log.append(&Record::Retained { body: (&message).into(), author });
         let logged = self.clients.log.appended();
-        self.retained.set(topic, RetainedMessage { message: message.compacted(), stamp, logged });
+        self.retained.set(topic, RetainedMessage { message: message.compacted(), author, stamp, logged });
+        self.arm_sweep();
     }
 
     /// Posts a letter that a client's message causes; if the ring to that shard is full, the client is not read from until

@@ -12,7 +12,7 @@ use super::Shard;
 use super::connection::{Acknowledgement, ConnectionKey};
 use super::ending::Will;
 use super::messages::Delivery;
-use super::publishing::Source;
+use super::publishing::{Owner, Source};
 use super::sessions::SessionKey;
 
 /// Why a connection has to end: what 5.0 clients are told, and what the log says.
@@ -200,7 +200,7 @@ impl Shard {
         }
         let mut route = |shard: &mut Self| {
             let message = Message::from_publish(now, publish, frame.bytes(), || received.share(frame));
-            shard.route(Some(session), Some(source), topic, message);
+            shard.route(Owner::Session(session), Some(source), topic, message);
         };
         match (publish.qos, publish.packet_id) {
             (QoS::AtMostOnce, None) => route(self),
@@ -265,6 +265,7 @@ impl Shard {
                 }
                 self.clients.log_completed(session, number);
                 self.clients.pump(session);
+                self.feed_if_drained(session);
                 Ok(())
             }
             Acknowledged::Received(number, delivery) => {

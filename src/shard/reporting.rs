@@ -14,6 +14,7 @@ use crate::route::{Letter, Message, ShardId, ShardSet, TopicName};
 use crate::system_topics::{SystemTopics, Tally};
 use crate::time::Timestamp;
 
+use super::publishing::Owner;
 use super::{Shard, TimerKey};
 
 /// The shard that reports.
@@ -80,7 +81,7 @@ impl Shard {
         for (topic, payload) in self.reporting.topics.report(self.clients.now, &sum) {
             let message = Message::new(&topic, &[], payload.as_bytes(), QoS::AtMostOnce, true, None);
             let topic = TopicName::parse(&topic).expect("the broker's own topics are topics");
-            self.route(None, None, topic, message);
+            self.route(Owner::Broker, None, topic, message);
         }
     }
 

@@ -76,13 +76,15 @@ impl Shard {
 
     fn restore_image(&mut self, image: &Image) {
         let now = self.clients.now;
-        for (topic, message) in &image.retained {
+        for (topic, (message, author)) in &image.retained {
             if let Ok(topic) = TopicName::parse(topic) {
                 let stamp = RouteStamp { shard: self.clients.id, sequence: RouteSequence::BEFORE_START };
-                let retained = RetainedMessage { message: message.clone(), stamp, logged: LogPosition::NOTHING };
+                let retained =
+                    RetainedMessage { message: message.clone(), author: *author, stamp, logged: LogPosition::NOTHING };
                 self.retained.set(topic, retained);
             }
         }
+        self.arm_sweep();
         self.clients.sessions.restore(image.sessions.iter(), now);
         let mut restored = Restored::default();
         for (id, session) in &image.sessions {

@@ -1,126 +1,30 @@
-//! SUBSCRIBE and UNSUBSCRIBE, the interest of other shards, and retained messages for new subscriptions.
+//! SUBSCRIBE and UNSUBSCRIBE, and the interest of other shards.
 //!
 //! With several shards a SUBSCRIBE is answered when every shard has applied it, and the retained messages come from their
-//! homes; [`Letter`] explains the protocol. Until then what is delivered to the session is held, so that retained
-//! messages can be put in their places. With one shard all of it happens within the call.
+//! homes; [`Letter`] explains the protocol. What becomes of it until then is the matter of [`feeding`](super::feeding).
 
-use hashbrown::HashMap;
-use hashbrown::hash_map::Entry;
 use std::borrow::Cow;
 use std::num::NonZeroU32;
 
 use crate::proto::{
-    Packet, PacketId, Properties, Property, PropertyWriter, QoS, ReasonCode, RetainHandling, Suback, Subscribe,
+    Packet, Properties, Property, PropertyWriter, QoS, ReasonCode, RetainHandling, Suback, Subscribe,
     SubscriptionOptions, Unsubscribe, Version, suback_size,
 };
-use crate::route::{
-    FilterKey, Identifiers, Letter, Message, RouteSequence, RouteStamp, ShardId, Subscription, Terms, Ticket,
-    TopicFilter,
-};
+use crate::route::{Author, FilterKey, Letter, PageLimit, PageRequest, ShardId, Subscription, Ticket, TopicFilter};
 use crate::store::{LogPosition, Record};
 
 use super::Shard;
 use super::connection::ConnectionKey;
+use super::feeding::{Granted, Pending};
 use super::placement::shard_of;
 use super::receiving::Violation;
 use super::recipient::RecipientKind;
-use super::sessions::{HeldDelivery, SessionKey};
+use super::sessions::SessionKey;
 
 const ANSWER_TOO_LARGE: Violation = Violation {
     reason: ReasonCode::PacketTooLarge,
     text: "the answer is larger than the client's Maximum Packet Size",
 };
-
-/// SUBSCRIBEs and lookups that wait for other shards.
-#[derive(Debug, Default)]
-pub(super) struct Subscribing {
-    serial: u64,
-    /// SUBSCRIBEs of this shard's clients, by serial.
-    pending: HashMap<u64, Pending, foldhash::fast::FixedState>,
-    /// Sessions of other shards that join groups of this one, by serial.
-    joining: HashMap<u64, Joining, foldhash::fast::FixedState>,
-    /// Lookups of retained messages of which this shard is the home, until every shard's mark is there.
-    lookups: HashMap<(ShardId, Ticket), Lookup, foldhash::fast::FixedState>,
-}
-
-/// One SUBSCRIBE that waits for other shards.
-#[derive(Debug)]
-struct Pending {
-    session: SessionKey,
-    /// Where its SUBACK goes; none once that connection is gone, for another one does not know the packet id.
-    connection: Option<ConnectionKey>,
-    packet_id: PacketId,
-    codes: Vec<u8>,
-    /// Why the first of the filters was refused that was.
-    refusal: Option<&'static str>,
-    filters: Vec<Granted>,
-    /// Answers still to come.
-    missing: usize,
-    found: Vec<(u32, Vec<(RouteStamp, Message)>)>,
-}
-
-/// What is to be known of a granted filter when its retained messages arrive.
-#[derive(Clone, Copy, Debug)]
-struct Granted {
-    /// The subscription; none once it is unsubscribed, or if it never came to be.
-    filter: Option<FilterKey>,
-    qos: QoS,
-    identifier: Option<NonZeroU32>,
-}
-
-/// A group of this shard gets a member on another shard, which waits for all shards to know of the group.
-#[derive(Debug)]
-struct Joining {
-    /// Whom to tell, under which ticket.
-    of: (ShardId, Ticket),
-    missing: usize,
-}
-
-#[derive(Debug)]
-struct Lookup {
-    /// What each shard had routed when it applied the interest.
-    routed: Vec<Option<RouteSequence>>,
-    missing: usize,
-}
-
-impl Subscribing {
-    /// Waits for `missing` shards on behalf of another one; the ticket that they answer.
-    pub(super) fn begin_joining(&mut self, from: ShardId, ticket: Ticket, missing: usize) -> Ticket {
-        self.serial += 1;
-        self.joining.insert(self.serial, Joining { of: (from, ticket), missing });
-        Ticket { serial: self.serial, filter: 0 }
-    }
-
-    pub(super) fn len(&self) -> usize {
-        self.pending.len()
-    }
-
-    /// The session has unsubscribed: retained messages on their way are not for it any more [MQTT-3.10.4-2].
-    fn forget_filter(&mut self, session: SessionKey, filter: FilterKey) {
-        let pending = self.pending.values_mut().filter(|pending| pending.session == session);
-        for granted in pending.flat_map(|pending| &mut pending.filters).filter(|granted| granted.filter == Some(filter))
-        {
-            granted.filter = None;
-        }
-    }
-
-    /// Whether a SUBSCRIBE of this connection waits for other shards.
-    pub(super) fn waits_for(&self, connection: ConnectionKey) -> bool {
-        self.pending.values().any(|pending| pending.connection == Some(connection))
-    }
-
-    /// The session has lost its connection: nobody waits for SUBACK any more.
-    pub(super) fn forget_connection(&mut self, session: SessionKey) {
-        for pending in self.pending.values_mut().filter(|pending| pending.session == session) {
-            pending.connection = None;
-        }
-    }
-
-    /// The session is gone: its answers are not waited for.
-    pub(super) fn forget(&mut self, session: SessionKey) {
-        self.pending.retain(|_, pending| pending.session != session);
-    }
-}
 
 impl Shard {
     pub(super) fn handle_subscribe(
@@ -134,24 +38,21 @@ impl Shard {
         self.check_subscribe(version, subscribe)?;
         self.check_answer_fits(key, || subscribe.filters().count())?;
         let identifier = subscribe.properties.subscription_identifier().and_then(NonZeroU32::new);
-        self.subscribing.serial += 1;
-        let serial = self.subscribing.serial;
-        let mut pending = Pending {
-            session,
-            connection: Some(key),
-            packet_id: subscribe.packet_id,
-            codes: Vec::new(),
-            refusal: None,
-            filters: Vec::new(),
-            missing: 0,
-            found: Vec::new(),
-        };
+        let serial = self.subscribing.next_serial();
+        let limit = self.first_page(session, subscribe.filters().count() * usize::from(self.shards));
+        let is_full = self.subscribing.is_full(session);
+        let mut pending = Pending::new(session, key, subscribe.packet_id);
         for (index, (text, options)) in subscribe.filters().enumerate() {
             pending.filters.push(Granted { filter: None, qos: options.qos, identifier });
             let code = match self.filter_if_accepted(session, text) {
                 Err(refusal) => {
                     pending.refusal.get_or_insert(refusal.text);
                     refusal.reason
+                }
+                Ok(_) if is_full => {
+                    self.clients.counters.refused_waiting_subscribes += 1;
+                    pending.refusal.get_or_insert("too many SUBSCRIBEs wait for retained messages to be taken");
+                    ReasonCode::QuotaExceeded
                 }
                 Ok(filter) => {
                     let ticket = Ticket { serial, filter: index as u32 };
@@ -160,7 +61,7 @@ impl Shard {
                     if filter.share().is_some() {
                         pending.missing += self.subscribe_shared(session, text, &filter, subscription, ticket);
                     } else {
-                        self.subscribe_to(session, &filter, subscription, ticket, &mut pending);
+                        self.subscribe_to(session, &filter, subscription, ticket, limit, &mut pending);
                     }
                     // [MQTT-3.8.4-7]
                     granted(options.qos)
@@ -168,12 +69,8 @@ impl Shard {
             };
             pending.codes.push(suback_code(version, code));
         }
-        if pending.missing == 0 {
-            self.complete_subscribe(pending);
-        } else {
-            self.clients.sessions.get_mut(session).held.get_or_insert_default().pending_subscribes += 1;
-            self.subscribing.pending.insert(serial, pending);
-        }
+        self.begin_subscribe(serial, pending);
+        self.work_lookups();
         Ok(())
     }
 
@@ -183,6 +80,7 @@ impl Shard {
         filter: &TopicFilter<'_>,
         subscription: Subscription,
         ticket: Ticket,
+        limit: PageLimit,
         pending: &mut Pending,
     ) {
         let subscribed = self.subscriptions.subscribe(filter, session.into(), subscription);
@@ -196,11 +94,12 @@ impl Shard {
             self.clients.log.append(&Record::Subscribed { session: session.id(), filter, subscription });
         }
         pending.filters[ticket.filter as usize].filter = Some(subscribed.key);
+        let is_new = self.subscribing.take_unfinished(session, subscribed.key) || !subscribed.replaced;
         // [MQTT-3.3.1-9..11]
         let wants_retained = self.clients.service.retain
             && match subscription.options.retain_handling {
                 RetainHandling::SendAlways => true,
-                RetainHandling::SendIfNew => !subscribed.replaced,
+                RetainHandling::SendIfNew => is_new,
                 RetainHandling::SendNever => false,
             };
         // Also if the filter has other subscribers here: the others may not have heard of these yet.
@@ -213,8 +112,10 @@ impl Shard {
         pending.missing += usize::from(self.shards) - 1;
         if wants_retained {
             pending.missing += self.homes_of(filter).count();
-            // Its own lookups are the last marks of this shard: with one shard they answer at once.
-            self.mark(self.clients.id, ticket, filter, Some(pending));
+            let client_id = &self.clients.sessions.get(session).client_id;
+            let without = subscription.options.no_local.then(|| Author::of(client_id));
+            let request = PageRequest { filter: Some(filter.as_str().into()), without, limit };
+            self.mark(self.clients.id, ticket, filter, Some(&request));
         }
     }
 
@@ -260,7 +161,7 @@ impl Shard {
     }
 
     /// The reason string of a SUBACK or UNSUBACK, if something was refused and the client wants to know why [MQTT-3.1.2-29].
-    fn words_for(&mut self, key: ConnectionKey, refusal: Option<&str>) -> PropertyWriter {
+    pub(super) fn words_for(&mut self, key: ConnectionKey, refusal: Option<&str>) -> PropertyWriter {
         let mut words = PropertyWriter::new();
         if let Some(text) = refusal
             && self.clients.connection(key).wants_problem_information
@@ -272,7 +173,7 @@ impl Shard {
 
     /// Sends a SUBACK or UNSUBACK with its reason string if there is room for that [MQTT-3.9.2-1] [MQTT-3.11.2-1], and as there
     /// is room for it in any case if not.
-    fn answer(&mut self, key: ConnectionKey, in_words: &Packet<'_>, plain: &Packet<'_>, after: LogPosition) {
+    pub(super) fn answer(&mut self, key: ConnectionKey, in_words: &Packet<'_>, plain: &Packet<'_>, after: LogPosition) {
         if !self.clients.send_if_accepted(key, in_words, after) {
             self.clients.send(key, plain, after);
         }
@@ -286,9 +187,7 @@ impl Shard {
         let subscriptions = &mut self.clients.sessions.get_mut(session).subscriptions;
         let index = subscriptions.iter().position(|key| *key == unsubscribed.key);
         subscriptions.swap_remove(index.expect("a session knows its subscriptions"));
-        if self.clients.sessions.get(session).held.is_some() {
-            self.subscribing.forget_filter(session, unsubscribed.key);
-        }
+        self.forget_filter(session, unsubscribed.key);
         let is_durable = self.clients.sessions.get(session).is_durable;
         if is_durable {
             let filter = Cow::Borrowed(filter.as_str());
@@ -325,6 +224,7 @@ impl Shard {
         self.clients.outbox.post(from, Letter::InterestApplied { ticket });
         if wants_retained {
             self.mark(from, ticket, &filter, None);
+            self.work_lookups();
         }
     }
 
@@ -333,146 +233,18 @@ impl Shard {
         self.subscriptions.remove_remote(&filter, from, durable_only);
     }
 
-    /// Marks the moment at which this shard applied an interest, at all homes of the filter's retained messages. `pending`
-    /// is the SUBSCRIBE if it is this shard's own and not noted yet.
-    fn mark(&mut self, subscriber: ShardId, ticket: Ticket, filter: &TopicFilter<'_>, pending: Option<&mut Pending>) {
+    /// Marks the moment at which this shard applied an interest, at all homes of the filter's retained messages. If the
+    /// subscriber is its own, it says what it wants of them.
+    fn mark(&mut self, subscriber: ShardId, ticket: Ticket, filter: &TopicFilter<'_>, request: Option<&PageRequest>) {
         let routed = self.routed;
-        let mut is_home = false;
         for home in self.homes_of(filter) {
+            let request = request.cloned();
             if home == self.clients.id {
-                is_home = true;
+                self.note_mark(home, (subscriber, ticket), routed, request);
             } else {
-                let filter = filter.as_str().into();
-                self.clients.outbox.post(home, Letter::RetainedMark { subscriber, ticket, filter, routed });
+                self.clients.outbox.post(home, Letter::RetainedMark { subscriber, ticket, routed, request });
             }
         }
-        if is_home {
-            self.note_mark(self.clients.id, subscriber, ticket, filter, routed, pending);
-        }
-    }
-
-    /// Another shard has applied an interest and sent everything that it routed before.
-    pub(super) fn handle_mark(
-        &mut self,
-        from: ShardId,
-        subscriber: ShardId,
-        ticket: Ticket,
-        filter: &str,
-        routed: RouteSequence,
-    ) {
-        let filter = TopicFilter::parse(filter).expect("the other shard has parsed it");
-        self.note_mark(from, subscriber, ticket, &filter, routed, None);
-    }
-
-    fn note_mark(
-        &mut self,
-        from: ShardId,
-        subscriber: ShardId,
-        ticket: Ticket,
-        filter: &TopicFilter<'_>,
-        routed: RouteSequence,
-        pending: Option<&mut Pending>,
-    ) {
-        let shards = usize::from(self.shards);
-        let lookups = &mut self.subscribing.lookups;
-        let lookup = lookups
-            .entry((subscriber, ticket))
-            .or_insert_with(|| Lookup { routed: vec![None; shards], missing: shards });
-        let previous = lookup.routed[from.index()].replace(routed);
-        assert!(previous.is_none(), "a shard marks an interest once");
-        lookup.missing -= 1;
-        if lookup.missing > 0 {
-            return;
-        }
-        let lookup = lookups.remove(&(subscriber, ticket)).expect("noted above");
-        let (messages, logged) = self.find_retained(filter, &lookup);
-        match pending {
-            Some(pending) => {
-                pending.missing -= 1;
-                pending.found.push((ticket.filter, messages));
-            }
-            None if subscriber == self.clients.id => self.handle_applied(ticket, messages),
-            None => {
-                // The subscriber's log may outlive what this one does not know yet, and which then is published again.
-                let log = &mut self.clients.log;
-                let after = if log.is_stable(logged) { LogPosition::NOTHING } else { log.wait_for_appended() };
-                self.clients.outbox.post_after(subscriber, Letter::RetainedFound { ticket, messages }, after);
-            }
-        }
-    }
-
-    /// The retained messages of a filter, without those that the subscriber gets live, and from where on the log knows all of
-    /// them. If it has failed, those that it will never know are left out.
-    fn find_retained(&self, filter: &TopicFilter<'_>, lookup: &Lookup) -> (Vec<(RouteStamp, Message)>, LogPosition) {
-        let log = &self.clients.log;
-        let mut logged = LogPosition::NOTHING;
-        let messages = self
-            .retained
-            .find(filter)
-            .filter(|retained| Some(retained.stamp.sequence) <= lookup.routed[retained.stamp.shard.index()])
-            .filter(|retained| !retained.message.is_expired(self.clients.now))
-            .filter(|retained| log.failure().is_none() || log.is_stable(retained.logged))
-            .inspect(|retained| logged = logged.max(retained.logged))
-            .map(|retained| (retained.stamp, retained.message.clone()))
-            .collect();
-        (messages, logged)
-    }
-
-    /// One of the answers that a SUBSCRIBE waits for.
-    pub(super) fn handle_applied(&mut self, ticket: Ticket, messages: Vec<(RouteStamp, Message)>) {
-        if let Entry::Occupied(mut joining) = self.subscribing.joining.entry(ticket.serial) {
-            joining.get_mut().missing -= 1;
-            if joining.get().missing == 0 {
-                let (shard, ticket) = joining.remove().of;
-                self.clients.outbox.post(shard, Letter::InterestApplied { ticket });
-            }
-            return;
-        }
-        // Its session may have ended meanwhile.
-        let Some(pending) = self.subscribing.pending.get_mut(&ticket.serial) else { return };
-        pending.missing -= 1;
-        if !messages.is_empty() {
-            pending.found.push((ticket.filter, messages));
-        }
-        if pending.missing > 0 {
-            return;
-        }
-        let pending = self.subscribing.pending.remove(&ticket.serial).expect("found above");
-        let (session, connection) = (pending.session, pending.connection);
-        let held = self.clients.sessions.get_mut(session).held.as_mut().expect("a pending SUBSCRIBE holds deliveries");
-        held.pending_subscribes -= 1;
-        self.complete_subscribe(pending);
-        if let Some(key) = connection {
-            self.end_if_over(key);
-        }
-    }
-
-    /// Every shard has applied the subscription: SUBACK, then the retained messages, in their places among what is held.
-    fn complete_subscribe(&mut self, pending: Pending) {
-        let Pending { session, connection, packet_id, codes, refusal, filters, found, .. } = pending;
-        let mut retained = Vec::new();
-        for (index, messages) in found {
-            let Granted { filter: Some(_), qos, identifier } = filters[index as usize] else { continue };
-            for (stamp, message) in messages {
-                let terms = Terms {
-                    qos: message.qos.min(qos),
-                    // [MQTT-3.3.1-8]
-                    retain: true,
-                    identifiers: identifier.map_or(Identifiers::None, Identifiers::One),
-                };
-                let message = self.clients.messages.insert(message);
-                retained.push(HeldDelivery { message, terms, stamp, is_live: false });
-            }
-        }
-        // They are logged before SUBACK is promised: who has it, has a right to them.
-        self.clients.hold_retained(session, retained);
-        if let Some(connection) = connection {
-            let after = self.clients.logged_for(session);
-            let words = self.words_for(connection, refusal);
-            let suback = |properties| Packet::Suback(Suback { packet_id, properties, codes: &codes });
-            self.answer(connection, &suback(words.properties()), &suback(Properties::EMPTY), after);
-        }
-        self.clients.release_held(session);
     }
 
     /// The shards that keep retained messages for a filter: one for a topic, all for a wildcard.

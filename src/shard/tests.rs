@@ -26,6 +26,7 @@ mod overflow;
 mod refusals;
 mod reporting;
 mod retained;
+mod retained_pages;
 mod service;
 mod shared;
 mod statements;

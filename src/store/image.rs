@@ -18,7 +18,7 @@ use hashbrown::hash_map::Entry;
 
 use crate::config::MAX_QUEUED_MESSAGES;
 use crate::proto::PacketId;
-use crate::route::{Message, ShardId, Subscription, Terms, WillMessage};
+use crate::route::{Author, Message, ShardId, Subscription, Terms, WillMessage};
 use crate::session::SessionExpiry;
 use crate::time::Timestamp;
 
@@ -41,8 +41,8 @@ const _: () = assert!(*MAX_QUEUED_MESSAGES.end() as u64 + crate::session::PACKET
 pub struct Image {
     /// Sessions by their id in the log.
     pub sessions: BTreeMap<u32, SessionImage>,
-    /// Retained messages by topic.
-    pub retained: BTreeMap<Box<str>, Message>,
+    /// Retained messages by topic, and who published them.
+    pub retained: BTreeMap<Box<str>, (Message, Author)>,
     /// Letters to other shards, by shard number.
     pub outgoing: BTreeMap<u16, OutgoingImage>,
     /// The last letter that was applied, by the number of the shard that sent it.
@@ -183,8 +183,8 @@ impl Image {
             }
             Record::HeldBack { session, message, terms } => self.hold_back(*session, *message, terms),
             Record::HeldReleased { session } => self.with_session(*session, |session| session.held_back.clear()),
-            Record::Retained { body } => {
-                self.retained.insert(body.topic.as_ref().into(), body.to_message());
+            Record::Retained { body, author } => {
+                self.retained.insert(body.topic.as_ref().into(), (body.to_message(), *author));
             }
             Record::RetainedRemoved { topic } => {
                 self.retained.remove(topic.as_ref());
@@ -212,8 +212,8 @@ impl Image {
         for (&session, image) in &self.sessions {
             image.records(SessionId(session), &mut named, emit);
         }
-        for message in self.retained.values() {
-            emit(&Record::Retained { body: message.into() });
+        for (message, author) in self.retained.values() {
+            emit(&Record::Retained { body: message.into(), author: *author });
         }
         for (&shard, outgoing) in &self.outgoing {
             outgoing.records(shard_id(shard), emit);

@@ -100,7 +100,7 @@ impl Statistics {
             }
         }
         alive.retained += image.retained.len() as u64;
-        alive.message_bytes += image.retained.values().map(|message| message.bytes() as u64).sum::<u64>();
+        alive.message_bytes += image.retained.values().map(|(message, _)| message.bytes() as u64).sum::<u64>();
         alive.letters += image.outgoing.values().map(|outgoing| outgoing.waiting.len() as u64).sum::<u64>();
     }
 }
@@ -157,12 +157,12 @@ fn fields_of(record: &Record<'_>) -> Map<String, Value> {
         Record::HeldBack { session, message, terms } => {
             with_terms(json!({ "session": session.0, "message": message.0 }), terms)
         }
-        Record::Retained { body } => return with_message(json!({}), body),
+        Record::Retained { body, author } => return with_message(json!({ "author": author.0 }), body),
         Record::RetainedRemoved { topic } => json!({ "topic": topic }),
         Record::LetterPosted { purpose, to, body } => {
             let purpose = match purpose {
                 LetterPurpose::Deliver => json!("deliver"),
-                LetterPurpose::Retain => json!("retain"),
+                LetterPurpose::Retain(_) => json!("retain"),
                 LetterPurpose::ToMember { client_id, share } => json!({ "to": &**client_id, "group": share.group }),
                 LetterPurpose::FromMember { share } => json!({ "back_to": share.group }),
             };
@@ -246,6 +246,7 @@ fn object(fields: Value) -> Map<String, Value> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::route::Author;
     use crate::store::record::SessionId;
     use crate::store::testing::{Disk, config, expected, message, session};
     use crate::store::{Log, LogEnd, LogPosition, RecoveryMode, SegmentNumber, recover};
@@ -298,7 +299,10 @@ mod tests {
     fn sums_are_those_of_the_log() {
         let mut log = Log::new(config(1 << 20), LogEnd::default());
         let mut disk = Disk::default();
-        disk.append(&mut log, &[session(1, "one"), Record::Retained { body: message("22.5") }]);
+        disk.append(
+            &mut log,
+            &[session(1, "one"), Record::Retained { body: message("22.5"), author: Author::of("one") }],
+        );
         disk.append(&mut log, &[session(2, "two")]);
         let mut statistics = Statistics::default();
         let mut image = Image::default();

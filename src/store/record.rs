@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::proto::{PacketId, QoS};
-use crate::route::{Message, ShardId, Share, Subscription, Terms, WillMessage};
+use crate::route::{Author, Message, ShardId, Share, Subscription, Terms, WillMessage};
 use crate::session::SessionExpiry;
 use crate::time::Timestamp;
 
@@ -137,6 +137,8 @@ pub enum Record<'a> {
     Retained {
         /// The message.
         body: MessageRecord<'a>,
+        /// Who published it.
+        author: Author,
     },
     /// Nothing is retained for the topic any more.
     RetainedRemoved {
@@ -173,8 +175,8 @@ pub enum Record<'a> {
 pub enum LetterPurpose {
     /// Deliver the message to the sessions that are subscribed.
     Deliver,
-    /// Keep the message for its topic.
-    Retain,
+    /// Keep the message of this client for its topic.
+    Retain(Author),
     /// Deliver the message to one member of a group.
     ToMember {
         /// The member's client id.

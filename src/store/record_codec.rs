@@ -15,13 +15,13 @@
 //! | 11 | `Completed`           | session, number |
 //! | 12 | `HeldBack`            | session, message, *terms* |
 //! | 13 | `HeldReleased`        | session |
-//! | 14 | `Retained`            | *message* |
+//! | 14 | `Retained`            | author, *message* |
 //! | 15 | `RetainedRemoved`     | *text* topic |
 //! | 16 | `LetterPosted`        | *purpose*, count of 2 bytes, so often: shard and letter; *message* |
 //! | 17 | `LettersAcknowledged` | shard, letter |
 //! | 18 | `LettersApplied`      | shard, letter |
 //!
-//! Sessions, messages and identifiers have 4 bytes, packet ids and shards 2, numbers, letters and moments 8, flags 1.
+//! Sessions, messages and identifiers have 4 bytes, packet ids and shards 2, numbers, letters, moments and authors 8, flags 1.
 //! - *text*: length of 2 bytes, UTF-8;
 //! - *duration*: seconds of 8 bytes, nanoseconds of 4;
 //! - *lifetime*: flag (1: there is one), then if so: *duration*;
@@ -31,7 +31,7 @@
 //! - *terms*: flags (bits 0 and 1: QoS, bit 2: retain, bit 3: one identifier, bit 4: several, bit 5: shared), then if one:
 //!   identifier; if several: count of 4 bytes, and they; if shared: *share*;
 //! - *share*: *text* group, options byte of 5.0, identifier (0: none);
-//! - *purpose*: 0: deliver; 1: retain; 2: to a member, then *text* client id and *share*; 3: from a member, then *share*.
+//! - *purpose*: 0: deliver; 1: retain, then author; 2: to a member, then *text* client id and *share*; 3: from a member, then *share*.
 
 use std::borrow::Cow;
 use std::num::NonZeroU32;
@@ -39,7 +39,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::proto::{PacketId, QoS, SubscriptionOptions, Version};
-use crate::route::{Identifiers, ShardId, Share, SharedTerms, Standing, Subscription, Terms};
+use crate::route::{Author, Identifiers, ShardId, Share, SharedTerms, Standing, Subscription, Terms};
 use crate::session::SessionExpiry;
 use crate::time::Timestamp;
 
@@ -154,7 +154,10 @@ fn encode(to: &mut Vec<u8>, record: &Record<'_>) {
             put::<8>(to, join(session.0.to_le_bytes(), message.0.to_le_bytes()));
             put_terms(to, terms);
         }
-        Record::Retained { body } => put_message(to, body),
+        Record::Retained { body, author } => {
+            put(to, author.0.to_le_bytes());
+            put_message(to, body);
+        }
         Record::RetainedRemoved { topic } => put_text(to, topic),
         Record::LetterPosted { purpose, to: shards, body } => {
             put_purpose(to, purpose);
@@ -198,7 +201,7 @@ pub(super) fn decode(kind: u8, body: &[u8]) -> Result<Record<'_>, Malformed> {
             Record::HeldBack { session: from.session()?, message: from.message()?, terms: Cow::Owned(from.terms()?) }
         }
         Kind::HeldReleased => Record::HeldReleased { session: from.session()? },
-        Kind::Retained => Record::Retained { body: from.message_record()? },
+        Kind::Retained => Record::Retained { author: from.author()?, body: from.message_record()? },
         Kind::RetainedRemoved => Record::RetainedRemoved { topic: from.text()? },
         Kind::LetterPosted => Record::LetterPosted {
             purpose: from.purpose()?,
@@ -332,7 +335,7 @@ fn put_terms(to: &mut Vec<u8>, terms: &Terms) {
 fn put_purpose(to: &mut Vec<u8>, purpose: &LetterPurpose) {
     match purpose {
         LetterPurpose::Deliver => put(to, [0]),
-        LetterPurpose::Retain => put(to, [1]),
+        LetterPurpose::Retain(author) => put::<9>(to, join([1], author.0.to_le_bytes())),
         LetterPurpose::ToMember { client_id, share } => {
             put(to, [2]);
             put_text(to, client_id);
@@ -483,10 +486,14 @@ impl<'a> Reader<'a> {
         }
     }
 
+    fn author(&mut self) -> Result<Author, Malformed> {
+        self.u64().map(Author)
+    }
+
     fn purpose(&mut self) -> Result<LetterPurpose, Malformed> {
         match self.byte()? {
             0 => Ok(LetterPurpose::Deliver),
-            1 => Ok(LetterPurpose::Retain),
+            1 => self.author().map(LetterPurpose::Retain),
             2 => Ok(LetterPurpose::ToMember { client_id: (&*self.text()?).into(), share: self.share()? }),
             3 => Ok(LetterPurpose::FromMember { share: self.share()? }),
             _ => Err(Malformed),

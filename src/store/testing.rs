@@ -11,7 +11,7 @@ use proptest::prelude::*;
 
 use crate::fault::PlantedFault;
 use crate::proto::{PacketId, QoS, SubscriptionOptions, Version};
-use crate::route::{Identifiers, MAX_SHARDS, ShardId, Share, SharedTerms, Standing, Subscription, Terms};
+use crate::route::{Author, Identifiers, MAX_SHARDS, ShardId, Share, SharedTerms, Standing, Subscription, Terms};
 use crate::session::SessionExpiry;
 use crate::time::Timestamp;
 
@@ -171,7 +171,7 @@ pub(super) fn any_record() -> impl Strategy<Value = Record<'static>> {
             terms
         }),
         session().prop_map(|session| Record::HeldReleased { session }),
-        any_message().prop_map(|body| Record::Retained { body }),
+        (any_message(), any_author()).prop_map(|(body, author)| Record::Retained { body, author }),
         any_text().prop_map(|topic| Record::RetainedRemoved { topic }),
         (any_purpose(), prop::collection::vec((any_shard(), letter()), 0..5), any_message())
             .prop_map(|(purpose, to, body)| Record::LetterPosted { purpose, to: Cow::Owned(to), body }),
@@ -211,11 +211,15 @@ fn any_shard() -> impl Strategy<Value = ShardId> {
 fn any_purpose() -> impl Strategy<Value = LetterPurpose> {
     prop_oneof![
         Just(LetterPurpose::Deliver),
-        Just(LetterPurpose::Retain),
+        any_author().prop_map(LetterPurpose::Retain),
         (any_text(), any_share())
             .prop_map(|(client_id, share)| LetterPurpose::ToMember { client_id: (&*client_id).into(), share }),
         any_share().prop_map(|share| LetterPurpose::FromMember { share }),
     ]
+}
+
+fn any_author() -> impl Strategy<Value = Author> {
+    any::<u64>().prop_map(Author)
 }
 
 fn any_share() -> impl Strategy<Value = Arc<Share>> {

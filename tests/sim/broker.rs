@@ -154,6 +154,7 @@ impl Broker {
                 + counters.outbound_inflight
                 + counters.queued
                 + counters.pending_subscribes
+                + counters.lookups
                 + counters.waiting_letters
                 + counters.unacknowledged_letters;
             if under_way > 0 {
@@ -390,7 +391,15 @@ impl World {
 
     /// Drains the outputs of a shard, in the order that its contract asks for.
     pub(crate) fn turn(&mut self, shard: usize) -> Result<(), Failure> {
+        let now = self.now();
+        let goes_on = self.broker.seats[shard].shard.poll_lookups(now);
+        // What it has answered is output that the audit has not seen.
+        self.broker.seats[shard].turn_is_scheduled = true;
+        self.end_half_closed(shard);
         self.broker.seats[shard].turn_is_scheduled = false;
+        if goes_on {
+            self.schedule_turn(shard);
+        }
         self.post_letters(shard);
         while let Some((key, transmit)) = self.broker.seats[shard].shard.poll_transmit() {
             self.begin_sending(shard, key, transmit)?;
@@ -531,6 +540,7 @@ impl World {
             let (shard, now) = (connection.shard, self.now());
             self.broker.seats[shard].shard.handle_sent(now, key, transmit);
             self.schedule_turn(shard);
+            self.end_half_closed(shard);
         }
         self.schedule_downstream(index, self.scenario.delay_ns_max / 2);
         Ok(())

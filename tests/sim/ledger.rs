@@ -96,6 +96,8 @@ struct Latest {
     publisher: usize,
     qos: (QoS, QoS),
     message: MessageNumber,
+    /// The latest of those that were published with RETAIN.
+    retained: Option<MessageNumber>,
 }
 
 /// A PUBLISH as a client received it.
@@ -509,13 +511,19 @@ impl Account {
         };
         let Some(latest) = self.latest.iter_mut().find(same) else {
             let Message { publisher, ref topic, .. } = *message;
-            self.latest.push(Latest { topic: topic.clone(), publisher, qos, message: number });
+            let retained = message.retain.then_some(number);
+            self.latest.push(Latest { topic: topic.clone(), publisher, qos, message: number, retained });
             return Ok(());
         };
-        if number < latest.message && !may_repeat {
-            fail!("client {client} got message {number} of {} behind {}", message.topic, latest.message);
+        // What is retained may be found behind live messages, but not behind one that has taken its place.
+        let before = if arrival.retain { latest.retained } else { Some(latest.message) };
+        if let Some(before) = before.filter(|before| number < *before && !may_repeat) {
+            fail!("client {client} got message {number} of {} behind {before}", message.topic);
         }
         latest.message = latest.message.max(number);
+        if message.retain {
+            latest.retained = latest.retained.max(Some(number));
+        }
         Ok(())
     }
 

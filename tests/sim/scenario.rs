@@ -162,6 +162,7 @@ impl Scenario {
                 queue_memory_bytes: random.pick(&[0, 0, 5_000, 1 << 30]),
                 queue_kept_messages: random.pick(&[1, 3, 10]),
                 max_retained_messages: 10_000,
+                retained_page: random.pick(&[1, 1, 2, 5, 512]),
                 linger: Duration::from_millis(random.between(50, 5_000)),
             },
             report_interval: random.pick(&[None, None, Some(Duration::from_millis(50)), Some(Duration::from_secs(2))]),

@@ -602,6 +602,7 @@ impl World {
             ("slow reader", sum(|counters| counters.dropped_slow_subscriber)),
             ("message too large", sum(|counters| counters.dropped_too_large)),
             ("message expired", sum(|counters| counters.dropped_expired)),
+            ("further page of retained messages", sum(|counters| counters.further_pages)),
             ("illegal packet", sum(|counters| counters.protocol_violations)),
             ("refused payload", sum(|counters| counters.refused_payload_format)),
             ("silent client", self.audit.silences),

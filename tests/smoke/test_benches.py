@@ -40,6 +40,11 @@ class Benches(unittest.TestCase):
         result = self.bench("cleaning", "--quick")
         self.assertEqual(sum(kind["pieces"] for kind in result.values()), 2)
 
+    def test_retained_messages_are_all_found(self):
+        result = self.bench("retained", "--quick")
+        self.assertGreater(result["subscribe_seconds"], 0)
+        self.assertGreater(result["with"]["p99_us"], 0)
+
     def test_crash_loses_nothing_of_oncemq(self):
         brokers = ["oncemq-sync", "oncemq-write"]
         if shutil.which("mosquitto"):

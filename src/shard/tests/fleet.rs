@@ -62,6 +62,7 @@ pub(super) fn limits() -> Limits {
         queue_memory_bytes: 1 << 30,
         queue_kept_messages: 64,
         max_retained_messages: 100,
+        retained_page: 50,
         linger: Duration::from_secs(1),
     }
 }
@@ -471,10 +472,13 @@ impl Fleet {
 
     pub(super) fn run(&mut self) {
         loop {
+            let now = self.now;
+            let looked_up =
+                self.shards.iter_mut().filter_map(|shard| shard.poll_lookups(now).then_some(())).count() > 0;
             self.flush_connections();
             let logged = self.drive_logs();
             let moved = self.rings_flow && self.exchange_letters();
-            if !logged && !moved {
+            if !looked_up && !logged && !moved && !self.shards.iter().any(Shard::has_sessions_to_feed) {
                 return;
             }
         }

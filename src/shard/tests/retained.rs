@@ -1,7 +1,7 @@
 //! Subscriptions, retained messages, and what both mean across shards.
 
 use super::*;
-use QoS::{AtMostOnce, ExactlyOnce};
+use QoS::{AtLeastOnce, AtMostOnce, ExactlyOnce};
 
 fn payloads(fleet: &mut Fleet, client: Client) -> Vec<(String, bool)> {
     fleet
@@ -84,6 +84,85 @@ fn retain_as_published_and_no_local() {
     fleet.publish_with(client, "t", "x", AtMostOnce, 0, false, true);
     assert_eq!(payloads(&mut fleet, client), []);
     assert_eq!(payloads(&mut fleet, other), [("x".into(), true)]);
+}
+
+/// [MQTT-3.8.3-3], trap 27: no local holds for retained messages too, whoever's home their topics have, behind a restart with
+/// another number of shards, and for the will of the client.
+#[test]
+fn no_local_leaves_out_retained_messages_of_the_client() {
+    let mut fleet = Fleet::durable(3);
+    let options = |no_local| SubscriptionOptions { no_local, ..SubscriptionOptions::from_qos(AtLeastOnce) };
+    let mut expected = Vec::new();
+    for number in 0..6 {
+        for name in ["client", "other"] {
+            let publisher = fleet.connect(Version::V5, name, true);
+            fleet.publish_with(publisher, &format!("t/{name}/{number}"), name, AtLeastOnce, 1, false, true);
+        }
+        expected.push(("other".to_owned(), true));
+    }
+    let with_will = fleet.connect_with(Connect {
+        version: Version::V5,
+        clean_start: true,
+        keep_alive_seconds: 0,
+        client_id: "client",
+        will: Some(Will {
+            qos: AtLeastOnce,
+            retain: true,
+            topic: "t/will",
+            properties: Properties::EMPTY,
+            payload: b"client",
+        }),
+        username: None,
+        password: None,
+        properties: Properties::EMPTY,
+    });
+    fleet.drop_connection(with_will);
+    let check = |fleet: &mut Fleet| {
+        let client = fleet.connect(Version::V5, "client", true);
+        fleet.subscribe_with(client, "t/#", options(true));
+        assert_eq!(payloads(fleet, client), expected);
+        fleet.subscribe_with(client, "t/will", options(false));
+        assert_eq!(payloads(fleet, client), [("client".into(), true)]);
+    };
+    check(&mut fleet);
+    fleet.crash(Duration::from_secs(1));
+    check(&mut fleet);
+    fleet.crash_and_redeal(2);
+    check(&mut fleet);
+}
+
+/// Trap 49: expired retained messages do not stay, neither in memory nor in the log.
+#[test]
+fn expired_retained_messages_are_removed() {
+    let mut fleet = Fleet::durable(2);
+    let publisher = fleet.connect(Version::V5, "publisher", true);
+    for number in 0..40_u32 {
+        let seconds = 1 + number % 4;
+        let mut properties = PropertyWriter::new();
+        properties.push(Property::MessageExpiryInterval(seconds));
+        let publish = Publish {
+            dup: false,
+            qos: AtLeastOnce,
+            retain: true,
+            topic: &format!("t/{number}"),
+            packet_id: Some(id(1)),
+            properties: properties.properties(),
+            payload: b"x",
+        };
+        fleet.send(publisher, &Packet::Publish(publish));
+    }
+    fleet.publish_with(publisher, "t/kept", "kept", AtMostOnce, 0, false, true);
+    for (seconds, left) in [(0, 41), (2, 21), (3, 11), (5, 1)] {
+        fleet.pass(Duration::from_secs(seconds));
+        for _ in 0..20 {
+            fleet.pass(Duration::from_millis(100));
+        }
+        assert!(fleet.count(|counters| counters.retained) <= left, "{left}");
+    }
+    assert_eq!(fleet.count(|counters| counters.retained), 1);
+    assert_eq!(fleet.count(|counters| counters.expired_retained), 40);
+    fleet.crash(Duration::ZERO);
+    assert_eq!(fleet.count(|counters| counters.retained), 1);
 }
 
 /// A bridge of 3.1.1 has by its sign what 5.0 asks for with options: a topic bridged in both directions does not loop.

@@ -261,7 +261,10 @@ impl Writer {
                     self.step([5, which, 0, 0]);
                 }
             }
-            9 | 10 => self.write(Record::Retained { body: MessageRecord { topic: topic.into(), ..message("kept") } }),
+            9 | 10 => self.write(Record::Retained {
+                body: MessageRecord { topic: topic.into(), ..message("kept") },
+                author: Author(choice.into()),
+            }),
             11 => self.write(Record::RetainedRemoved { topic: topic.into() }),
             12 | 13 => {
                 self.letters[letter] += 1;

@@ -1,4 +1,5 @@
 use super::*;
+use crate::route::Author;
 use crate::store::RecoveryMode;
 use crate::store::record::SessionId;
 use crate::store::testing::{Disk, LATER, config, message, session};
@@ -15,7 +16,7 @@ fn log(segment_bytes: u64) -> Log {
 
 /// A record that fills so many blocks of its own.
 fn blocks(count: usize) -> Record<'static> {
-    Record::Retained { body: message(&"x".repeat(count * BLOCK_BYTES - 200)) }
+    Record::Retained { body: message(&"x".repeat(count * BLOCK_BYTES - 200)), author: Author(0) }
 }
 
 #[test]

@@ -156,18 +156,19 @@ fn the_bytes_of_every_kind_are_pinned() {
         ),
         (Record::HeldReleased { session }, "38d6ef1111000000070000000d04030201"),
         (
-            Record::Retained { body: body() },
-            "bf3593bb2a000000070000000e0e58575655545352510400742fc3a90200000001010400000032322e35",
+            Record::Retained { body: body(), author: Author(5) },
+            "4f71b9a232000000070000000e05000000000000000e58575655545352510400742fc3a902000000010104000000323\
+             22e35",
         ),
         (Record::RetainedRemoved { topic: "t".into() }, "0ae2173410000000070000000f010074"),
         (
             Record::LetterPosted {
-                purpose: LetterPurpose::Retain,
+                purpose: LetterPurpose::Retain(Author(6)),
                 to: Cow::Owned(vec![(shard, letter), (shard, LetterNumber(2))]),
                 body: message("x"),
             },
-            "8a6e89d4430000000700000010010200210048474645444342412100020000000000000002130073656e736f72732f74\
-             656d7065726174757265000000000100000078",
+            "05f2ee544b00000007000000100106000000000000000200210048474645444342412100020000000000000002130073\
+             656e736f72732f74656d7065726174757265000000000100000078",
         ),
         (Record::LettersAcknowledged { by: shard, through: letter }, "3fd70c2b17000000070000001121004847464544434241"),
         (Record::LettersApplied { from: shard, through: letter }, "8db9729717000000070000001221004847464544434241"),

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::*;
+use crate::route::Author;
 use crate::store::format::{BATCH_HEADER_BYTES, BLOCK_BYTES, BatchHeader, RECORD_HEADER_BYTES};
 use crate::store::log::{Log, LogConfig};
 use crate::store::record::{MessageId, MessageRecord, SessionId};
@@ -188,7 +189,8 @@ fn every_bit_that_flips_in_the_tail_cuts_it() {
 fn a_batch_that_is_there_in_part_does_not_count() {
     let mut history = history();
     let long = "x".repeat(4 * BLOCK_BYTES);
-    let records = [session(2, "two"), Record::Retained { body: message(&long) }, session(3, "three")];
+    let records =
+        [session(2, "two"), Record::Retained { body: message(&long), author: Author(0) }, session(3, "three")];
     history.append(&records);
     let (segment, offset) = history.places[5];
     let whole = history.disk.segments[&segment].clone();
@@ -198,7 +200,7 @@ fn a_batch_that_is_there_in_part_does_not_count() {
         let mut other = Log::new(LogConfig { salt: 1, ..config(SEGMENT_BYTES) }, LogEnd::default());
         let mut disk = Disk::default();
         for _ in 0..whole.len() / BLOCK_BYTES {
-            disk.append(&mut other, &[Record::Retained { body: message(&long) }]);
+            disk.append(&mut other, &[Record::Retained { body: message(&long), author: Author(0) }]);
         }
         disk.segments.into_values().flatten().take(whole.len()).collect::<Vec<_>>()
     };
@@ -223,7 +225,7 @@ fn a_batch_that_is_there_in_part_does_not_count() {
 #[test]
 fn blocks_in_another_order_do_not_count() {
     let mut history = history();
-    history.append(&[Record::Retained { body: message(&"y".repeat(3 * BLOCK_BYTES)) }]);
+    history.append(&[Record::Retained { body: message(&"y".repeat(3 * BLOCK_BYTES)), author: Author(0) }]);
     let (segment, offset) = history.places[5];
     let blocks = (history.disk.segments[&segment].len() - offset) / BLOCK_BYTES;
     for one in 0..blocks {
@@ -268,10 +270,10 @@ fn a_payload_that_looks_like_a_batch_is_a_payload() {
     }
     let (segment, offset) = (SegmentNumber(3), BLOCK_BYTES);
     let mut body = message("");
-    let record_bytes = |body: &MessageRecord<'_>| BATCH_HEADER_BYTES + RECORD_HEADER_BYTES + 11 + body.topic.len();
+    let record_bytes = |body: &MessageRecord<'_>| BATCH_HEADER_BYTES + RECORD_HEADER_BYTES + 19 + body.topic.len();
     let aligned = BLOCK_BYTES - record_bytes(&body);
     body.payload = [&vec![0; aligned], &forged.segments[&SegmentNumber(3)][..]].concat().into();
-    history.append(&[Record::Retained { body }]);
+    history.append(&[Record::Retained { body, author: Author(0) }]);
     assert_eq!(history.places[5], (segment, offset));
     let forged = &history.disk.segments[&segment][offset + 2 * BLOCK_BYTES..];
     assert_eq!(BatchHeader::decode(forged).map(|header| header.batch), Ok(1), "the payload lies as it was meant to");
