@@ -383,8 +383,9 @@ pub const MAX_RETAINED_MESSAGES_DEFAULT: u32 = 1_000_000;
 /// Bounds of [`Limits::max_retained_messages`].
 pub const MAX_RETAINED_MESSAGES: RangeInclusive<u32> = 0..=100_000_000;
 
-/// Retained messages of one page: a fraction of a millisecond to look up and to deliver, and little beside a queue.
-pub const RETAINED_PAGE: u32 = 512;
+/// Retained messages of one page: a tenth of a millisecond to look up and to deliver, so that others hardly wait for it, and
+/// yet many for one turn of the loop.
+pub const RETAINED_PAGE: u32 = 128;
 
 /// SUBSCRIBEs of one session whose retained messages wait for the client to take others, at most; further ones are refused.
 pub const WAITING_SUBSCRIBES_MAX: usize = 256;
