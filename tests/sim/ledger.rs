@@ -81,6 +81,8 @@ struct Account {
     copies: Vec<Copies>,
     latest: Vec<Latest>,
     max_packet_bytes: Option<u32>,
+    /// Groups that an earlier session was a member of, as long as the broker may not have heard of its end.
+    ending: Vec<String>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -258,8 +260,8 @@ impl Ledger {
 
     /// A client starts a new session: nothing of the old one is owed to it any more, and no packet larger than this.
     pub(crate) fn start_session(&mut self, client: usize, max_packet_bytes: Option<u32>) {
-        self.end_memberships(client);
-        self.accounts[client] = Account { max_packet_bytes, ..Account::default() };
+        let ending = self.ending_memberships(client);
+        self.accounts[client] = Account { max_packet_bytes, ending, ..Account::default() };
     }
 
     /// Enters one filter of a SUBSCRIBE. The answer names it in [`Self::subscribed`].

@@ -115,6 +115,7 @@ impl Client {
             (false, true) => {}
             (false, false) => self.start_session(around.ledger),
         }
+        around.ledger.session_is_told(client);
         Ok(())
     }
 

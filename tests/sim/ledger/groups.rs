@@ -41,10 +41,19 @@ impl Ledger {
         self.groups.copies.values().map(|copies| u64::from(copies.all)).sum()
     }
 
-    /// The session of a client is over, and with it what was in flight to it.
-    pub(super) fn end_memberships(&mut self, client: usize) {
-        for request in self.accounts[client].requests.iter().filter(|request| group_filter(&request.filter).is_some()) {
-            self.groups.ended_at.insert(request.filter.clone(), self.step);
+    /// The groups of a session that the client has thrown away: until the broker does so, too, it may give it messages.
+    pub(super) fn ending_memberships(&mut self, client: usize) -> Vec<String> {
+        let account = &mut self.accounts[client];
+        let mut ending = std::mem::take(&mut account.ending);
+        let groups = account.requests.iter().filter(|request| group_filter(&request.filter).is_some());
+        ending.extend(groups.map(|request| request.filter.clone()));
+        ending
+    }
+
+    /// The broker has told a client which session it has: what was in flight to an earlier one is gone with it.
+    pub(crate) fn session_is_told(&mut self, client: usize) {
+        for group in std::mem::take(&mut self.accounts[client].ending) {
+            self.groups.ended_at.insert(group, self.step);
         }
     }
 
@@ -132,17 +141,20 @@ impl Ledger {
             let mut of_group = account.requests.iter().filter(|request| request.filter == group);
             account.takes(message) && of_group.all(|request| request.options.qos > QoS::AtMostOnce)
         });
-        let is_whole = self.groups.ended_at.get(group).is_none_or(|at| *at < message.sent_at);
+        let is_ending = self.accounts.iter().any(|account| account.ending.iter().any(|ending| ending == group));
+        let is_whole = !is_ending && self.groups.ended_at.get(group).is_none_or(|at| *at < message.sent_at);
         has_member && takes_all && is_whole
     }
 
     /// All groups that anybody has ever joined and that match the message.
     fn groups_of(&self, message: &Message) -> Vec<String> {
         let asked = self.accounts.iter().flat_map(|account| account.memberships(&message.topic));
+        let ending = self.accounts.iter().flat_map(|account| &account.ending);
         let ended = self
             .groups
             .ended_at
             .keys()
+            .chain(ending)
             .filter(|filter| group_filter(filter).is_some_and(|filter| matches(filter, &message.topic)));
         let mut groups: Vec<String> = asked.map(|request| request.filter.clone()).chain(ended.cloned()).collect();
         groups.sort_unstable();
