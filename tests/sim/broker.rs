@@ -396,6 +396,7 @@ impl World {
         // What it has answered is output that the audit has not seen.
         self.broker.seats[shard].turn_is_scheduled = true;
         self.end_half_closed(shard);
+        self.end_sent_away(shard);
         self.broker.seats[shard].turn_is_scheduled = false;
         if goes_on {
             self.schedule_turn(shard);
@@ -541,6 +542,7 @@ impl World {
             self.broker.seats[shard].shard.handle_sent(now, key, transmit);
             self.schedule_turn(shard);
             self.end_half_closed(shard);
+            self.end_sent_away(shard);
         }
         self.schedule_downstream(index, self.scenario.delay_ns_max / 2);
         Ok(())
