@@ -443,7 +443,9 @@ impl World {
                 && !self.broker.seats[shard].shard.is_open(key)
             {
                 let has_unseen = self.has_unseen(index);
-                self.audit.end(&mut self.ledger, self.now, index, None, has_unseen);
+                // It may also have been sent away, with what its SUBSCRIBE brought.
+                let reason = self.scenario.may_disconnect().then_some(ReasonCode::QuotaExceeded);
+                self.audit.end(&mut self.ledger, self.now, index, reason, has_unseen);
             }
         }
     }
