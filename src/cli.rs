@@ -3,6 +3,7 @@
 //! What is wrong with a value is told by the flag's name, what was given and what is allowed; the process then ends with
 //! code 2. Defaults and bounds live in `config`; what only the machine can tell (a CPU, a port) is checked at start-up.
 
+mod bridges;
 mod service;
 mod values;
 
@@ -10,7 +11,8 @@ use std::net::SocketAddr;
 use std::num::{NonZeroU16, NonZeroU32, NonZeroU64};
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::error::ErrorKind;
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::config::{
     self, Durability, GateLimits, Limits, LogSettings, Pinning, QueuePolicy, RingSizes, SHARDS_MAX, ServeConfig,
@@ -18,6 +20,7 @@ use crate::config::{
 };
 use crate::store::RecoveryMode;
 
+use bridges::{BridgeArgument, TopicArgument};
 use service::ServiceArguments;
 use values::{Bytes, Span, bytes, loopback, number, pinning, power_of_two, span};
 
@@ -264,6 +267,18 @@ struct ServeArguments {
 
     #[command(flatten)]
     service: ServiceArguments,
+    /// Bridge to another broker, of which this one becomes a client: `NAME=HOST[:PORT]`, and behind it, separated by
+    /// commas, protocol=5.0|3.1.1, client-id=ID, keep-alive=SECONDS, user=NAME, password-file=FILE, receive-maximum=COUNT,
+    /// max-inflight=COUNT; repeat for more.
+    #[arg(long, value_name = "NAME=HOST[:PORT][,KEY=VALUE...]", env = "ONCEMQ_BRIDGE", value_delimiter = ';',
+          value_parser = bridges::bridge)]
+    bridge: Vec<BridgeArgument>,
+
+    /// Topics that a bridge carries: `NAME=PATTERN`, and behind it, separated by commas, out (default), in or both,
+    /// qos=0|1|2 (default 2), local=PREFIX and remote=PREFIX; repeat for more.
+    #[arg(long, value_name = "NAME=PATTERN[,KEY=VALUE...]", env = "ONCEMQ_BRIDGE_TOPIC", value_delimiter = ';',
+          value_parser = bridges::topic)]
+    bridge_topic: Vec<TopicArgument>,
 
     /// Least severe events that are logged, on standard error.
     #[arg(long, value_name = "LEVEL", env = "ONCEMQ_LOG_LEVEL", value_enum, default_value_t = LogLevel::Info)]
@@ -323,12 +338,17 @@ pub enum Inspection {
 
 impl Cli {
     /// What to do.
-    pub fn into_action(self) -> Action {
+    ///
+    /// # Errors
+    /// If flags do not fit together.
+    pub fn into_action(self) -> Result<Action, clap::Error> {
         let serve = |arguments: ServeArguments| {
             let log_level = arguments.log_level;
-            Action::Serve { config: Box::new(arguments.into_config()), log_level }
+            let config = arguments.into_config();
+            let config = config.map_err(|text| Self::command().error(ErrorKind::ValueValidation, text))?;
+            Ok(Action::Serve { config: Box::new(config), log_level })
         };
-        let inspect = |log: LogArguments, inspection| Action::InspectLog { directory: log.directory, inspection };
+        let inspect = |log: LogArguments, inspection| Ok(Action::InspectLog { directory: log.directory, inspection });
         match self.command {
             Some(Command::Serve(arguments)) => serve(*arguments),
             Some(Command::Log(LogCommand::Verify(log))) => inspect(log, Inspection::Verify),
@@ -341,8 +361,9 @@ impl Cli {
 }
 
 impl ServeArguments {
-    fn into_config(self) -> ServeConfig {
-        ServeConfig {
+    fn into_config(self) -> Result<ServeConfig, String> {
+        Ok(ServeConfig {
+            bridges: bridges::assemble(self.bridge, self.bridge_topic, self.max_inflight, host_name)?,
             listen: self.listen,
             shards: self.shards.and_then(NonZeroU16::new),
             pinning: self.pin,
@@ -395,7 +416,7 @@ impl ServeArguments {
                 recv_buffer_bytes: self.recv_buffer_bytes.0,
                 routing_batches: self.routing_ring,
             },
-        }
+        })
     }
 }
 
@@ -409,6 +430,15 @@ impl LogLevel {
             LogLevel::Debug => "debug",
             LogLevel::Trace => "trace",
         }
+    }
+}
+
+/// What the machine calls itself.
+fn host_name() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    match name.trim() {
+        "" => "oncemq".to_owned(),
+        name => name.to_owned(),
     }
 }
 
@@ -466,14 +496,12 @@ fn recovery(text: &str) -> Result<RecoveryMode, &'static str> {
 mod tests {
     use std::time::Duration;
 
-    use clap::CommandFactory;
-
     use super::*;
 
     fn parse(arguments: &[&str]) -> Result<ServeConfig, String> {
         let arguments = [&["oncemq"], arguments].concat();
         let cli = Cli::try_parse_from(arguments).map_err(|error| error.to_string())?;
-        match cli.into_action() {
+        match cli.into_action().map_err(|error| error.to_string())? {
             Action::Serve { config, .. } => Ok(*config),
             Action::InspectLog { .. } => Err("another command".to_owned()),
         }
@@ -501,7 +529,7 @@ mod tests {
             (&["stats"], Inspection::Statistics),
         ] {
             let arguments = [&["oncemq", "log"], words, &["data"]].concat();
-            match Cli::try_parse_from(arguments).expect("a command").into_action() {
+            match Cli::try_parse_from(arguments).expect("a command").into_action().expect("all is told") {
                 Action::InspectLog { directory, inspection } => {
                     assert_eq!((directory, inspection), (PathBuf::from("data"), expected));
                 }
@@ -604,6 +632,16 @@ mod tests {
             ("--queue-memory", "1KiB", "from 1MiB to 1024GiB"),
             ("--pin", "3-1", "a list of CPUs"),
             ("--pin", "all", "a list of CPUs"),
+            ("--bridge", "hub.example", "NAME=HOST[:PORT]"),
+            ("--bridge", "a b=hub", "letters, digits"),
+            ("--bridge", "up=hub,color=red", "allowed are protocol"),
+            ("--bridge", "up=hub,protocol=3.1", "allowed is 5.0 or 3.1.1"),
+            ("--bridge", "up=hub,keep-alive=4", "from 5 to 65535"),
+            ("--bridge", "up=hub,password-file=x", "only with user"),
+            ("--bridge-topic", "up", "NAME=PATTERN"),
+            ("--bridge-topic", "up=a,qos=3", "allowed is 0, 1 or 2"),
+            ("--bridge-topic", "up=a,sideways", "[,out|in|both]"),
+            ("--bridge-topic", "up=a/#/b", "no topic filter"),
             ("--log-level", "loud", "debug"),
         ] {
             let text = parse(&[flag, value]).expect_err("refused");

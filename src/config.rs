@@ -10,8 +10,10 @@ use std::net::SocketAddr;
 use std::num::{NonZeroU16, NonZeroU32, NonZeroU64};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
+use crate::bridge::Bridge;
 use crate::route::{self, MAX_SHARDS};
 use crate::store::RecoveryMode;
 
@@ -40,6 +42,8 @@ pub struct ServeConfig {
     pub gate: GateLimits,
     /// Sizes of a shard's rings and buffers.
     pub rings: RingSizes,
+    /// Bridges to other brokers.
+    pub bridges: Vec<Arc<Bridge>>,
 }
 
 /// On which CPUs the shard threads run.
@@ -438,6 +442,24 @@ pub const MAX_HALF_OPEN: RangeInclusive<u32> = 1..=65_536;
 
 /// Bounds of [`GateLimits::max_connections`]; also the bound of what may wait for a shard to be taken over.
 pub const MAX_CONNECTIONS: RangeInclusive<u32> = 1..=4_000_000;
+
+/// Bridges of one broker, at most.
+pub const BRIDGES_MAX: usize = 64;
+
+/// Topics of one bridge, at most: each message of a bridge is compared with them in turn.
+pub const BRIDGE_TOPICS_MAX: usize = 256;
+
+/// Keep-alive towards the remote of a bridge, in seconds, when nothing is said.
+pub const BRIDGE_KEEP_ALIVE_SECONDS_DEFAULT: u16 = 60;
+/// Bounds of [`Bridge::keep_alive_seconds`]; the lower one leaves a slow link time to answer.
+pub const BRIDGE_KEEP_ALIVE_SECONDS: RangeInclusive<u16> = 5..=65_535;
+
+/// Messages in flight to a 3.1.1 remote when nothing is said; such a remote can't say how many it takes. mosquitto takes 20
+/// unless it is told otherwise, and may end the connection of who sends more.
+pub const BRIDGE_MAX_INFLIGHT_311_DEFAULT: u16 = 20;
+
+/// How long the opening of a bridge's connection may take, each for finding and reaching the remote and for its CONNACK.
+pub const BRIDGE_OPENING_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long a shutdown may take before the process ends with connections open.
 pub const SHUTDOWN_MAX: Duration = Duration::from_secs(5);

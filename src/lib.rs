@@ -51,6 +51,7 @@
 //! | module            | what it is                                                             |
 //! |-------------------|------------------------------------------------------------------------|
 //! | [`proto`]         | the wire format, shared with the load generator                        |
+//! | [`bridge`]        | OnceMQ as a client of another broker: topics, the opening              |
 //! | [`session`]       | the state machines of exactly-once, pure                               |
 //! | [`route`]         | topics, subscriptions, retained messages, letters between shards       |
 //! | [`transport`]     | what lies between a socket and the codec                               |
@@ -61,6 +62,7 @@
 //! | `io`              | the io_uring loop that drives a shard; the only place with `unsafe`    |
 //! | `gate`            | what happens before a client is admitted                               |
 
+pub mod bridge;
 pub mod cli;
 pub mod config;
 pub mod error;

@@ -23,7 +23,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const OTHER_FILES: u64 = 256;
 
 fn main() -> ExitCode {
-    match Cli::parse().into_action() {
+    match Cli::parse().into_action().unwrap_or_else(|error| error.exit()) {
         Action::Serve { config, log_level } => {
             start_logging(log_level);
             end(serve(&config).map(|()| ExitCode::SUCCESS))
@@ -58,8 +58,15 @@ fn serve(config: &ServeConfig) -> Result<(), StartError> {
     let shard_count = u16::try_from(placement.len()).expect("no more shards than SHARDS_MAX");
     let logs = data.as_ref().map(|data| io::restore(data, config, shard_count, &clock)).transpose()?;
     let shards = io::start(&placement, config, data.as_ref(), logs, clock)?;
-    let server_reference = config.service.server_reference.clone();
-    let gate = gate::start(listeners, config.gate, server_reference, permits.clone(), shards.doors().clone())?;
+    let gate = gate::start(
+        listeners,
+        config.gate,
+        config.service.server_reference.clone(),
+        &config.bridges,
+        &config.limits,
+        permits.clone(),
+        shards.doors().clone(),
+    )?;
     introduce(config, &placement, &gate, permits.max());
     for signal in signals.forever() {
         match signal {
@@ -111,6 +118,9 @@ fn introduce(config: &ServeConfig, placement: &Placement, gate: &Gate, connectio
             Some(cpu) => write!(shards, " shard-{shard}=cpu{cpu}"),
             None => write!(shards, " shard-{shard}=unpinned"),
         };
+    }
+    for bridge in &config.bridges {
+        info!("bridge {}: to {}:{} as {}", bridge.name, bridge.host, bridge.port, bridge.client_id);
     }
     let durability = config.durability;
     let limits = &config.limits;

@@ -2,7 +2,8 @@
 //! broker may be killed and started again, and that come back to the same session each time.
 //!
 //! Client-side state is honest ([`party`]) and outlives the connections ([`session`]); where they break is decided by
-//! [`cut`], when the broker dies by [`keeper`]. In the end drops and kills stop, every exchange must complete, the ledger
+//! [`cut`], when the broker dies by [`keeper`]. The subscribers may be clients of another broker, which a bridge joins to that
+//! of the publishers. In the end drops and kills stop, every exchange must complete, the ledger
 //! must balance, and all sessions are ended at the broker, so that nothing of the run may be left there.
 
 mod cut;
@@ -12,6 +13,7 @@ mod report;
 mod session;
 
 use std::cell::RefCell;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -26,7 +28,7 @@ use crate::message::MessageForm;
 use crate::participant::joined;
 use crate::random::Random;
 use crate::report::Accounts;
-use crate::setup::Setup;
+use crate::setup::{Setup, SetupError, resolve};
 
 use cut::Role;
 use keeper::{Broker, Crashes, Life, Orders};
@@ -58,6 +60,8 @@ pub(crate) fn run(arguments: &ChaosArguments) -> Result<bool, CommandError> {
         seed,
         client_id_prefix: setup.client_id_prefix.clone(),
         topic_prefix: setup.topic_prefix.clone(),
+        publish_address: setup.address,
+        subscribe_address: subscribe_address(arguments)?.unwrap_or(setup.address),
         threads: setup.thread_cpus.len(),
         life: Arc::default(),
     });
@@ -99,6 +103,17 @@ pub(crate) fn run(arguments: &ChaosArguments) -> Result<bool, CommandError> {
     let report = ChaosReport::new(arguments, seed, mishaps, haunted.crashes, accounts);
     report.print(arguments.output.json);
     Ok(report.is_good())
+}
+
+/// Where the subscribers go, if not where the publishers do.
+fn subscribe_address(arguments: &ChaosArguments) -> Result<Option<SocketAddr>, SetupError> {
+    let ChaosArguments { broker, subscribe_host, subscribe_port, .. } = arguments;
+    if subscribe_host.is_none() && subscribe_port.is_none() {
+        return Ok(None);
+    }
+    let (host, port) = broker.host_and_port();
+    let there = (subscribe_host.as_deref().unwrap_or(host), subscribe_port.unwrap_or(port));
+    resolve(there, "--subscribe-host and --subscribe-port").map(Some)
 }
 
 /// How to keep the broker, if that is wanted.
@@ -145,6 +160,8 @@ struct Plan {
     seed: u64,
     client_id_prefix: String,
     topic_prefix: String,
+    publish_address: SocketAddr,
+    subscribe_address: SocketAddr,
     threads: usize,
     life: Arc<Life>,
 }
@@ -152,13 +169,14 @@ struct Plan {
 impl Plan {
     /// The terms of one client of a pair.
     fn terms(&self, role: Role, pair: u32) -> Terms {
-        let (letter, filters, number) = match role {
-            Role::Publisher => ('p', Vec::new(), 2 * pair),
-            Role::Subscriber => ('s', vec![self.topic(pair)], 2 * pair + 1),
+        let (letter, filters, number, address) = match role {
+            Role::Publisher => ('p', Vec::new(), 2 * pair, self.publish_address),
+            Role::Subscriber => ('s', vec![self.topic(pair)], 2 * pair + 1, self.subscribe_address),
         };
         let clients = f64::from(self.arguments.pairs) * 2.0;
         let drop_rate = self.arguments.drop_rate;
         Terms {
+            address,
             version: self.arguments.broker.protocol,
             qos: self.arguments.qos,
             client_id: format!("{}{letter}{pair}", self.client_id_prefix),

@@ -107,6 +107,16 @@ pub(crate) struct BrokerArguments {
     pub(crate) connect_timeout: Duration,
 }
 
+impl BrokerArguments {
+    /// Where the broker is.
+    pub(crate) fn host_and_port(&self) -> (&str, u16) {
+        match &self.url {
+            Some(url) => (&url.host, url.port),
+            None => (&self.host, self.port),
+        }
+    }
+}
+
 /// Where the generator itself runs.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct MachineArguments {
@@ -242,6 +252,15 @@ pub(crate) struct ChaosArguments {
     pub(crate) machine: MachineArguments,
     #[command(flatten)]
     pub(crate) output: OutputArguments,
+
+    /// Host name or IP address of another broker, for the subscribers: a bridge has to bring it what is published at the
+    /// first [default: --host, or that of --url].
+    #[arg(long, value_name = "HOST", conflicts_with = "broker_command")]
+    pub(crate) subscribe_host: Option<String>,
+
+    /// TCP port there [1-65535] [default: --port, or that of --url].
+    #[arg(long, value_name = "PORT", conflicts_with = "broker_command", value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) subscribe_port: Option<u16>,
 
     /// Pairs of a publisher and a subscriber, all with persistent sessions [1-10000].
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=10_000))]
@@ -419,6 +438,7 @@ mod tests {
             "loadgen run --count 5 --warm-up 5s",
             "loadgen run --pin 0 --avoid-cpus 1",
             "loadgen chaos --broker b --kill-every 1s --kills 3 --duration 5s",
+            "loadgen chaos --broker b --kill-every 1s --subscribe-port 1884",
         ] {
             let kind = parse(line).map(|_| ()).expect_err(line).kind();
             assert_eq!(kind, ErrorKind::ArgumentConflict, "{line}");

@@ -28,8 +28,8 @@ pub(crate) struct Setup {
 /// Why a command can't start.
 #[derive(Debug, Error)]
 pub(crate) enum SetupError {
-    #[error("cannot resolve {host}:{port} given by --url or --host and --port: {reason}")]
-    Unresolved { host: String, port: u16, reason: String },
+    #[error("cannot resolve {host}:{port} given by {flags}: {reason}")]
+    Unresolved { flags: &'static str, host: String, port: u16, reason: String },
     #[error("--broker-pid {pid}: {source}")]
     Broker { pid: u32, source: ProcessError },
     #[error(transparent)]
@@ -63,7 +63,7 @@ impl Setup {
         };
         let name = || format!("oncemq-loadgen-{}", std::process::id());
         Ok(Self {
-            address: resolve(broker)?,
+            address: resolve(broker.host_and_port(), "--url or --host and --port")?,
             broker: watched.map(|(process, _)| process),
             thread_cpus: thread_cpus(&chosen, threads),
             client_id_prefix: broker.client_id_prefix.clone().unwrap_or_else(name),
@@ -86,12 +86,9 @@ fn thread_cpus(chosen: &CpuSet, threads: usize) -> Vec<usize> {
     (0..threads).map(|thread| cpus[thread % cpus.len()]).collect()
 }
 
-fn resolve(broker: &BrokerArguments) -> Result<SocketAddr, SetupError> {
-    let (host, port) = match &broker.url {
-        Some(url) => (url.host.as_str(), url.port),
-        None => (broker.host.as_str(), broker.port),
-    };
-    let unresolved = |reason: String| SetupError::Unresolved { host: host.to_owned(), port, reason };
+/// The address of a broker that these flags name.
+pub(crate) fn resolve((host, port): (&str, u16), flags: &'static str) -> Result<SocketAddr, SetupError> {
+    let unresolved = |reason: String| SetupError::Unresolved { flags, host: host.to_owned(), port, reason };
     (host, port)
         .to_socket_addrs()
         .map_err(|error| unresolved(error.to_string()))?

@@ -1,5 +1,7 @@
 //! A short visit at the broker: connect, subscribe if that is wanted, leave again.
 
+use std::net::SocketAddr;
+
 use oncemq::proto::{Packet, QoS, Version};
 
 use crate::connection::{Client, Fault, Flow, Kick, drive, open};
@@ -8,16 +10,32 @@ use crate::opening::{Login, Opening, Session, encode_disconnect};
 
 /// Connects as `login` says, subscribes to `filters` at `qos`, and leaves normally. `number` tells all clients apart.
 pub(crate) async fn visit(seat: &Seat, login: Login, filters: Vec<String>, qos: QoS, number: u32) -> Result<(), Fault> {
+    visit_at(seat.address, seat, login, filters, qos, number).await
+}
+
+async fn visit_at(
+    address: SocketAddr,
+    seat: &Seat,
+    login: Login,
+    filters: Vec<String>,
+    qos: QoS,
+    number: u32,
+) -> Result<(), Fault> {
     let mut visitor = Visitor { version: login.version, opening: Opening::new(login, filters, qos) };
-    let stream = open(seat.address, number).await?;
+    let stream = open(address, number).await?;
     drive(&stream, &mut visitor, &Kick::new(), seat.clock).await?;
     Ok(())
 }
 
 /// Ends the session of this login at the broker, if there is one: visits with a clean start.
 pub(crate) async fn end_session(seat: &Seat, login: &Login, number: u32) -> Result<(), Fault> {
+    end_session_at(seat.address, seat, login, number).await
+}
+
+/// As [`end_session`], at the broker with this address.
+pub(crate) async fn end_session_at(address: SocketAddr, seat: &Seat, login: &Login, number: u32) -> Result<(), Fault> {
     let login = Login { session: Session::Transient, ..login.clone() };
-    visit(seat, login, Vec::new(), QoS::AtMostOnce, number).await
+    visit_at(address, seat, login, Vec::new(), QoS::AtMostOnce, number).await
 }
 
 /// Has nothing to do once it is open.

@@ -12,7 +12,7 @@ use tokio_uring::buf::BoundedBuf;
 use tokio_uring::net::TcpStream;
 use tracing::{debug, warn};
 
-use crate::io::{Arrival, ConnectionPermit, take_descriptor};
+use crate::io::{Arrival, ConnectionPermit, Peer, take_descriptor};
 use crate::shard::{Admission, shard_of};
 use crate::transport::Transport;
 
@@ -108,7 +108,7 @@ impl Client {
             early_bytes,
             transport: Transport::Plain,
         };
-        doors.admit(shard, Arrival { socket, admission, permit });
+        doors.admit(shard, Arrival { socket, peer: Peer::Client(admission), permit });
         Ok(())
     }
 

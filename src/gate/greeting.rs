@@ -2,6 +2,7 @@
 
 use std::fmt::{self, Write};
 
+use crate::bridge::SESSION_PREFIX;
 use crate::config::Notice;
 use crate::proto::{
     Connack, ConnectError, Packet, Properties, ReasonCode, Version, connack_size, decode_connect, frame_length,
@@ -74,6 +75,10 @@ pub(super) fn judge(frame: &[u8], random: impl FnOnce() -> Option<[u8; 16]>) -> 
     // [MQTT-4.12.0-1]: there is no method yet that the server could support.
     if connect.properties.authentication_method().is_some() {
         return Err(refusal(ReasonCode::BadAuthenticationMethod, "enhanced authentication is not supported"));
+    }
+    // These sessions are our own bridges'.
+    if connect.client_id.starts_with(SESSION_PREFIX) {
+        return Err(refusal(ReasonCode::ClientIdentifierNotValid, "a client id that is reserved for bridges"));
     }
     // [MQTT-3.1.3-6]; what 3.1.1 has to say about it, the codec has said [MQTT-3.1.3-7].
     let client_id_assigned = connect.client_id.is_empty();
@@ -230,6 +235,8 @@ mod tests {
             (connect(3, "sensor", &[]), &[0x20, 2, 0, 1][..]), // [MQTT-3.1.2-2] in 3.1.1
             (connect(6, "sensor", &[]), &[0x20, 3, 0, 0x84, 0]),
             (connect(5, "sensor", &authentication_method), &[0x20, 3, 0, 0x8C, 0]),
+            (connect(4, "$bridge/up", &[]), &[0x20, 2, 0, 2]),
+            (connect(5, "$bridge/up", &[0x27, 0, 0, 0, 5]), &[0x20, 3, 0, 0x85, 0]),
             (no_name, &[0x20, 2, 0, 2]), // [MQTT-3.1.3-8] in 3.1.1
             (wrong_name, &[0x20, 2, 0, 1]),
         ] {

@@ -9,9 +9,12 @@
 //! at most as many clients as there are permits; a client beyond that is told so (5.0: 0x97, or 0x9C with the server that the
 //! operator has named; 3.1.1: 3).
 //!
+//! The same thread opens the connections of bridges to other brokers, and hands them over likewise.
+//!
 //! It does not check topics or properties beyond what the codec refuses, keeps no session, and never talks to a client that
 //! was handed over. There is no authentication yet: addresses that are not loopback are refused by the command line.
 
+mod bridge;
 mod client;
 mod greeting;
 mod throttle;
@@ -28,10 +31,12 @@ use crossbeam_channel::{Sender, bounded};
 use tokio::sync::Semaphore;
 use tracing::warn;
 
-use crate::config::{GateLimits, Notice};
+use crate::bridge::Bridge;
+use crate::config::{GateLimits, Limits, Notice};
 use crate::error::StartError;
 use crate::io::{ConnectionPermits, Doors, stop_listening};
 
+use bridge::Route;
 use client::Client;
 use throttle::Throttle;
 
@@ -58,18 +63,28 @@ struct Context {
     accept_failures: Throttle,
 }
 
-/// Starts accepting on `listeners`, on a thread of its own; returns once clients are served. Who comes when the broker is full
-/// hears of the server in `server_reference`.
+/// Starts accepting on `listeners` and opening `bridges`, on a thread of its own; returns once clients are served. Who comes when
+/// the broker is full hears of the server in `server_reference`; `shard_limits` are what the remotes of bridges are told.
 pub fn start(
     listeners: Vec<TcpListener>,
     limits: GateLimits,
     server_reference: Option<Notice>,
+    bridges: &[Arc<Bridge>],
+    shard_limits: &Limits,
     permits: ConnectionPermits,
     doors: Doors,
 ) -> Result<Gate, StartError> {
     let listeners: Arc<[TcpListener]> = listeners.into();
     let stopping = Arc::new(AtomicBool::new(false));
     let (report, started) = bounded(1);
+    let route = |bridge: &Arc<Bridge>| Route {
+        bridge: Arc::clone(bridge),
+        receive_maximum: bridge.receive_maximum.unwrap_or(shard_limits.receive_maximum),
+        max_packet_bytes: shard_limits.max_packet_bytes,
+        doors: doors.clone(),
+        stopping: Arc::clone(&stopping),
+    };
+    let routes: Vec<Route> = bridges.iter().map(route).collect();
     let thread = {
         let (listeners, stopping) = (Arc::clone(&listeners), Arc::clone(&stopping));
         move || {
@@ -82,7 +97,7 @@ pub fn start(
                 full: Throttle::default(),
                 accept_failures: Throttle::default(),
             };
-            serve(&listeners, &stopping, context, &report);
+            serve(&listeners, &stopping, context, routes, &report);
         }
     };
     let ring = |error| StartError::ring("creating the ring of the gate", error);
@@ -111,7 +126,13 @@ impl Gate {
 }
 
 /// The gate's thread.
-fn serve(listeners: &[TcpListener], stopping: &Arc<AtomicBool>, context: Context, report: &Sender<io::Result<()>>) {
+fn serve(
+    listeners: &[TcpListener],
+    stopping: &Arc<AtomicBool>,
+    context: Context,
+    routes: Vec<Route>,
+    report: &Sender<io::Result<()>>,
+) {
     let listening: io::Result<Vec<TcpListener>> = listeners.iter().map(TcpListener::try_clone).collect();
     let runtime = tokio_uring::Runtime::new(tokio_uring::builder().entries(RING_ENTRIES));
     let (listening, runtime) = match (listening, runtime) {
@@ -125,6 +146,9 @@ fn serve(listeners: &[TcpListener], stopping: &Arc<AtomicBool>, context: Context
     runtime.block_on(async {
         for listener in listening {
             tokio_uring::spawn(accept(listener, Arc::clone(stopping), Rc::clone(&context)));
+        }
+        for route in routes {
+            tokio_uring::spawn(route.keep_open());
         }
         let _ = report.send(Ok(())); // the starting thread waits for it
         // The tasks end with the process; there is nothing to come back for.

@@ -2,33 +2,46 @@
 //! and for the end.
 //!
 //! The queue behind a door has no bound of its own: a client in it holds a [`ConnectionPermit`], so there are never more
-//! than `--max-connections`, and requests of the main thread are a handful in a process's life.
+//! than `--max-connections`, a bridge asks for one thing at a time, and requests of the main thread are a handful in a
+//! process's life.
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use crossbeam_channel::Sender;
+use tokio::sync::oneshot;
 
+use crate::bridge::Bridge;
 use crate::route::ShardId;
-use crate::shard::Admission;
+use crate::shard::{Admission, OpenedBridge};
 
 use super::bell::Bell;
 use super::permit::ConnectionPermit;
 
-/// A client that the gate hands over.
+/// A connection that the gate hands over.
 pub struct Arrival {
     /// Its socket, on which no operation is in flight.
     pub socket: OwnedFd,
-    /// What the gate learned about it.
-    pub admission: Admission,
+    /// Whose it is, and what the gate learned about it.
+    pub peer: Peer,
     /// Its share of `--max-connections`.
     pub permit: ConnectionPermit,
 }
 
+/// Who is at the other end of a connection that the gate hands over.
+pub enum Peer {
+    /// A client that has come.
+    Client(Admission),
+    /// The remote of a bridge, to which we went.
+    Remote(OpenedBridge),
+}
+
 /// What a shard may be asked.
 pub(super) enum Request {
-    /// Take a client over.
+    /// Take a connection over.
     Admit(Arrival),
+    /// Say whether the remote of a bridge keeps a session that belongs to the one here.
+    AskBridge(Arc<Bridge>, oneshot::Sender<bool>),
     /// Write the counters to the log.
     LogCounters,
     /// End every connection, then say so.
@@ -56,7 +69,14 @@ impl Doors {
         u16::try_from(self.doors.len()).expect("no more shards than SHARDS_MAX")
     }
 
-    /// Hands a client to the shard that owns it.
+    /// Whether the remote of a bridge keeps a session that belongs to the one here, which a shard owns.
+    pub fn is_bridge_shared(&self, shard: ShardId, bridge: &Arc<Bridge>) -> oneshot::Receiver<bool> {
+        let (answer, answered) = oneshot::channel();
+        self.doors[shard.index()].request(Request::AskBridge(Arc::clone(bridge), answer));
+        answered
+    }
+
+    /// Hands a connection to the shard that owns it.
     pub fn admit(&self, shard: ShardId, arrival: Arrival) {
         self.doors[shard.index()].request(Request::Admit(arrival));
     }

@@ -27,7 +27,7 @@ use super::buffers::{BUFFER_GROUP, ReceiveBuffers};
 use super::clock::Clock;
 use super::connection::{Connection, Phase, Receive, Step};
 use super::disk::{LogDisk, Written};
-use super::door::{Arrival, Request};
+use super::door::{Arrival, Peer, Request};
 use super::doorbell::Doorbell;
 use super::log_reader::Read;
 use super::operation::Operation;
@@ -244,6 +244,8 @@ impl Driver {
         for _ in 0..REQUESTS_PER_TURN_MAX {
             match self.requests.try_recv() {
                 Ok(Request::Admit(arrival)) => self.admit(now, arrival)?,
+                // Whoever has asked may have ended with the process.
+                Ok(Request::AskBridge(bridge, answer)) => drop(answer.send(self.shard.is_bridge_shared(&bridge))),
                 Ok(Request::LogCounters) => self.log_counters(),
                 Ok(Request::ShutDown) => {
                     if self.state.shutdown == Shutdown::NotAsked {
@@ -262,7 +264,10 @@ impl Driver {
         if self.state.shutdown != Shutdown::NotAsked {
             return Ok(()); // dropping the arrival closes its socket
         }
-        let key = self.shard.handle_admission(now, arrival.admission);
+        let key = match arrival.peer {
+            Peer::Client(admission) => self.shard.handle_admission(now, admission),
+            Peer::Remote(opened) => self.shard.handle_bridge(now, opened),
+        };
         let index = self.state.insert(Connection {
             key,
             socket: arrival.socket,
@@ -331,6 +336,9 @@ impl Driver {
             closed_one = false;
             while let Some(command) = self.shard.poll_command() {
                 closed_one |= self.obey(command)?;
+            }
+            while let Some(notice) = self.shard.poll_notice() {
+                warn!("{notice}");
             }
         }
         Ok(())

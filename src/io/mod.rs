@@ -46,9 +46,9 @@ mod threads;
 
 pub use clock::Clock;
 pub use data_dir::DataDirectory;
-pub use door::{Arrival, Doors};
+pub use door::{Arrival, Doors, Peer};
 pub use inspecting::inspect_log;
-pub use permit::{ConnectionPermit, ConnectionPermits};
+pub use permit::{ConnectionEnded, ConnectionPermit, ConnectionPermits};
 pub use restoring::{RestoredLogs, restore};
 pub use system::{
     allowed_cpus, check_kernel, listen, outlive_file_size_limit, raise_open_file_limit, stop_listening, take_descriptor,

@@ -3,8 +3,11 @@
 //! The gate takes a permit before it hands a client over; the shard's driver drops it when the socket is closed. The
 //! count orders nothing and publishes nothing, so every access is relaxed.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+
+use tokio::sync::oneshot;
 
 /// Hands out as many permits as there may be clients.
 #[derive(Clone, Debug)]
@@ -13,11 +16,20 @@ pub struct ConnectionPermits {
     max: u32,
 }
 
-/// The right to hold one client, given back when dropped.
+/// The right to hold one connection, given back when dropped.
 #[derive(Debug)]
-pub struct ConnectionPermit {
-    taken: Arc<AtomicU32>,
+pub struct ConnectionPermit(Right);
+
+#[derive(Debug)]
+enum Right {
+    /// A client has a share of what there may be.
+    Client(Arc<AtomicU32>),
+    /// A bridge of ours needs none; whoever waits at the other end of the channel sees it dropped.
+    Bridge { _held: oneshot::Sender<Infallible> },
 }
+
+/// Resolves when the permit that it came with is dropped.
+pub type ConnectionEnded = oneshot::Receiver<Infallible>;
 
 impl ConnectionPermits {
     /// Permits for `max` clients.
@@ -30,7 +42,7 @@ impl ConnectionPermits {
         self.taken
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |taken| (taken < self.max).then_some(taken + 1))
             .ok()?;
-        Some(ConnectionPermit { taken: Arc::clone(&self.taken) })
+        Some(ConnectionPermit(Right::Client(Arc::clone(&self.taken))))
     }
 
     /// How many permits there are in all.
@@ -39,16 +51,30 @@ impl ConnectionPermits {
     }
 }
 
+impl ConnectionPermit {
+    /// The right to hold the connection of a bridge, which counts for no client, and how to hear of its end.
+    pub fn of_bridge() -> (Self, ConnectionEnded) {
+        let (held, ended) = oneshot::channel();
+        (Self(Right::Bridge { _held: held }), ended)
+    }
+}
+
 impl Drop for ConnectionPermit {
     fn drop(&mut self) {
-        let before = self.taken.fetch_sub(1, Ordering::Relaxed);
-        assert!(before > 0, "a permit was given back that nobody had taken");
+        match &self.0 {
+            Right::Client(taken) => {
+                let before = taken.fetch_sub(1, Ordering::Relaxed);
+                assert!(before > 0, "a permit was given back that nobody had taken");
+            }
+            Right::Bridge { .. } => {}
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tokio::sync::oneshot::error::TryRecvError;
 
     #[test]
     fn a_permit_comes_back_when_dropped() {
@@ -58,5 +84,13 @@ mod tests {
         assert!(permits.take().is_none());
         drop(first);
         assert!(permits.take().is_some());
+    }
+
+    #[test]
+    fn the_end_of_a_bridge_is_heard_of() {
+        let (permit, mut ended) = ConnectionPermit::of_bridge();
+        assert_eq!(ended.try_recv(), Err(TryRecvError::Empty));
+        drop(permit);
+        assert_eq!(ended.try_recv(), Err(TryRecvError::Closed));
     }
 }

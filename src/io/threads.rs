@@ -13,11 +13,12 @@ use core_affinity::CoreId;
 use crossbeam_channel::{Receiver, bounded, unbounded};
 use tracing::{error, warn};
 
+use crate::bridge::Bridge;
 use crate::config::{Pinning, RingSizes, ServeConfig};
 use crate::error::StartError;
 use crate::fault::PlantedFault;
 use crate::route::ShardId;
-use crate::shard::{Shard, ShardConfig};
+use crate::shard::{Shard, ShardConfig, shard_of};
 use crate::store::{Image, LogConfig, LogEnd, SegmentNumber};
 
 use super::bell::Bell;
@@ -118,15 +119,18 @@ pub fn start(
         };
         let (bells, report_drained, report_ready) = (Arc::clone(&bells), report_drained.clone(), report_ready.clone());
         let cpu = placement[index];
+        let is_here = |bridge: &&Arc<Bridge>| shard_of(&bridge.session_id(), shards) == id;
+        let bridges: Vec<Arc<Bridge>> = config.bridges.iter().filter(is_here).cloned().collect();
         spawn(format!("shard-{index}"), move || {
             pin(cpu);
-            let (shard, disk) = match log {
+            let (mut shard, disk) = match log {
                 Some(log) => {
                     let shard = Shard::restore(shard_config, clock.now(), &log.images, log.end);
                     (shard, Some(log.disk))
                 }
                 None => (Shard::new(shard_config), None),
             };
+            shard.keep_bridges(clock.now(), &bridges);
             let mut driver = Driver {
                 ring,
                 buffers,

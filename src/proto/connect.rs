@@ -44,6 +44,19 @@ pub fn connects_as_bridge(frame: &[u8]) -> bool {
     level().is_some_and(|level| level & BRIDGE_BIT != 0)
 }
 
+/// Gives a 3.1.1 CONNECT that this codec has encoded the sign of a bridge, as [`connects_as_bridge`] reads it.
+///
+/// # Panics
+/// If it is no CONNECT.
+pub fn mark_as_bridge(connect: &mut [u8]) {
+    let level_from_end = match split_frame(connect) {
+        Ok((PacketType::Connect, _, body)) => body.rest().len() - (2 + PROTOCOL_NAME.len()),
+        Ok(_) | Err(_) => panic!("only a CONNECT says that it is a bridge's"),
+    };
+    let level = connect.len() - level_from_end;
+    connect[level] |= BRIDGE_BIT;
+}
+
 /// Reads protocol name and level [MQTT-3.1.2-1], [MQTT-3.1.2-2].
 fn protocol_version(body: &mut Reader<'_>) -> Result<Version, ConnectError> {
     let name = body.binary().map_err(ConnectError::silent)?;

@@ -34,7 +34,7 @@ mod refusals;
 #[cfg(test)]
 mod round_trip;
 
-pub use connect::{connects_as_bridge, decode_connect};
+pub use connect::{connects_as_bridge, decode_connect, mark_as_bridge};
 pub use decode::decode;
 pub use encode::{
     AcknowledgementKind, PublishHeader, connack_size, encode_acknowledgement, encode_publish_header, encode_subscribe,

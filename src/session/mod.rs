@@ -9,8 +9,10 @@ mod expiry;
 mod inbound;
 mod numbering;
 mod outbound;
+mod remote;
 
 pub use expiry::SessionExpiry;
 pub use inbound::{Inbound, Reception, Release};
 pub use numbering::{PACKET_IDS, packet_id_of};
-pub use outbound::{Acknowledged, Deliverable, NextPublish, Outbound, QueueLimit, Reopened, Resend};
+pub use outbound::{Acknowledged, Deliverable, NextPublish, Outbound, QueueLimit, Reopened, Resend, Resending};
+pub use remote::RemoteSession;

@@ -15,6 +15,8 @@
 //! | awaiting PUBCOMP  | PUBCOMP                | done              | –                                   | MQTT-4.3.3-5  |
 //! | awaiting PUBCOMP  | PUBACK                 | (unchanged)       | protocol error                      | MQTT-4.3.3-4  |
 //! | awaiting PUBCOMP  | reconnect              | (unchanged)       | PUBREL, never the PUBLISH           | MQTT-4.3.3-6  |
+//! | awaiting PUBACK or PUBREC | server lost the session | (unchanged) | PUBLISH, same id, DUP 0         | MQTT-3.2.2-5  |
+//! | awaiting PUBCOMP  | server lost the session | done             | –                                   | MQTT-3.2.2-5  |
 //! | unknown           | PUBREC                 | unknown           | PUBREL (5.0: 0x92), or it would hang | MQTT-4.3.3-4 |
 //! | unknown           | PUBACK, PUBCOMP        | unknown           | ignored: the end of an old exchange | –             |
 //!
@@ -67,10 +69,19 @@ pub enum Acknowledged<M> {
 /// A packet to send again after a resume.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Resend<'a, M> {
-    /// PUBLISH of the message with this number, with DUP 1.
+    /// PUBLISH of the message with this number.
     Publish(u64, &'a M),
     /// PUBREL of the message with this number.
     Pubrel(u64),
+}
+
+/// What PUBLISHes that were sent before are to the peer of a new connection.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Resending {
+    /// It has kept the session, and may know them: they carry DUP 1.
+    Again,
+    /// It has lost the session, and with it all packet ids: they are sent for the first time.
+    Anew,
 }
 
 /// A PUBLISH that may go out.
@@ -134,6 +145,8 @@ pub struct Outbound<M> {
     window: u32,
     /// Entries before this index need no resend on this connection.
     resent: usize,
+    /// What the others are to the peer.
+    resending: Resending,
     fault: PlantedFault,
 }
 
@@ -161,6 +174,7 @@ impl<M: Deliverable> Outbound<M> {
             used: 0,
             window: 0,
             resent: 0,
+            resending: Resending::Again,
             fault,
         }
     }
@@ -298,7 +312,8 @@ impl<M: Deliverable> Outbound<M> {
                 let (Entry::AwaitingPuback(message) | Entry::AwaitingPubrec(message)) = &self.inflight[index] else {
                     unreachable!("matched above")
                 };
-                return Some((NextPublish { number, id: packet_id_of(number), dup: true, message }, None));
+                let dup = self.resending == Resending::Again;
+                return Some((NextPublish { number, id: packet_id_of(number), dup, message }, None));
             }
         }
         self.pass_withdrawn();
@@ -346,8 +361,9 @@ impl<M: Deliverable> Outbound<M> {
     /// A new connection with `window` slots took the session over: calls `resend` for all that must and may be sent
     /// again now, in the original order [MQTT-4.6.0-1]; PUBLISHes beyond the window come out of
     /// [`next_publish`](Self::next_publish) as slots get free, PUBRELs do not wait for them.
-    pub fn attach(&mut self, window: u16, mut resend: impl FnMut(Resend<'_, M>)) {
+    pub fn attach(&mut self, window: u16, resending: Resending, mut resend: impl FnMut(Resend<'_, M>)) {
         assert!(window > 0, "a Receive Maximum of 0 is a protocol error");
+        self.resending = resending;
         self.window = u32::from(window);
         self.used = self.inflight.iter().filter(|entry| matches!(entry, Entry::AwaitingPubcomp)).count() as u32;
         self.resent = self.inflight.len();
@@ -365,6 +381,21 @@ impl<M: Deliverable> Outbound<M> {
                 }
             }
         }
+    }
+
+    /// The peer, a server, has lost the session: exchanges past their PUBREC are over, of which `completed` gets the numbers.
+    /// The other messages are still ours [MQTT-3.2.2-5]; while nobody is attached, so they go out at the next
+    /// [`attach`](Self::attach).
+    pub fn handle_session_lost(&mut self, mut completed: impl FnMut(u64)) {
+        assert!(self.window == 0, "a session is found lost before it goes on");
+        for (number, entry) in (self.first..).zip(&mut self.inflight) {
+            if let Entry::AwaitingPubcomp = entry {
+                *entry = Entry::Done;
+                self.open -= 1;
+                completed(number);
+            }
+        }
+        self.forget_done();
     }
 
     /// The connection is gone: nothing goes out until the next [`attach`](Self::attach).

@@ -7,7 +7,7 @@ use crate::proto::{
     Connack, Connect, Packet, PropertyWriter, ReasonCode, Received, Version, connects_as_bridge, decode_connect,
 };
 use crate::route::{Presence, WillMessage};
-use crate::session::SessionExpiry;
+use crate::session::{Resending, SessionExpiry};
 use crate::store::LogPosition;
 use crate::time::Timestamp;
 use crate::transport::Transport;
@@ -17,6 +17,7 @@ use super::connection::{Connection, ConnectionKey};
 use super::ending;
 use super::farewell::Farewell;
 use super::receiving::{Violation, check_properties};
+use super::role::Role;
 use super::sessions::SessionKey;
 use super::{Shard, TimerKey};
 
@@ -123,7 +124,9 @@ impl Shard {
         let server_keep_alive = self.clients.server_keep_alive(connect);
         let connection = self.clients.connection(key);
         connection.session = Some(session);
-        connection.is_bridge = connects_as_bridge(&admission.connect_frame);
+        if connects_as_bridge(&admission.connect_frame) {
+            connection.role = Role::ForeignBridge;
+        }
         // [MQTT-3.1.2-21] [MQTT-3.2.2-21] [MQTT-3.2.2-22]
         connection.keep_alive_seconds = server_keep_alive.unwrap_or(connect.keep_alive_seconds);
         connection.outbound_aliases = outbound_aliases.map(Box::new);
@@ -137,7 +140,7 @@ impl Shard {
         self.clients.connection(key).connack_after = after;
         let connack = Connack { session_present, reason: ReasonCode::Success, properties: connack.properties() };
         self.clients.send(key, &Packet::Connack(connack), after);
-        self.clients.resume(session);
+        self.clients.resume(session, Resending::Again);
         self.announce_presence(session, Presence::Connected);
         self.arm_keep_alive(key);
     }

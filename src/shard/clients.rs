@@ -151,6 +151,13 @@ impl Clients {
         is_sent
     }
 
+    /// Appends a packet that is encoded already.
+    pub(super) fn send_encoded(&mut self, key: ConnectionKey, packet: &[u8], after: LogPosition) {
+        let connection = &mut self.connections[key.index()];
+        connection.output.section(after, &mut self.encoder.buffers).buffer().extend_from_slice(packet);
+        self.mark_dirty(key);
+    }
+
     /// What a promise to the client of this session waits for: all that was logged so far. A session that ends with its
     /// connection has nothing in the log.
     #[inline]

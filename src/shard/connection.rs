@@ -1,4 +1,4 @@
-//! One client connection as its shard sees it.
+//! One connection as its shard sees it.
 
 use std::collections::VecDeque;
 
@@ -9,6 +9,7 @@ use crate::transport::Transport;
 
 use super::aliases::{InboundAliases, OutboundAliases};
 use super::output::Output;
+use super::role::Role;
 use super::sessions::SessionKey;
 
 /// Names a connection of a shard. It is a dense index, and not given out again before the driver has said that the
@@ -73,8 +74,8 @@ pub(super) struct Connection {
     /// The session it serves; none once that was given up or taken over.
     pub(super) session: Option<SessionKey>,
     pub(super) version: Version,
-    /// The client is a bridge of another broker, and has said so as bridges of 3.1.1 do.
-    pub(super) is_bridge: bool,
+    /// Who is at the other end.
+    pub(super) role: Role,
     pub(super) transport: Transport,
     pub(super) framer: Framer,
     pub(super) output: Output,
@@ -120,7 +121,7 @@ impl Connection {
             phase: Phase::Open,
             session: None,
             version,
-            is_bridge: false,
+            role: Role::Client,
             transport,
             framer: Framer::default(),
             output: Output::default(),

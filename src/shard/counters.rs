@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use super::encoder::Unsent;
+
 macro_rules! counters {
     ($($(#[doc = $doc:literal])+ $name:ident,)+) => {
         /// A snapshot of a shard's gauges (what is there now) and totals (since its start).
@@ -90,6 +92,10 @@ counters! {
     disconnected_queue_full,
     /// Messages dropped because they exceed the client's Maximum Packet Size [MQTT-3.1.2-25].
     dropped_too_large,
+    /// Messages dropped because no topic of their bridge matches them, in either direction.
+    dropped_not_bridged,
+    /// Messages of bridges that their remotes have refused.
+    refused_by_remote,
     /// Messages dropped because they expired in the queue.
     dropped_expired,
     /// Retained messages removed because they expired.
@@ -138,6 +144,14 @@ impl Counters {
             + self.dropped_queue_full
             + self.dropped_too_large
             + self.dropped_expired
+    }
+
+    /// Counts a message that can't be sent.
+    pub(super) fn count_unsent(&mut self, reason: Unsent) {
+        match reason {
+            Unsent::TooLarge => self.dropped_too_large += 1,
+            Unsent::NotBridged => self.dropped_not_bridged += 1,
+        }
     }
 }
 

@@ -2,12 +2,12 @@
 
 use crate::proto::{AcknowledgementKind, QoS, ReasonCode};
 use crate::route::{Message, RouteStamp, Terms};
-use crate::session::{NextPublish, Resend, packet_id_of};
+use crate::session::{Acknowledged, NextPublish, Resend, Resending, packet_id_of};
 use crate::store::{LogPosition, Record};
 
 use super::backlog;
 use super::clients::Clients;
-use super::connection::Acknowledgement;
+use super::connection::{Acknowledgement, ConnectionKey};
 use super::encoder::OutgoingPublish;
 use super::journal;
 use super::messages::{Delivery, MessageKey, Messages};
@@ -135,11 +135,12 @@ impl Clients {
         let connection = &mut self.connections[key.index()];
         let packet = OutgoingPublish { id: None, dup: false, qos: QoS::AtMostOnce, retain: terms.retain };
         let identifiers = &terms.identifiers;
-        if self.encoder.publish(connection, self.now, message, packet, identifiers, LogPosition::NOTHING) {
-            self.counters.publishes_sent += 1;
-            self.mark_dirty(key);
-        } else {
-            self.counters.dropped_too_large += 1;
+        match self.encoder.publish(connection, self.now, message, packet, identifiers, LogPosition::NOTHING) {
+            Ok(()) => {
+                self.counters.publishes_sent += 1;
+                self.mark_dirty(key);
+            }
+            Err(unsent) => self.counters.count_unsent(unsent),
         }
     }
 
@@ -163,16 +164,19 @@ impl Clients {
             let NextPublish { number, id, dup, message: Delivery { terms, .. } } = next;
             let packet = OutgoingPublish { id: Some(id), dup, qos: terms.qos, retain: terms.retain };
             let connection = &mut self.connections[key.index()];
-            if self.encoder.publish(connection, self.now, post.message, packet, &terms.identifiers, after) {
-                self.messages.refer(message);
-                self.counters.publishes_sent += 1;
-                self.mark_dirty(key);
-            } else {
-                // As if it had been sent and acknowledged [MQTT-3.1.2-25].
-                let abandoned = outbound.abandon(id).expect("it has just been given this id");
-                self.counters.dropped_too_large += 1;
-                journal::log_completed(&mut self.log, is_durable, to, number);
-                self.note_completed(to, &abandoned.terms);
+            match self.encoder.publish(connection, self.now, post.message, packet, &terms.identifiers, after) {
+                Ok(()) => {
+                    self.messages.refer(message);
+                    self.counters.publishes_sent += 1;
+                    self.mark_dirty(key);
+                }
+                Err(unsent) => {
+                    // As if it had been sent and acknowledged [MQTT-3.1.2-25].
+                    let abandoned = outbound.abandon(id).expect("it has just been given this id");
+                    self.counters.count_unsent(unsent);
+                    journal::log_completed(&mut self.log, is_durable, to, number);
+                    self.note_completed(to, &abandoned.terms);
+                }
             }
             return;
         }
@@ -211,6 +215,7 @@ impl Clients {
         let mut sent = 0;
         // Deliveries that are over without having been sent, if a group is to hear of that.
         let mut over: Vec<Terms> = Vec::new();
+        let mut unsent = Vec::new();
         while connection.output.waiting_bytes() < self.limits.max_output_bytes as usize {
             if let Some(next) = outbound.next_queued()
                 && self.messages.get(next.message).is_expired(self.now)
@@ -235,20 +240,30 @@ impl Clients {
             } else {
                 LogPosition::NOTHING
             };
-            if self.encoder.publish(connection, self.now, message, packet, &delivery.terms.identifiers, after) {
-                sent += 1;
-                self.counters.publishes_resent += u64::from(dup);
-            } else {
-                let abandoned = outbound.abandon(id).expect("it has just been given this id");
-                self.messages.release(abandoned.message);
-                over.extend(abandoned.terms.shared().is_some().then_some(abandoned.terms));
-                self.counters.dropped_too_large += 1;
-                journal::log_completed(&mut self.log, is_durable, session, number);
+            match self.encoder.publish(connection, self.now, message, packet, &delivery.terms.identifiers, after) {
+                Ok(()) => {
+                    sent += 1;
+                    self.counters.publishes_resent += u64::from(dup);
+                }
+                Err(reason) if dup => unsent.push((number, reason)),
+                Err(reason) => {
+                    let abandoned = outbound.abandon(id).expect("it has just been given this id");
+                    self.messages.release(abandoned.message);
+                    over.extend(abandoned.terms.shared().is_some().then_some(abandoned.terms));
+                    self.counters.count_unsent(reason);
+                    journal::log_completed(&mut self.log, is_durable, session, number);
+                }
             }
         }
         let queued = outbound.queued();
         for terms in &over {
             self.note_completed(session, terms);
+        }
+        for (number, reason) in unsent {
+            self.counters.count_unsent(reason);
+            if let Some(terms) = self.give_up(key, session, number, Resending::Again) {
+                self.note_completed(session, &terms);
+            }
         }
         if sent > 0 {
             self.counters.publishes_sent += sent;
@@ -259,23 +274,25 @@ impl Clients {
     }
 
     /// Resends what the session's exchanges need on its new connection, in the original order [MQTT-4.4.0-1].
-    pub(super) fn resume(&mut self, session: SessionKey) {
+    pub(super) fn resume(&mut self, session: SessionKey, resending: Resending) {
         let after = self.logged_for(session);
-        let Session { connection, window, is_durable, .. } = *self.sessions.get(session);
+        let Session { connection, window, .. } = *self.sessions.get(session);
         let key = connection.expect("a session is resumed by a connection");
         let Some(outbound) = self.sessions.outbound_if_any(session) else { return };
         let connection = &mut self.connections[key.index()];
-        let mut too_large = Vec::new();
-        outbound.attach(window, |resend| match resend {
+        let dup = resending == Resending::Again;
+        let mut unsent = Vec::new();
+        outbound.attach(window, resending, |resend| match resend {
             Resend::Publish(number, delivery) => {
                 let message = self.messages.get(delivery.message);
                 let Terms { qos, retain, ref identifiers } = delivery.terms;
-                let packet = OutgoingPublish { id: Some(packet_id_of(number)), dup: true, qos, retain };
-                if self.encoder.publish(connection, self.now, message, packet, identifiers, after) {
-                    self.counters.publishes_sent += 1;
-                    self.counters.publishes_resent += 1;
-                } else {
-                    too_large.push(number);
+                let packet = OutgoingPublish { id: Some(packet_id_of(number)), dup, qos, retain };
+                match self.encoder.publish(connection, self.now, message, packet, identifiers, after) {
+                    Ok(()) => {
+                        self.counters.publishes_sent += 1;
+                        self.counters.publishes_resent += 1;
+                    }
+                    Err(reason) => unsent.push((number, reason)),
                 }
             }
             Resend::Pubrel(number) => self.encoder.acknowledgement(
@@ -289,13 +306,35 @@ impl Clients {
                 after,
             ),
         });
-        for number in too_large {
-            let abandoned = outbound.abandon(packet_id_of(number)).expect("it is in flight");
-            self.messages.release(abandoned.message);
-            self.counters.dropped_too_large += 1;
-            journal::log_completed(&mut self.log, is_durable, session, number);
+        for (number, reason) in unsent {
+            self.counters.count_unsent(reason);
+            self.give_up(key, session, number, resending);
         }
         self.mark_dirty(key);
         self.pump(session);
+    }
+
+    /// Gives up a message in flight that can't be sent again. If it is of QoS 2, the remote of a bridge may hold its packet id,
+    /// and would take the next message with that id for the same: PUBREL frees it, whether it is held or not. The terms of the
+    /// delivery, if it is over.
+    fn give_up(&mut self, key: ConnectionKey, session: SessionKey, number: u64, resending: Resending) -> Option<Terms> {
+        let id = packet_id_of(number);
+        let outbound = self.sessions.outbound_if_any(session).expect("it is in flight");
+        if resending == Resending::Again
+            && self.connections[key.index()].role.link().is_some()
+            && let Acknowledged::Received(_, delivery) = outbound.handle_pubrec(id, false)
+        {
+            self.messages.release(delivery.expect("it was held until now").message);
+            self.log_confirmed(session, number);
+            let release =
+                Acknowledgement { kind: AcknowledgementKind::Pubrel, id, reason: ReasonCode::Success, text: None };
+            let after = self.logged_for(session);
+            self.send_release(key, release, after);
+            return None;
+        }
+        let abandoned = outbound.abandon(id).expect("it is in flight");
+        self.messages.release(abandoned.message);
+        self.log_completed(session, number);
+        Some(abandoned.terms)
     }
 }

@@ -12,6 +12,7 @@ use crate::time::Timestamp;
 use super::aliases::Naming;
 use super::connection::{Acknowledgement, Connection};
 use super::output::{BufferPool, LARGE_PAYLOAD_BYTES};
+use super::role::Role;
 
 #[derive(Debug)]
 pub(super) struct Encoder {
@@ -23,6 +24,8 @@ pub(super) struct Encoder {
     /// Scratch for the properties that belong to one hop: what is left of the expiry, subscription identifiers, and last the
     /// topic alias.
     hop_properties: Vec<u8>,
+    /// Scratch for what a topic is called at the other end of a bridge.
+    mapped_topic: Vec<u8>,
     /// Of the topics that have aliases.
     topic_hashing: Hashing,
 }
@@ -36,6 +39,15 @@ pub(super) struct OutgoingPublish {
     pub(super) retain: bool,
 }
 
+/// Why a PUBLISH is not sent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Unsent {
+    /// It exceeds the Maximum Packet Size of the peer with its full topic.
+    TooLarge,
+    /// It is for the other end of a bridge whose topics have changed since it was queued.
+    NotBridged,
+}
+
 impl Encoder {
     /// The seed should be secret, for clients choose the topics that are hashed.
     pub(super) fn new(seed: u64) -> Self {
@@ -44,6 +56,7 @@ impl Encoder {
             payload_bytes: 0,
             buffers: BufferPool::default(),
             hop_properties: Vec::new(),
+            mapped_topic: Vec::new(),
             topic_hashing: Hashing::new(seed),
         }
     }
@@ -107,7 +120,7 @@ impl Encoder {
         self.packet(connection, &packet, after)
     }
 
-    /// Appends a PUBLISH; false, and nothing is appended, if it exceeds the client's Maximum Packet Size with its full topic.
+    /// Appends a PUBLISH, or nothing if it can't be sent.
     #[inline]
     pub(super) fn publish(
         &mut self,
@@ -117,11 +130,20 @@ impl Encoder {
         packet: OutgoingPublish,
         identifiers: &Identifiers,
         after: LogPosition,
-    ) -> bool {
+    ) -> Result<(), Unsent> {
         if connection.version == Version::V5 {
             self.encode_hop_properties(now, message, identifiers);
         }
-        let topic = message.topic();
+        let (topic, retain) = match &connection.role {
+            Role::Client | Role::ForeignBridge => (message.topic(), packet.retain),
+            Role::Bridge(link) => {
+                if !link.bridge.topics.to_remote(message.topic_name(), &mut self.mapped_topic) {
+                    return Err(Unsent::NotBridged);
+                }
+                // [MQTT-3.2.2-14]
+                (&self.mapped_topic[..], packet.retain && link.retain_available)
+            }
+        };
         let payload = message.payload();
         let naming = match &connection.outbound_aliases {
             Some(aliases) => aliases.naming(topic, &self.topic_hashing),
@@ -136,7 +158,7 @@ impl Encoder {
         let header = |topic, property_parts| PublishHeader {
             dup: packet.dup,
             qos: packet.qos,
-            retain: packet.retain,
+            retain,
             topic,
             packet_id: packet.id,
             property_parts,
@@ -148,7 +170,7 @@ impl Encoder {
         // Also if the alias would make it fit: aliases begin anew on the next connection, and a resend there has to fit, for the
         // client may hold the id.
         if !fits(&plain) {
-            return false;
+            return Err(Unsent::TooLarge);
         }
         let (header, introduces) = match naming {
             Naming::Topic => (plain, false),
@@ -170,7 +192,7 @@ impl Encoder {
         if introduces && let Some(aliases) = &mut connection.outbound_aliases {
             aliases.introduce(topic, &self.topic_hashing);
         }
-        true
+        Ok(())
     }
 
     fn encode_hop_properties(&mut self, now: Timestamp, message: &Message, identifiers: &Identifiers) {

@@ -12,6 +12,7 @@ use super::connection::{Connection, ConnectionKey, Phase};
 use super::farewell::Farewell;
 use super::publishing::Owner;
 use super::receiving::Violation;
+use super::role::{BridgeNotice, Role};
 use super::sessions::SessionKey;
 use super::{Command, Shard, TimerKey};
 
@@ -63,6 +64,14 @@ impl Shard {
 
     fn end_with_disconnect(&mut self, key: ConnectionKey, farewell: Farewell) {
         self.detach(key, Will::Publish);
+        let farewell = match &self.clients.connection(key).role {
+            Role::Client | Role::ForeignBridge => farewell,
+            Role::Bridge(link) => {
+                let bridge = link.bridge.name.clone();
+                self.notices.extend(farewell.text.map(|text| BridgeNotice::Ended { bridge, text }));
+                Farewell { reason: as_client(farewell.reason), refers: false, ..farewell }
+            }
+        };
         self.send_disconnect(key, farewell);
         self.finish(key, false);
     }
@@ -243,6 +252,7 @@ impl Shard {
             return;
         }
         match connection.phase {
+            Phase::Open if connection.role.link().is_some() => self.bridge_timeout(key),
             // What it sends is not read, so its silence is ours.
             Phase::Open if connection.is_paused() => {
                 connection.last_packet_at = now;
@@ -273,5 +283,19 @@ impl Shard {
 
 /// When a client that sends nothing more has broken its promise: after one and a half intervals [MQTT-3.1.2-22].
 pub(super) fn keep_alive_deadline(connection: &Connection) -> Timestamp {
-    connection.last_packet_at + Duration::from_millis(u64::from(connection.keep_alive_seconds) * 1500)
+    connection.last_packet_at + keep_alive(connection) * 3 / 2
+}
+
+/// The keep-alive interval; zero if there is none.
+pub(super) fn keep_alive(connection: &Connection) -> Duration {
+    Duration::from_secs(connection.keep_alive_seconds.into())
+}
+
+/// What a client may say in place of what only a server says (5.0, table 3-10).
+fn as_client(reason: ReasonCode) -> ReasonCode {
+    match reason {
+        ReasonCode::ServerShuttingDown | ReasonCode::SessionTakenOver => ReasonCode::Success,
+        ReasonCode::KeepAliveTimeout => ReasonCode::UnspecifiedError,
+        reason => reason,
+    }
 }

@@ -9,6 +9,7 @@ use crate::store::LogPosition;
 
 use super::Shard;
 use super::connection::ConnectionKey;
+use super::role::Role;
 
 /// Why a connection ends, or does not begin.
 #[derive(Clone, Copy, Debug)]
@@ -54,13 +55,16 @@ impl Shard {
         }
     }
 
-    /// Tells a client that its connection ends; 3.1.1 has no DISCONNECT from the server.
+    /// Tells a client, or the remote of a bridge, that its connection ends; 3.1.1 has no DISCONNECT from the server.
     pub(super) fn send_disconnect(&mut self, key: ConnectionKey, farewell: Farewell) {
-        match self.clients.connection(key).version {
-            Version::V311 => {}
-            Version::V5 => self.send_farewell(key, farewell, |reason, properties| {
-                Packet::Disconnect(Disconnect { reason, properties })
-            }),
+        let connection = self.clients.connection(key);
+        match (&connection.role, connection.version) {
+            (Role::Client | Role::ForeignBridge, Version::V311) => {}
+            (Role::Client | Role::ForeignBridge, Version::V5) | (Role::Bridge(_), _) => {
+                self.send_farewell(key, farewell, |reason, properties| {
+                    Packet::Disconnect(Disconnect { reason, properties })
+                })
+            }
         }
     }
 

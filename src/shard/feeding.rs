@@ -107,10 +107,10 @@ struct Seen {
 }
 
 impl Pending {
-    pub(super) fn new(session: SessionKey, connection: ConnectionKey, packet_id: PacketId) -> Self {
+    pub(super) fn new(session: SessionKey, connection: Option<ConnectionKey>, packet_id: PacketId) -> Self {
         Self {
             session,
-            connection: Some(connection),
+            connection,
             packet_id,
             codes: Vec::new(),
             refusal: None,

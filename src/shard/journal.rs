@@ -68,6 +68,7 @@ impl Sessions {
             next_number,
             sent_below,
             will: session.will.as_deref().map(Into::into),
+            remote: session.remote,
         }
     }
 }

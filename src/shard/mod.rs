@@ -9,7 +9,7 @@
 //! drain the outputs in this order:
 //! 1. [`poll_letters`](Shard::poll_letters) for every other shard whose ring has room,
 //! 2. [`poll_transmit`](Shard::poll_transmit) until `None`: at most one transmit per connection is out at a time,
-//! 3. [`poll_command`](Shard::poll_command) until `None`,
+//! 3. [`poll_command`](Shard::poll_command) and [`poll_notice`](Shard::poll_notice) until `None`,
 //! 4. [`poll_log_write`](Shard::poll_log_write), [`poll_log_read`](Shard::poll_log_read) and
 //!    [`poll_obsolete_segment`](Shard::poll_obsolete_segment),
 //! 5. [`next_timeout`](Shard::next_timeout): when to call [`handle_timeout`](Shard::handle_timeout) at the latest.
@@ -24,6 +24,7 @@
 mod admission;
 mod aliases;
 mod backlog;
+mod bridging;
 mod checkpoint;
 mod clients;
 mod congestion;
@@ -54,6 +55,7 @@ mod refusing;
 mod reporting;
 mod restoring;
 mod retained;
+mod role;
 mod sessions;
 mod sharing;
 mod subscribing;
@@ -61,12 +63,16 @@ mod timers;
 mod topics;
 
 pub use admission::Admission;
+pub use bridging::OpenedBridge;
 pub use connection::ConnectionKey;
 pub use counters::Counters;
 pub(crate) use farewell::Farewell;
 pub use output::Transmit;
 pub use placement::shard_of;
 pub use redealing::redeal;
+pub use role::BridgeNotice;
+
+use std::collections::VecDeque;
 
 use crate::config::{Limits, Service};
 use crate::fault::PlantedFault;
@@ -163,6 +169,8 @@ pub struct Shard {
     /// The scratch of a fan-out whose message matches several filters.
     overlapping: publishing::Overlapping,
     reporting: reporting::Reporting,
+    /// What the operator should know.
+    notices: VecDeque<BridgeNotice>,
 }
 
 impl Shard {
@@ -185,6 +193,7 @@ impl Shard {
             cleaned_alive_bytes: 0,
             overlapping: publishing::Overlapping::default(),
             reporting: reporting::Reporting::new(config.report_interval),
+            notices: VecDeque::new(),
             clients: Clients::new(
                 config.id,
                 Outbox::new(config.shards, config.limits.max_waiting_letters, config.fault),

@@ -13,6 +13,7 @@ use super::connection::{Acknowledgement, ConnectionKey};
 use super::ending::Will;
 use super::messages::Delivery;
 use super::publishing::{Owner, Source};
+use super::role::Role;
 use super::sessions::SessionKey;
 
 /// Why a connection has to end: what 5.0 clients are told, and what the log says.
@@ -76,45 +77,17 @@ impl Shard {
         // Trap 41: only whole packets count as a sign of life.
         connection.last_packet_at = now;
         let session = connection.session.expect("an open connection serves a session");
-        match decode(connection.version, frame.bytes()).map_err(|error| fault_of(frame, error))? {
+        let packet = decode(connection.version, frame.bytes()).map_err(|error| fault_of(frame, error))?;
+        if let Role::Bridge(_) = connection.role {
+            return self.handle_from_remote(key, session, &packet);
+        }
+        match packet {
             Packet::Publish(publish) => self.handle_publish(key, session, &publish, frame, received),
-            Packet::Puback(puback) => {
-                let acknowledged = self.acknowledged_by(session, |outbound| outbound.handle_puback(puback.packet_id));
-                self.finish_exchange(key, session, puback.packet_id, acknowledged)
-            }
-            Packet::Pubrec(pubrec) => {
-                let refused = pubrec.reason.is_error();
-                let acknowledged =
-                    self.acknowledged_by(session, |outbound| outbound.handle_pubrec(pubrec.packet_id, refused));
-                if matches!(acknowledged, Acknowledged::Unknown) && !refused {
-                    // The client would wait for ever without an answer.
-                    let reason = ReasonCode::PacketIdentifierNotFound;
-                    self.send_release(key, session, AcknowledgementKind::Pubrel, pubrec.packet_id, reason);
-                    return Ok(());
-                }
-                self.finish_exchange(key, session, pubrec.packet_id, acknowledged)
-            }
+            Packet::Puback(puback) => self.handle_acknowledgement(key, session, AcknowledgementKind::Puback, &puback),
+            Packet::Pubrec(pubrec) => self.handle_acknowledgement(key, session, AcknowledgementKind::Pubrec, &pubrec),
+            Packet::Pubrel(pubrel) => self.handle_acknowledgement(key, session, AcknowledgementKind::Pubrel, &pubrel),
             Packet::Pubcomp(pubcomp) => {
-                let acknowledged = self.acknowledged_by(session, |outbound| outbound.handle_pubcomp(pubcomp.packet_id));
-                self.finish_exchange(key, session, pubcomp.packet_id, acknowledged)
-            }
-            Packet::Pubrel(pubrel) => {
-                let release = match self.clients.sessions.inbound_if_any(session) {
-                    Some(inbound) => inbound.handle_pubrel(pubrel.packet_id),
-                    None => Release::Unknown,
-                };
-                // [MQTT-4.3.3-11], trap 4: answered also for an unknown id.
-                let reason = match release {
-                    Release::Completed => {
-                        self.clients.log_released(session, pubrel.packet_id);
-                        ReasonCode::Success
-                    }
-                    Release::Unknown => ReasonCode::PacketIdentifierNotFound,
-                };
-                // If PUBCOMP left before the release is stable, a crash could bring the id back while the client uses it
-                // for its next message, which would then pass for a repetition.
-                self.send_release(key, session, AcknowledgementKind::Pubcomp, pubrel.packet_id, reason);
-                Ok(())
+                self.handle_acknowledgement(key, session, AcknowledgementKind::Pubcomp, &pubcomp)
             }
             Packet::Subscribe(subscribe) => self.handle_subscribe(key, session, &subscribe),
             Packet::Unsubscribe(unsubscribe) => self.handle_unsubscribe(key, session, &unsubscribe),
@@ -127,6 +100,57 @@ impl Shard {
             Packet::Auth(_) => Err(Violation::protocol_error("AUTH without an authentication method in CONNECT")),
             Packet::Connack(_) | Packet::Suback(_) | Packet::Unsuback(_) | Packet::Pingresp => {
                 Err(Violation::protocol_error("a packet that only a server sends"))
+            }
+        }
+    }
+
+    /// PUBACK, PUBREC, PUBREL or PUBCOMP.
+    #[inline]
+    pub(super) fn handle_acknowledgement(
+        &mut self,
+        key: ConnectionKey,
+        session: SessionKey,
+        kind: AcknowledgementKind,
+        packet: &proto::Acknowledgement<'_>,
+    ) -> Result<(), Violation> {
+        let id = packet.packet_id;
+        match kind {
+            AcknowledgementKind::Puback => {
+                let acknowledged = self.acknowledged_by(session, |outbound| outbound.handle_puback(id));
+                self.finish_exchange(key, session, id, acknowledged)
+            }
+            AcknowledgementKind::Pubrec => {
+                let refused = packet.reason.is_error();
+                let acknowledged = self.acknowledged_by(session, |outbound| outbound.handle_pubrec(id, refused));
+                if matches!(acknowledged, Acknowledged::Unknown) && !refused {
+                    // The client would wait for ever without an answer.
+                    let reason = ReasonCode::PacketIdentifierNotFound;
+                    self.send_release(key, session, AcknowledgementKind::Pubrel, id, reason);
+                    return Ok(());
+                }
+                self.finish_exchange(key, session, id, acknowledged)
+            }
+            AcknowledgementKind::Pubcomp => {
+                let acknowledged = self.acknowledged_by(session, |outbound| outbound.handle_pubcomp(id));
+                self.finish_exchange(key, session, id, acknowledged)
+            }
+            AcknowledgementKind::Pubrel => {
+                let release = match self.clients.sessions.inbound_if_any(session) {
+                    Some(inbound) => inbound.handle_pubrel(id),
+                    None => Release::Unknown,
+                };
+                // [MQTT-4.3.3-11], trap 4: answered also for an unknown id.
+                let reason = match release {
+                    Release::Completed => {
+                        self.clients.log_released(session, id);
+                        ReasonCode::Success
+                    }
+                    Release::Unknown => ReasonCode::PacketIdentifierNotFound,
+                };
+                // If PUBCOMP left before the release is stable, a crash could bring the id back while the client uses it
+                // for its next message, which would then pass for a repetition.
+                self.send_release(key, session, AcknowledgementKind::Pubcomp, id, reason);
+                Ok(())
             }
         }
     }
@@ -190,24 +214,38 @@ impl Shard {
             Version::V5 => usize::from(receive_maximum),
             Version::V311 => usize::from(u16::MAX),
         };
+        if let Some(refusal) = self.refusal_of(session, publish, topic) {
+            return self.refuse_publish(key, publish, quota, refusal);
+        }
+        self.exchange_publish(key, session, publish, quota, |shard, source| {
+            let message = Message::from_publish(now, publish, frame.bytes(), || received.share(frame));
+            shard.route(Owner::Session(session), Some(source), topic, message);
+        })
+    }
+
+    /// The receiver's part of the exchange of a message that may be taken: `route` it if it is new, and acknowledge it.
+    /// `quota` is the publisher's Receive Maximum.
+    #[inline]
+    pub(super) fn exchange_publish(
+        &mut self,
+        key: ConnectionKey,
+        session: SessionKey,
+        publish: &Publish<'_>,
+        quota: usize,
+        route: impl FnOnce(&mut Self, Source),
+    ) -> Result<(), Violation> {
+        let connection = self.clients.connection(key);
         let source = Source {
             connection: key,
             publisher: Publisher { connection: key.index() as u32, serial: connection.serial },
         };
         let receipts_due = connection.receipts.len();
-        if let Some(refusal) = self.refusal_of(session, publish, topic) {
-            return self.refuse_publish(key, publish, quota, refusal);
-        }
-        let mut route = |shard: &mut Self| {
-            let message = Message::from_publish(now, publish, frame.bytes(), || received.share(frame));
-            shard.route(Owner::Session(session), Some(source), topic, message);
-        };
         match (publish.qos, publish.packet_id) {
-            (QoS::AtMostOnce, None) => route(self),
+            (QoS::AtMostOnce, None) => route(self, source),
             (QoS::AtLeastOnce, Some(_)) if receipts_due >= quota => return Err(QUOTA_EXCEEDED),
             (QoS::AtLeastOnce, Some(id)) => {
                 let records = self.clients.log.records();
-                route(self);
+                route(self, source);
                 let after = self.logged_since(session, records);
                 self.send_receipt(key, AcknowledgementKind::Puback, id, after);
             }
@@ -216,7 +254,7 @@ impl Shard {
                     Reception::New => {
                         let records = self.clients.log.records();
                         self.clients.log_received(session, id);
-                        route(self);
+                        route(self, source);
                         self.logged_since(session, records)
                     }
                     Reception::Duplicate => {

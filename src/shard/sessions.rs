@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use crate::fault::PlantedFault;
 use crate::route::{FilterKey, RouteSequence, RouteStamp, ShardId, Share, Terms, WillMessage};
-use crate::session::{Inbound, Outbound, SessionExpiry};
+use crate::session::{Inbound, Outbound, RemoteSession, Resending, SessionExpiry};
 use crate::store::SessionImage;
 use crate::time::Timestamp;
 
@@ -47,9 +47,11 @@ pub(super) struct Session {
     pub(super) ends_at: Option<Timestamp>,
     /// The number of its next delivery, while it has no sender that knows better.
     pub(super) next_number: u64,
-    /// How many messages may be in flight to the client of the present connection.
+    /// How many messages may be in flight to the client of the present connection; none yet if 0.
     pub(super) window: u16,
     pub(super) will: Option<Box<WillMessage>>,
+    /// What the broker at the other end keeps for it, if the session is a bridge's and that is known.
+    pub(super) remote: Option<RemoteSession>,
     pub(super) subscriptions: Vec<FilterKey>,
     /// Shared subscriptions; none before there is one.
     pub(super) memberships: Option<Box<Memberships>>,
@@ -228,6 +230,7 @@ impl Sessions {
             next_number: 0,
             window: 0,
             will: None,
+            remote: None,
             subscriptions: Vec::new(),
             memberships: None,
             held: None,
@@ -254,6 +257,7 @@ impl Sessions {
             next_number: saved.next_number,
             window: 0,
             will: saved.will.clone().map(Box::new),
+            remote: saved.remote,
             subscriptions: Vec::new(),
             memberships: None,
             held: None,
@@ -325,8 +329,10 @@ impl Sessions {
         let session = &mut self.arena[key.index()];
         let index = *session.outbound.get_or_insert_with(|| {
             let mut outbound = Outbound::new(session.next_number, self.fault);
-            if session.connection.is_some() {
-                outbound.attach(session.window, |_| unreachable!("a new sender has nothing to resend"));
+            // A bridge sends nothing before it has subscribed at the other end: until then it has no window.
+            if session.connection.is_some() && session.window > 0 {
+                outbound
+                    .attach(session.window, Resending::Again, |_| unreachable!("a new sender has nothing to resend"));
             }
             self.outbound.insert(outbound) as u32
         });

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use std::num::NonZeroU32;
 
 use crate::proto::{
-    Packet, Properties, Property, PropertyWriter, QoS, ReasonCode, RetainHandling, Suback, Subscribe,
+    Packet, PacketId, Properties, Property, PropertyWriter, QoS, ReasonCode, RetainHandling, Suback, Subscribe,
     SubscriptionOptions, Unsubscribe, Version, suback_size,
 };
 use crate::route::{Author, FilterKey, Letter, PageLimit, PageRequest, ShardId, Subscription, Ticket, TopicFilter};
@@ -27,6 +27,24 @@ const ANSWER_TOO_LARGE: Violation = Violation {
 };
 
 impl Shard {
+    /// Subscribes a session to a filter without a SUBSCRIBE.
+    pub(super) fn subscribe_session(
+        &mut self,
+        session: SessionKey,
+        filter: &TopicFilter<'_>,
+        options: SubscriptionOptions,
+    ) {
+        let serial = self.subscribing.next_serial();
+        let ticket = Ticket { serial, filter: 0 };
+        let mut pending = Pending::new(session, None, PacketId::MIN);
+        pending.filters.push(Granted { filter: None, qos: options.qos, identifier: None });
+        // Nobody is there to ask for a second page.
+        let limit = PageLimit { messages: u32::MAX, bytes: u64::MAX };
+        self.subscribe_to(session, filter, Subscription { options, identifier: None }, ticket, limit, &mut pending);
+        self.begin_subscribe(serial, pending);
+        self.work_lookups();
+    }
+
     pub(super) fn handle_subscribe(
         &mut self,
         key: ConnectionKey,
@@ -34,14 +52,15 @@ impl Shard {
         subscribe: &Subscribe<'_>,
     ) -> Result<(), Violation> {
         let connection = self.clients.connection(key);
-        let (version, is_bridge) = (connection.version, connection.is_bridge);
+        let version = connection.version;
+        let is_bridge = connection.role.is_foreign_bridge();
         self.check_subscribe(version, subscribe)?;
         self.check_answer_fits(key, || subscribe.filters().count())?;
         let identifier = subscribe.properties.subscription_identifier().and_then(NonZeroU32::new);
         let serial = self.subscribing.next_serial();
         let limit = self.first_page(session, subscribe.filters().count() * usize::from(self.shards));
         let is_full = self.subscribing.is_full(session);
-        let mut pending = Pending::new(session, key, subscribe.packet_id);
+        let mut pending = Pending::new(session, Some(key), subscribe.packet_id);
         for (index, (text, options)) in subscribe.filters().enumerate() {
             pending.filters.push(Granted { filter: None, qos: options.qos, identifier });
             let code = match self.filter_if_accepted(session, text) {
@@ -180,7 +199,7 @@ impl Shard {
     }
 
     /// Messages of this subscription that are queued or in flight are still delivered [MQTT-3.10.4-3].
-    fn unsubscribe_from(&mut self, session: SessionKey, filter: &TopicFilter<'_>) -> ReasonCode {
+    pub(super) fn unsubscribe_from(&mut self, session: SessionKey, filter: &TopicFilter<'_>) -> ReasonCode {
         let Some(unsubscribed) = self.subscriptions.unsubscribe(filter, session.into()) else {
             return ReasonCode::NoSubscriptionExisted;
         };

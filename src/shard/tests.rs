@@ -15,6 +15,7 @@ use bytes::Bytes;
 
 mod aliases;
 mod backlog;
+mod bridging;
 mod disk;
 mod durable;
 mod exchange;

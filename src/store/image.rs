@@ -19,7 +19,7 @@ use hashbrown::hash_map::Entry;
 use crate::config::MAX_QUEUED_MESSAGES;
 use crate::proto::PacketId;
 use crate::route::{Author, Message, ShardId, Subscription, Terms, WillMessage};
-use crate::session::SessionExpiry;
+use crate::session::{RemoteSession, SessionExpiry};
 use crate::time::Timestamp;
 
 use super::log::LogPosition;
@@ -82,6 +82,8 @@ pub struct SessionImage {
     pub disconnected_at: Option<Timestamp>,
     /// The client's will, if it has not been published.
     pub will: Option<WillMessage>,
+    /// What the broker at the other end of a bridge keeps for it.
+    pub remote: Option<RemoteSession>,
     /// Subscriptions by filter.
     pub subscriptions: BTreeMap<Box<str>, Subscription>,
     /// Packet ids that await PUBREL.
@@ -225,7 +227,7 @@ impl Image {
 
     /// Creates the session or changes its head.
     fn apply_head(&mut self, head: &SessionRecord<'_>) {
-        let SessionRecord { session, client_id, expiry, disconnected_at, next_number, sent_below, will } = head;
+        let SessionRecord { session, client_id, expiry, disconnected_at, next_number, sent_below, will, remote } = head;
         let image = self.sessions.entry(session.0).or_insert_with(|| SessionImage::new(client_id));
         if *image.client_id != **client_id {
             // Only what a salvage has lost says that the session before is gone.
@@ -234,6 +236,7 @@ impl Image {
         image.expiry = *expiry;
         image.disconnected_at = *disconnected_at;
         image.will = will.as_ref().map(|will| will.to_will());
+        image.remote = *remote;
         image.sent_below = *sent_below;
         image.raise_next_number(*next_number);
     }
@@ -309,6 +312,7 @@ impl SessionImage {
             expiry: SessionExpiry::Never,
             disconnected_at: None,
             will: None,
+            remote: None,
             subscriptions: BTreeMap::new(),
             received: BTreeSet::new(),
             next_number: 0,
@@ -423,6 +427,7 @@ impl SessionImage {
             next_number: self.next_number,
             sent_below: self.sent_below,
             will: self.will.as_ref().map(Into::into),
+            remote: self.remote,
         }));
         for (filter, &subscription) in &self.subscriptions {
             emit(&Record::Subscribed { session, filter: (&**filter).into(), subscription });

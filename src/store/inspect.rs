@@ -195,6 +195,7 @@ fn session_fields(session: &SessionRecord<'_>) -> Map<String, Value> {
         "next_number": session.next_number,
         "sent_below": session.sent_below,
         "will": will,
+        "remote_knows": session.remote.is_some(),
     }))
 }
 

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use crate::proto::{PacketId, QoS};
 use crate::route::{Author, Message, ShardId, Share, Subscription, Terms, WillMessage};
-use crate::session::SessionExpiry;
+use crate::session::{RemoteSession, SessionExpiry};
 use crate::time::Timestamp;
 
 /// Names a session within the log of one shard.
@@ -208,6 +208,8 @@ pub struct SessionRecord<'a> {
     pub sent_below: DeliveryNumber,
     /// The message that the client leaves, if it has not been published.
     pub will: Option<WillRecord<'a>>,
+    /// What the broker at the other end of a bridge keeps for it.
+    pub remote: Option<RemoteSession>,
 }
 
 /// A will, as logged.

@@ -2,7 +2,7 @@
 //!
 //! | kind | record | body |
 //! |---|---|---|
-//! | 1  | `Session`             | session, *text* client id, *expiry*, next number, sent below, flags (1: disconnected, 2: will), then if so: moment; *message*, *lifetime*, *duration* of the delay |
+//! | 1  | `Session`             | session, *text* client id, *expiry*, next number, sent below, flags (1: disconnected, 2: will, 4: remote), then if so: moment; *message*, *lifetime*, *duration* of the delay; mark of 8 bytes, not 0 |
 //! | 2  | `SessionEnded`        | session |
 //! | 3  | `Subscribed`          | session, *text* filter, options byte of 5.0, identifier (0: none) |
 //! | 4  | `Unsubscribed`        | session, *text* filter |
@@ -40,7 +40,7 @@ use std::time::Duration;
 
 use crate::proto::{PacketId, QoS, SubscriptionOptions, Version};
 use crate::route::{Author, Identifiers, ShardId, Share, SharedTerms, Standing, Subscription, Terms};
-use crate::session::SessionExpiry;
+use crate::session::{RemoteSession, SessionExpiry};
 use crate::time::Timestamp;
 
 use super::format::{begin_record, finish_record};
@@ -78,6 +78,7 @@ pub(super) struct Malformed;
 
 const SESSION_DISCONNECTED: u8 = 1;
 const SESSION_WILL: u8 = 2;
+const SESSION_REMOTE: u8 = 4;
 
 const QOS_BITS: u8 = 0b0_0011;
 const RETAIN: u8 = 0b0_0100;
@@ -373,7 +374,8 @@ fn put_session(to: &mut Vec<u8>, session: &SessionRecord<'_>) {
     put(to, session.sent_below.to_le_bytes());
     let disconnected = if session.disconnected_at.is_some() { SESSION_DISCONNECTED } else { 0 };
     let will = if session.will.is_some() { SESSION_WILL } else { 0 };
-    put(to, [disconnected | will]);
+    let remote = if session.remote.is_some() { SESSION_REMOTE } else { 0 };
+    put(to, [disconnected | will | remote]);
     if let Some(moment) = session.disconnected_at {
         put_moment(to, moment);
     }
@@ -387,6 +389,9 @@ fn put_session(to: &mut Vec<u8>, session: &SessionRecord<'_>) {
             None => put(to, [0]),
         }
         put_duration(to, will.delay);
+    }
+    if let Some(remote) = session.remote {
+        put(to, remote.mark().to_le_bytes());
     }
 }
 
@@ -561,12 +566,17 @@ impl<'a> Reader<'a> {
         let next_number = self.number()?;
         let sent_below = self.number()?;
         let flags = self.byte()?;
-        if flags & !(SESSION_DISCONNECTED | SESSION_WILL) != 0 {
+        if flags & !(SESSION_DISCONNECTED | SESSION_WILL | SESSION_REMOTE) != 0 {
             return Err(Malformed);
         }
         let disconnected_at = if flags & SESSION_DISCONNECTED != 0 { Some(self.moment()?) } else { None };
         let will = if flags & SESSION_WILL != 0 { Some(self.will_record()?) } else { None };
-        Ok(SessionRecord { session, client_id, expiry, disconnected_at, next_number, sent_below, will })
+        let remote = if flags & SESSION_REMOTE != 0 { Some(self.remote_session()?) } else { None };
+        Ok(SessionRecord { session, client_id, expiry, disconnected_at, next_number, sent_below, will, remote })
+    }
+
+    fn remote_session(&mut self) -> Result<RemoteSession, Malformed> {
+        RemoteSession::from_mark(self.number()?).ok_or(Malformed)
     }
 
     fn will_record(&mut self) -> Result<WillRecord<'a>, Malformed> {

@@ -12,7 +12,7 @@ use proptest::prelude::*;
 use crate::fault::PlantedFault;
 use crate::proto::{PacketId, QoS, SubscriptionOptions, Version};
 use crate::route::{Author, Identifiers, MAX_SHARDS, ShardId, Share, SharedTerms, Standing, Subscription, Terms};
-use crate::session::SessionExpiry;
+use crate::session::{RemoteSession, SessionExpiry};
 use crate::time::Timestamp;
 
 use super::log::{Log, LogConfig, LogEnd, LogWrite, SegmentNumber};
@@ -128,6 +128,7 @@ pub(super) fn session(id: u32, client_id: &str) -> Record<'static> {
         next_number: 0,
         sent_below: 0,
         will: None,
+        remote: None,
     })
 }
 
@@ -265,8 +266,9 @@ fn any_session() -> impl Strategy<Value = SessionRecord<'static>> {
     let will = (any_message(), prop::option::of(any_duration()), any_duration())
         .prop_map(|(body, expires_after, delay)| WillRecord { body, expires_after, delay });
     let numbers = (prop_oneof![0..100_u64, any::<u64>()], prop_oneof![0..100_u64, any::<u64>()]);
-    (any_small(), any_text(), expiry, prop::option::of(any_moment()), numbers, prop::option::of(will)).prop_map(
-        |(session, client_id, expiry, disconnected_at, (next_number, sent_below), will)| SessionRecord {
+    let ends = (prop::option::of(will), prop_oneof![Just(0_u64), any::<u64>()].prop_map(RemoteSession::from_mark));
+    (any_small(), any_text(), expiry, prop::option::of(any_moment()), numbers, ends).prop_map(
+        |(session, client_id, expiry, disconnected_at, (next_number, sent_below), (will, remote))| SessionRecord {
             session: SessionId(session),
             client_id,
             expiry,
@@ -274,6 +276,7 @@ fn any_session() -> impl Strategy<Value = SessionRecord<'static>> {
             next_number,
             sent_below,
             will,
+            remote,
         },
     )
 }

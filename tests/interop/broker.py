@@ -37,7 +37,7 @@ SHARD_COUNTS = (1, 2)
 class Broker:
     """One broker process, from `ready` to exit status 0."""
 
-    def __init__(self, shards, flags=()):
+    def __init__(self, shards, flags=(), durability="none"):
         binary = pathlib.Path(os.environ.get("ONCEMQ_BIN", TARGET / "oncemq"))
         if not binary.exists():
             raise FileNotFoundError(f"{binary} is missing: `cargo build --release` first, or set ONCEMQ_BIN")
@@ -47,7 +47,7 @@ class Broker:
         self.directory = pathlib.Path(tempfile.mkdtemp(prefix="oncemq-test-"))
         self.log_path = self.directory / "log"
         command = [binary, "--listen", f"{self.host}:{self.port}", "--shards", str(shards)]
-        command += ["--durability", "none", "--data-dir", self.directory / "data", *flags]
+        command += ["--durability", durability, "--data-dir", self.directory / "data", *flags]
         with open(self.log_path, "wb") as log:
             self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         atexit.register(self._discard)

@@ -153,6 +153,17 @@ class Subscriber:
             if is_message(line):
                 messages.put(line.rstrip("\n"))
 
+    def take(self, count):
+        """The next so many messages printed."""
+        taken = []
+        while len(taken) < count:
+            line = self.process.stdout.readline()
+            if not line:
+                raise AssertionError(f"mosquitto_sub ended after {len(taken)} of {count}; its last lines: {taken[-4:]}")
+            if is_message(line):
+                taken.append(line.rstrip("\n"))
+        return taken
+
 
 def is_message(line):
     """Whether it is not one of those by which `-d` tells of packets."""

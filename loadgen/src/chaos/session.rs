@@ -7,6 +7,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,7 +23,7 @@ use crate::fleet::{Phase, Seat};
 use crate::opening::{KeepAlive, Login, Opening, Presence, Session, encode_disconnect};
 use crate::participant::joined;
 use crate::random::Random;
-use crate::visit::end_session;
+use crate::visit::end_session_at;
 
 /// One connection in so many ends by a take-over rather than a drop.
 const TAKEOVER_ONE_IN: usize = 10;
@@ -64,6 +65,7 @@ impl Mishaps {
 /// What a client needs to know from the command line.
 #[derive(Clone, Debug)]
 pub(super) struct Terms {
+    pub(super) address: SocketAddr,
     pub(super) version: Version,
     pub(super) qos: QoS,
     pub(super) client_id: String,
@@ -117,10 +119,11 @@ pub(super) async fn live<P: Party>(
     let kick = seat.new_kick();
     let mut client = Chaotic::new(Rc::clone(&seat), terms, party, random, mishaps);
     let (own, number) = (login(&client.terms, Session::Transient), client.terms.number);
+    let address = client.terms.address;
     let lived = async {
-        end_session(&seat, &own, number).await?;
+        end_session_at(address, &seat, &own, number).await?;
         live_through_connections(&seat, &mut client, &kick, &life).await?;
-        end_session(&seat, &own, number).await
+        end_session_at(address, &seat, &own, number).await
     };
     if let Err(fault) = lived.await {
         seat.control.report(&client.terms.client_id, &fault);
@@ -180,7 +183,7 @@ async fn live_once<P: Party>(
     taken_over: &mut Option<TcpStream>,
 ) -> Result<Parting, Fault> {
     client.prepare();
-    let stream = open(seat.address, client.terms.number).await?;
+    let stream = open(client.terms.address, client.terms.number).await?;
     let closing = taken_over.take().map(closed_by_broker);
     let closing = closing.map(tokio_uring::spawn);
     let flow = drive(&stream, client, kick, seat.clock).await?;

@@ -29,7 +29,7 @@ fn at_least_once(number: u32) -> Message {
 
 fn attached(window: u16) -> Outbound<Message> {
     let mut outbound = Outbound::new(0, PlantedFault::default());
-    outbound.attach(window, |_| panic!("nothing to resend"));
+    outbound.attach(window, Resending::Again, |_| panic!("nothing to resend"));
     outbound
 }
 
@@ -37,7 +37,7 @@ fn attached(window: u16) -> Outbound<Message> {
 fn resume(outbound: &mut Outbound<Message>, window: u16) -> Vec<(u16, Option<u32>)> {
     outbound.detach();
     let mut sent = Vec::new();
-    outbound.attach(window, |resend| match resend {
+    outbound.attach(window, Resending::Again, |resend| match resend {
         Resend::Publish(number, message) => sent.push((packet_id_of(number).get(), Some(message.0))),
         Resend::Pubrel(number) => sent.push((packet_id_of(number).get(), None)),
     });

@@ -1,7 +1,10 @@
 //! One or more shards with a perfect network between them and their clients.
 
+use std::sync::Arc;
+
 use super::disk::Disk;
 use super::*;
+use crate::bridge::Bridge;
 
 /// Shards, the connections of their clients, and the bytes that these have got.
 pub(super) struct Fleet {
@@ -85,6 +88,8 @@ pub(super) enum Got {
     Suback(Vec<u8>),
     Unsuback(Vec<u8>),
     Pingresp,
+    Subscribe(u16, Vec<(String, SubscriptionOptions)>),
+    Pingreq,
     Disconnect(ReasonCode),
 }
 
@@ -233,6 +238,10 @@ impl Fleet {
                 transport: Default::default(),
             },
         );
+        self.add_peer(shard, key, version)
+    }
+
+    fn add_peer(&mut self, shard: usize, key: ConnectionKey, version: Version) -> Client {
         self.clients.push(Peer {
             shard,
             key,
@@ -244,6 +253,57 @@ impl Fleet {
         });
         self.run();
         Client(self.clients.len() - 1)
+    }
+
+    /// The sessions of these bridges are kept, each by its shard.
+    pub(super) fn keep_bridges(&mut self, bridges: &[Arc<Bridge>]) {
+        for index in 0..self.shards.len() {
+            let own = bridges.iter().filter(|bridge| self.owner_of(bridge) == index).cloned().collect::<Vec<_>>();
+            self.shards[index].keep_bridges(self.now, &own);
+        }
+        self.run();
+    }
+
+    pub(super) fn is_bridge_shared(&self, bridge: &Bridge) -> bool {
+        self.shards[self.owner_of(bridge)].is_bridge_shared(bridge)
+    }
+
+    /// The remote of a bridge, which has accepted it.
+    pub(super) fn open_bridge(
+        &mut self,
+        bridge: &Arc<Bridge>,
+        session_present: bool,
+        properties: Properties<'_>,
+    ) -> Client {
+        let shard = self.owner_of(bridge);
+        let mut connack_frame = Vec::new();
+        Packet::Connack(Connack { session_present, reason: ReasonCode::Success, properties })
+            .encode(bridge.version, &mut connack_frame);
+        let opened = OpenedBridge {
+            bridge: Arc::clone(bridge),
+            version: bridge.version,
+            connack_frame: Bytes::from(connack_frame),
+            early_bytes: Bytes::new(),
+            transport: Default::default(),
+        };
+        let key = self.shards[shard].handle_bridge(self.now, opened);
+        self.add_peer(shard, key, bridge.version)
+    }
+
+    fn owner_of(&self, bridge: &Bridge) -> usize {
+        shard_of(&bridge.session_id(), self.shards.len() as u16).index()
+    }
+
+    /// What the operator was told since it was last asked.
+    pub(super) fn notices(&mut self) -> Vec<BridgeNotice> {
+        self.shards.iter_mut().flat_map(|shard| std::iter::from_fn(|| shard.poll_notice())).collect()
+    }
+
+    pub(super) fn shut_down(&mut self) {
+        for shard in &mut self.shards {
+            shard.handle_shutdown(self.now);
+        }
+        self.run();
     }
 
     pub(super) fn send(&mut self, client: Client, packet: &Packet<'_>) {
@@ -598,6 +658,12 @@ fn owned(packet: &Packet<'_>) -> Got {
         Packet::Suback(suback) => Got::Suback(suback.codes.to_vec()),
         Packet::Unsuback(unsuback) => Got::Unsuback(unsuback.codes.to_vec()),
         Packet::Pingresp => Got::Pingresp,
+        // From a bridge.
+        Packet::Subscribe(subscribe) => {
+            let filters = subscribe.filters().map(|(filter, options)| (filter.to_owned(), options));
+            Got::Subscribe(subscribe.packet_id.get(), filters.collect())
+        }
+        Packet::Pingreq => Got::Pingreq,
         Packet::Disconnect(disconnect) => Got::Disconnect(disconnect.reason),
         other => panic!("a broker does not send {other:?}"),
     }

@@ -54,9 +54,14 @@ fn messages(fleet: &mut Fleet, client: Client) -> Vec<(String, QoS, bool)> {
     let got = fleet.got(client).into_iter();
     got.filter_map(|got| match got {
         Got::Publish { payload, qos, retain, .. } => Some((payload, qos, retain)),
-        Got::Connack { .. } | Got::Ack(..) | Got::Suback(_) | Got::Unsuback(_) | Got::Pingresp | Got::Disconnect(_) => {
-            None
-        }
+        Got::Connack { .. }
+        | Got::Ack(..)
+        | Got::Suback(_)
+        | Got::Unsuback(_)
+        | Got::Pingresp
+        | Got::Subscribe(..)
+        | Got::Pingreq
+        | Got::Disconnect(_) => None,
     })
     .collect()
 }

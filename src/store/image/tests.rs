@@ -297,6 +297,7 @@ impl Writer {
             next_number: known.map_or(0, |known| known.next_number),
             sent_below: choice.into(),
             will: None,
+            remote: None,
         }));
     }
 

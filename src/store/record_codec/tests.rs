@@ -115,6 +115,7 @@ fn the_bytes_of_every_kind_are_pinned() {
                     expires_after: Some(Duration::from_secs(7)),
                     delay: Duration::from_secs(8),
                 }),
+                remote: None,
             }),
             "66810cae7600000007000000010403020102006331013c00000000000000050000001817161514131211030000000000\
              000003090000000000000002130073656e736f72732f74656d70657261747572650000000004000000676f6e65010700\

@@ -1,0 +1,99 @@
+"""Two OnceMQ brokers and a mosquitto in a chain, over links that are cut again and again: nothing is lost or comes twice.
+
+Longer than in a test run: `python3 -m smoke.test_bridge_chain SECONDS [SEED]` in tests/.
+"""
+
+import json
+import shutil
+import subprocess
+import sys
+import time
+import unittest
+
+from interop.broker import TARGET, Broker
+from interop.mosquitto import Mosquitto
+from interop.proxy import Proxy
+
+LIMIT_SECONDS = 120
+SECONDS = 5
+
+# Mean time between two cuts of a link. A bridge waits up to a second before it opens the connection again.
+CUT_EVERY_SECONDS = 1.0
+
+
+class Chain:
+    """near <-> middle <-> far, the first two OnceMQ and the last mosquitto or, with `far_is_oncemq`, OnceMQ too."""
+
+    def __init__(self, protocol, far_is_oncemq=False, seed=1):
+        self.far = Broker(2, durability="write") if far_is_oncemq else Mosquitto()
+        self.far_link = Proxy(self.far.port, CUT_EVERY_SECONDS, seed)
+        self.middle = self.start_bridged(self.far_link, protocol)
+        self.near_link = Proxy(self.middle.port, CUT_EVERY_SECONDS, seed + 1)
+        self.near = self.start_bridged(self.near_link, protocol)
+
+    @staticmethod
+    def start_bridged(link, protocol):
+        flags = ["--bridge", f"next=127.0.0.1:{link.port},protocol={protocol},client-id=bridge-{link.port}"]
+        return Broker(2, [*flags, "--bridge-topic", "next=chain/#,both"], durability="write")
+
+    def stop(self):
+        for part in (self.near, self.near_link, self.middle, self.far_link, self.far):
+            part.stop()
+
+    def logs(self):
+        return "".join(broker.log()[-3000:] for broker in (self.near, self.middle, self.far))
+
+
+def start_chaos(name, publish_port, subscribe_port, seconds, drop_rate):
+    chaos = [TARGET / "oncemq-loadgen", "chaos", "--port", publish_port, "--subscribe-port", subscribe_port]
+    chaos += ["--client-id-prefix", f"{name}-", "--topic-prefix", f"chain/{name}", "--pairs", 4, "--window", 4]
+    # The longest wait of a bridge is a minute.
+    chaos += ["--drop-rate", drop_rate, "--duration", f"{seconds}s", "--drain-timeout", "70s", "--threads", 1, "--quiet", "--json"]
+    return subprocess.Popen([str(word) for word in chaos], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def run(seconds, protocol, far_is_oncemq, seed=1):
+    """Sends messages both ways through the chain; returns both reports and the cuts, and says if something is wrong."""
+    chain = Chain(protocol, far_is_oncemq, seed)
+    # mosquitto 2.0.11 loses count of its own clients when these are dropped; the links are what is tested.
+    drop_rate = 30 if far_is_oncemq else 0
+    try:
+        ends = (chain.near.port, chain.far.port)
+        runs = [
+            start_chaos("there", *ends, seconds, drop_rate),
+            start_chaos("back", *reversed(ends), seconds, drop_rate),
+        ]
+        # While messages are published the links are bad; then what has piled up may go. mosquitto sends all of its pile again
+        # after each cut, and would hardly come to an end of it.
+        time.sleep(seconds)
+        chain.near_link.heal()
+        chain.far_link.heal()
+        told = [chaos.communicate(timeout=seconds + LIMIT_SECONDS) for chaos in runs]
+        if any(chaos.returncode != 0 for chaos in runs):
+            raise AssertionError("\n".join(output + errors for output, errors in told) + chain.logs())
+        return [json.loads(output) for output, _ in told], chain.near_link.cuts + chain.far_link.cuts
+    finally:
+        chain.stop()
+
+
+class BridgeChain(unittest.TestCase):
+    @unittest.skipUnless(shutil.which("mosquitto"), "the end of the chain is mosquitto, which is not installed")
+    def test_ledger_balances_to_mosquitto_and_back(self):
+        for protocol in ("5.0", "3.1.1"):
+            with self.subTest(protocol=protocol):
+                _, cuts = run(SECONDS, protocol, far_is_oncemq=False)
+                self.assertGreater(cuts, 0)
+
+    def test_ledger_balances_with_clients_dropped_too(self):
+        _, cuts = run(SECONDS, "5.0", far_is_oncemq=True)
+        self.assertGreater(cuts, 0)
+
+
+if __name__ == "__main__":
+    SEED = int(sys.argv[2]) if len(sys.argv) > 2 else 1
+    for FAR_IS_ONCEMQ in (False, True):
+        for PROTOCOL in ("5.0", "3.1.1"):
+            REPORTS, CUTS = run(int(sys.argv[1]), PROTOCOL, FAR_IS_ONCEMQ, SEED)
+            print(f"{PROTOCOL}, far end {'OnceMQ' if FAR_IS_ONCEMQ else 'mosquitto'}, {CUTS} cuts:")
+            for REPORT in REPORTS:
+                print(json.dumps(REPORT))
