@@ -289,7 +289,7 @@ impl Driver {
                 for letter in batch.drain(..) {
                     self.shard.handle_letter(now, shard_id(from), letter);
                 }
-                self.shard.recycle_letters(batch);
+                self.routes.give_back(from, batch);
                 if producer_waited {
                     self.ring_bell_of(from)?;
                 }
@@ -370,6 +370,9 @@ impl Driver {
                     break;
                 };
                 self.routes.push(to, batch);
+                if let Some(emptied) = self.routes.take_back(to) {
+                    self.shard.recycle_letters(emptied);
+                }
                 pushed = true;
             }
             if pushed {

@@ -4,6 +4,9 @@
 //! letters wait in the producing shard, which pauses their sources. The producer leaves word that it waits, and the
 //! consumer, having made room, finds it and rings the producer's bell.
 //!
+//! Behind each ring stands a second one in which emptied batches come back to their producer, so that none has to be
+//! allocated however long the letters of a pair flow in one direction only.
+//!
 //! Generic over the letter, because letters are opaque here.
 
 use std::sync::Arc;
@@ -24,12 +27,14 @@ pub(super) struct Routes<T> {
 #[derive(Debug)]
 struct Incoming<T> {
     batches: Receiver<Vec<T>>,
+    emptied: Sender<Vec<T>>,
     producer_waits: Arc<AtomicBool>,
 }
 
 #[derive(Debug)]
 struct Outgoing<T> {
     batches: Sender<Vec<T>>,
+    emptied: Receiver<Vec<T>>,
     producer_waits: Arc<AtomicBool>,
     /// Whether the ring was found full when it was last looked at; the producer's own note.
     found_full: bool,
@@ -43,14 +48,17 @@ pub(super) fn mesh<T>(shards: usize, batches: usize) -> Vec<Routes<T>> {
     for from in 0..shards {
         for to in 0..shards {
             // A shard has a ring to itself only so that indexes need no shifting; it stays empty and takes no room.
-            let (sender, receiver) = bounded(if from == to { 1 } else { batches });
+            let room = if from == to { 1 } else { batches };
+            let (sender, receiver) = bounded(room);
+            let (giver, taker) = bounded(room);
             let producer_waits = Arc::new(AtomicBool::new(false));
             routes[from].outgoing.push(Outgoing {
                 batches: sender,
+                emptied: taker,
                 producer_waits: Arc::clone(&producer_waits),
                 found_full: false,
             });
-            routes[to].incoming.push(Incoming { batches: receiver, producer_waits });
+            routes[to].incoming.push(Incoming { batches: receiver, emptied: giver, producer_waits });
         }
     }
     routes
@@ -109,6 +117,18 @@ impl<T> Routes<T> {
         Some((batch, producer_waited))
     }
 
+    /// Gives an emptied batch back to `from`, whose it was. If it has enough of them, the batch is dropped.
+    pub(super) fn give_back(&self, from: usize, batch: Vec<T>) {
+        assert!(batch.is_empty(), "no letter is given back");
+        // Refused by a full ring, or by a shard that has ended: either has no use for it.
+        drop(self.incoming[from].emptied.try_send(batch));
+    }
+
+    /// A batch that went to `to` and has come back empty.
+    pub(super) fn take_back(&self, to: usize) -> Option<Vec<T>> {
+        self.outgoing[to].emptied.try_recv().ok()
+    }
+
     /// What a shard looks at once more after it has announced its sleep: letters to read, or room in a ring that it found
     /// full.
     pub(super) fn have_work(&self) -> bool {
@@ -141,6 +161,20 @@ mod tests {
         assert_eq!(consumer.pop(0), None);
         assert!(producer.has_room(1));
         assert!(!producer.have_work());
+    }
+
+    #[test]
+    fn emptied_batches_come_back() {
+        let mut routes = mesh::<u32>(2, 1);
+        let (mut consumer, mut producer) = (routes.remove(1), routes.remove(0));
+        assert_eq!(producer.take_back(1), None);
+        assert!(producer.has_room(1));
+        producer.push(1, Vec::with_capacity(100));
+        let (batch, _) = consumer.pop(0).expect("pushed above");
+        consumer.give_back(0, batch);
+        consumer.give_back(0, Vec::new());
+        assert_eq!(producer.take_back(1).map(|batch| batch.capacity()), Some(100));
+        assert_eq!(producer.take_back(1), None, "the second one found no room");
     }
 
     #[test]

@@ -2,8 +2,6 @@
 //!
 //! A packet that lies whole in the received bytes is handed on where it lies. One that is split between two receives is
 //! collected in the framer; the maximum packet size is enforced on its fixed header, before anything is collected.
-//! Whoever wants to keep part of a packet asks [`Received::share`] for an owned view: the received bytes are then
-//! copied once, and every packet of the same receive shares that copy.
 
 use bytes::Bytes;
 
@@ -11,6 +9,9 @@ use super::{DecodeError, frame_length};
 
 /// Bytes to collect before room is made for all of a packet's declared length.
 const TRUST_DECLARED_LENGTH_AFTER_BYTES: usize = 4096;
+
+/// Up to this length room is made for all of a packet at once, whatever is there of it.
+const SHORT_PACKET_BYTES: usize = 1024;
 
 /// The start of a packet whose end has not been received yet. Empty, and without memory, between packets.
 #[derive(Debug, Default)]
@@ -23,21 +24,13 @@ pub struct Framer {
 pub struct Received<'a> {
     bytes: &'a [u8],
     consumed: usize,
-    /// Copy of `bytes[shared_from..]`.
-    shared: Option<Bytes>,
-    shared_from: usize,
 }
 
 /// One whole packet, fixed header included.
 #[derive(Debug)]
 pub enum Frame<'a> {
-    /// Lies in the received bytes, at this offset.
-    InPlace {
-        /// The packet.
-        bytes: &'a [u8],
-        /// Where it starts in the received bytes.
-        offset: usize,
-    },
+    /// Lies in the received bytes.
+    InPlace(&'a [u8]),
     /// Was collected from several receives.
     Collected(Bytes),
 }
@@ -47,7 +40,7 @@ impl Frame<'_> {
     #[inline]
     pub fn bytes(&self) -> &[u8] {
         match self {
-            Frame::InPlace { bytes, .. } => bytes,
+            Frame::InPlace(bytes) => bytes,
             Frame::Collected(bytes) => bytes,
         }
     }
@@ -56,27 +49,12 @@ impl Frame<'_> {
 impl<'a> Received<'a> {
     /// Starts on the bytes of one receive.
     pub fn new(bytes: &'a [u8]) -> Self {
-        Self { bytes, consumed: 0, shared: None, shared_from: 0 }
+        Self { bytes, consumed: 0 }
     }
 
     /// What has not been cut into packets yet.
     fn rest(&self) -> &'a [u8] {
         &self.bytes[self.consumed..]
-    }
-
-    /// An owned view of a packet that was cut from these bytes.
-    pub fn share(&mut self, frame: &Frame<'_>) -> Bytes {
-        match frame {
-            Frame::Collected(bytes) => bytes.clone(),
-            Frame::InPlace { bytes, offset } => {
-                let shared = self.shared.get_or_insert_with(|| {
-                    self.shared_from = *offset;
-                    Bytes::copy_from_slice(&self.bytes[*offset..])
-                });
-                let start = offset - self.shared_from;
-                shared.slice(start..start + bytes.len())
-            }
-        }
     }
 }
 
@@ -100,11 +78,11 @@ impl Framer {
         }
         match frame_length(rest, max_packet_bytes)? {
             Some(length) if length <= rest.len() => {
-                let offset = received.consumed;
                 received.consumed += length;
-                Ok(Some(Frame::InPlace { bytes: &rest[..length], offset }))
+                Ok(Some(Frame::InPlace(&rest[..length])))
             }
-            Some(_) | None => {
+            length => {
+                self.partial.reserve_exact(trusted_bytes(length, rest.len()));
                 self.partial.extend_from_slice(rest);
                 received.consumed = received.bytes.len();
                 Ok(None)
@@ -143,6 +121,11 @@ impl Framer {
     }
 }
 
+/// For how much of a packet to make room, of which so many bytes are there and the length is known or not.
+fn trusted_bytes(length: Option<usize>, present: usize) -> usize {
+    length.filter(|length| *length <= SHORT_PACKET_BYTES).unwrap_or(present)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -178,24 +161,10 @@ mod tests {
             let mut received = Received::new(piece);
             while let Some(frame) = framer.next_frame(&mut received, MAX).expect("well formed") {
                 packets.push(frame.bytes().to_vec());
-                assert_eq!(&received.share(&frame)[..], frame.bytes(), "the shared view is the packet");
             }
         }
         assert!(!framer.is_inside_packet());
         packets
-    }
-
-    #[test]
-    fn packets_in_one_receive_share_one_copy() {
-        let stream = [pingreq(), publish(10), publish(20)].concat();
-        let mut framer = Framer::default();
-        let mut received = Received::new(&stream);
-        framer.next_frame(&mut received, MAX).expect("well formed").expect("PINGREQ");
-        let first = framer.next_frame(&mut received, MAX).expect("well formed").expect("first PUBLISH");
-        let first = received.share(&first);
-        let second = framer.next_frame(&mut received, MAX).expect("well formed").expect("second PUBLISH");
-        let second = received.share(&second);
-        assert_eq!(first.as_ptr().wrapping_add(first.len()), second.as_ptr());
     }
 
     /// Trap 38: refused on the header, before any buffering.

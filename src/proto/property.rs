@@ -6,6 +6,8 @@
 
 use core::fmt;
 
+use bytes::BufMut;
+
 use super::error::DecodeError;
 use super::reason::ReasonCode;
 use super::types::{PacketSet, PacketType, QoS};
@@ -254,13 +256,13 @@ impl<'a> Properties<'a> {
     }
 
     /// Appends to `out`, unchanged and in order, the properties that `keep` chooses.
-    pub fn copy_where(&self, out: &mut Vec<u8>, mut keep: impl FnMut(PropertyIdentifier) -> bool) {
+    pub fn copy_where(&self, out: &mut impl BufMut, mut keep: impl FnMut(PropertyIdentifier) -> bool) {
         let mut iter = self.iter();
         loop {
             let before = iter.reader.rest();
             let Some(property) = iter.next() else { return };
             if keep(property.identifier()) {
-                out.extend_from_slice(&before[..before.len() - iter.reader.rest().len()]);
+                out.put_slice(&before[..before.len() - iter.reader.rest().len()]);
             }
         }
     }

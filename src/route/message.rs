@@ -2,7 +2,8 @@
 
 use bytes::Bytes;
 
-use crate::proto::{PropertyIdentifier, Publish, QoS, Will};
+use super::message_bytes::{CHUNK_BYTES, MessageBytes};
+use crate::proto::{Frame, PropertyIdentifier, Publish, QoS, Will};
 use crate::time::Timestamp;
 use std::time::Duration;
 
@@ -25,29 +26,53 @@ pub struct Message {
 }
 
 impl Message {
-    /// The message in a PUBLISH packet. `publish` was decoded from `frame`'s bytes, of which `share` yields an owned view;
-    /// behind a topic alias its topic may lie elsewhere.
+    /// The message in a PUBLISH packet. `publish` was decoded from `frame`; behind a topic alias its topic may lie elsewhere.
+    /// Its bytes are copied to `bytes`, but for a long one that has an allocation of its own already.
     ///
     /// The topic alias and the expiry interval belong to the hop and not to the message: they are left out of the
     /// forwarded properties, the latter as a deadline.
-    pub fn from_publish(now: Timestamp, publish: &Publish<'_>, frame: &[u8], share: impl FnOnce() -> Bytes) -> Self {
-        let properties = publish.properties;
+    pub fn from_publish(now: Timestamp, publish: &Publish<'_>, frame: &Frame<'_>, bytes: &mut MessageBytes) -> Self {
+        let Publish { qos, retain, topic, properties, payload, .. } = *publish;
         let expires_at = properties.message_expiry_interval().map(|seconds| now + Duration::from_secs(seconds.into()));
-        if expires_at.is_some() || properties.topic_alias().is_some() {
-            let hop = [PropertyIdentifier::TopicAlias, PropertyIdentifier::MessageExpiryInterval];
-            let mut forwarded = Vec::with_capacity(properties.raw().len());
-            properties.copy_where(&mut forwarded, |identifier| !hop.contains(&identifier));
-            return Self::new(publish.topic, &forwarded, publish.payload, publish.qos, publish.retain, expires_at);
+        let is_forwarded_whole = expires_at.is_none() && properties.topic_alias().is_none();
+        if let Frame::Collected(frame) = frame
+            && frame.len() > CHUNK_BYTES
+            && is_forwarded_whole
+        {
+            return Self {
+                topic_start: offset_in(frame, topic.as_bytes()),
+                topic_bytes: topic.len() as u16,
+                properties_start: offset_in(frame, properties.raw()),
+                properties_bytes: properties.raw().len() as u32,
+                payload_start: offset_in(frame, payload),
+                body: frame.clone(),
+                qos,
+                retain,
+                expires_at,
+            };
         }
+        let mut payload_start = 0;
+        let body = bytes.write(topic.len() + properties.raw().len() + payload.len(), |body| {
+            body.extend_from_slice(topic.as_bytes());
+            if is_forwarded_whole {
+                body.extend_from_slice(properties.raw());
+            } else {
+                let hop = [PropertyIdentifier::TopicAlias, PropertyIdentifier::MessageExpiryInterval];
+                properties.copy_where(body, |identifier| !hop.contains(&identifier));
+            }
+            payload_start = body.len() as u32;
+            body.extend_from_slice(payload);
+        });
+        let properties_start = topic.len() as u32;
         Self {
-            body: share(),
-            topic_start: offset_in(frame, publish.topic.as_bytes()),
-            topic_bytes: publish.topic.len() as u16,
-            properties_start: offset_in(frame, properties.raw()),
-            properties_bytes: properties.raw().len() as u32,
-            payload_start: offset_in(frame, publish.payload),
-            qos: publish.qos,
-            retain: publish.retain,
+            body,
+            topic_start: 0,
+            topic_bytes: topic.len() as u16,
+            properties_start,
+            properties_bytes: payload_start - properties_start,
+            payload_start,
+            qos,
+            retain,
             expires_at,
         }
     }
@@ -79,8 +104,8 @@ impl Message {
         }
     }
 
-    /// The same message in an allocation of its own, so that keeping it for long does not keep the receive that it
-    /// came in.
+    /// The same message in an allocation of its own, so that keeping it for long does not keep the bytes of those that it
+    /// came with.
     pub fn compacted(&self) -> Self {
         Self::new(self.topic_name(), self.properties(), self.payload(), self.qos, self.retain, self.expires_at)
     }

@@ -55,6 +55,17 @@ impl Terms {
 }
 
 impl Identifiers {
+    /// Adds that of another subscription of the session; the second one and those behind it cost an allocation each.
+    pub fn add(&mut self, identifier: NonZeroU32) {
+        *self = match self {
+            Identifiers::None => Identifiers::One(identifier),
+            Identifiers::One(_) | Identifiers::Several(_) => {
+                Identifiers::Several(self.iter().chain(Some(identifier)).collect())
+            }
+            Identifiers::Shared(_) => unreachable!("a delivery of a group is due to one subscription"),
+        };
+    }
+
     /// All of them.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = NonZeroU32> {
         match self {

@@ -8,7 +8,7 @@ use slab::Slab;
 
 use crate::config::{Limits, Service};
 use crate::proto::Packet;
-use crate::route::ShardId;
+use crate::route::{MessageBytes, ShardId};
 use crate::store::{Log, LogPosition};
 use crate::time::Timestamp;
 
@@ -36,6 +36,8 @@ pub(super) struct Clients {
     pub(super) attached: u64,
     pub(super) sessions: Sessions,
     pub(super) messages: Messages,
+    /// Where the bytes of new messages go.
+    pub(super) message_bytes: MessageBytes,
     pub(super) backlogs: Backlogs,
     pub(super) log: Log,
     /// The log is as long as it may be.
@@ -78,6 +80,7 @@ impl Clients {
             attached: 0,
             sessions,
             messages: Messages::default(),
+            message_bytes: MessageBytes::default(),
             backlogs: Backlogs::default(),
             log,
             is_log_at_limit: false,
@@ -170,14 +173,16 @@ impl Clients {
         let stable = self.log.stable();
         let ended = self.ended.iter().take_while(|(after, _)| *after <= stable).count();
         self.ended.drain(..ended);
-        for key in std::mem::take(&mut self.awaiting_log) {
+        let mut waiting = std::mem::take(&mut self.awaiting_log);
+        waiting.retain(|key| {
             let connection = &mut self.connections[key.index()];
-            connection.is_awaiting_log = connection.output.release(stable, &mut self.encoder.buffers);
-            if connection.is_awaiting_log {
-                self.awaiting_log.push(key);
-            }
-            self.mark_dirty(key);
-        }
+            let is_waiting = connection.output.release(stable, &mut self.encoder.buffers);
+            connection.is_awaiting_log = is_waiting;
+            self.mark_dirty(*key);
+            is_waiting
+        });
+        assert!(self.awaiting_log.is_empty(), "a connection that still waits has not been forgotten");
+        self.awaiting_log = waiting;
     }
 
     /// Whether messages may be added to the connection's output; control packets may always.

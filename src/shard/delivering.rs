@@ -2,7 +2,7 @@
 
 use crate::proto::{AcknowledgementKind, QoS, ReasonCode};
 use crate::route::{Message, RouteStamp, Terms};
-use crate::session::{Acknowledged, NextPublish, Resend, Resending, packet_id_of};
+use crate::session::{Acknowledged, NextPublish, Reopened, Resend, Resending, packet_id_of};
 use crate::store::{LogPosition, Record};
 
 use super::backlog;
@@ -205,6 +205,19 @@ impl Clients {
         }
         let queued = outbound.queued();
         self.note_queued(to, queued, post.provenance.origin);
+    }
+
+    /// A client goes away: what it has not acknowledged may be kept for long from now on. What stands far behind in its queue
+    /// has an allocation of its own already.
+    pub(super) fn compact_unfinished(&mut self, session: SessionKey) {
+        let Some(outbound) = self.sessions.outbound_if_any(session) else { return };
+        let end = outbound.next_to_start() + QUEUED_BEFORE_COMPACTION as u64;
+        for (_, exchange) in outbound.held_from(0).take_while(|(number, _)| *number < end) {
+            match exchange {
+                Reopened::Unacknowledged(delivery) => self.messages.compact(delivery.message),
+                Reopened::AwaitingPubcomp | Reopened::Done => {}
+            }
+        }
     }
 
     /// Sends what a session's window and its connection's output have room for.

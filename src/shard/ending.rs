@@ -96,6 +96,7 @@ impl Shard {
             outbound.set_sent_below(outbound.next_to_start());
         }
         if self.clients.sessions.get(session).expiry != SessionExpiry::WithConnection {
+            self.clients.compact_unfinished(session);
             self.announce_presence(session, Presence::Away);
         }
         self.wait_for_client(session, now);

@@ -401,7 +401,7 @@ impl Shard {
         Some(batch)
     }
 
-    /// An emptied batch of letters, for reuse.
+    /// An emptied batch of letters, for reuse; best one that this shard has given out.
     pub fn recycle_letters(&mut self, batch: Vec<Letter>) {
         self.clients.outbox.recycle(batch);
     }

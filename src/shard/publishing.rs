@@ -2,7 +2,6 @@
 
 use hashbrown::HashMap;
 use std::borrow::Cow;
-use std::num::NonZeroU32;
 
 use crate::proto::QoS;
 use crate::route::{
@@ -34,7 +33,7 @@ pub(super) struct Overlapping {
 struct Merged {
     qos: QoS,
     retain_as_published: bool,
-    identifiers: Vec<NonZeroU32>,
+    identifiers: Identifiers,
 }
 
 /// The connection that published a message.
@@ -264,11 +263,13 @@ impl Shard {
                 }
                 let copy = merged.entry(session).or_insert_with(|| {
                     order.push(session);
-                    Merged { qos: QoS::AtMostOnce, retain_as_published: false, identifiers: Vec::new() }
+                    Merged { qos: QoS::AtMostOnce, retain_as_published: false, identifiers: Identifiers::None }
                 });
                 copy.qos = copy.qos.max(options.qos);
                 copy.retain_as_published |= options.retain_as_published;
-                copy.identifiers.extend(subscription.identifier);
+                if let Some(identifier) = subscription.identifier {
+                    copy.identifiers.add(identifier);
+                }
             }
         }
         for subscriber in order.drain(..) {
@@ -276,7 +277,7 @@ impl Shard {
             let terms = Terms {
                 qos: message.qos.min(copy.qos),
                 retain: message.retain && copy.retain_as_published,
-                identifiers: Identifiers::from(copy.identifiers),
+                identifiers: copy.identifiers,
             };
             self.clients.deliver(subscriber, &mut post, terms);
         }

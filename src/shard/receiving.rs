@@ -54,7 +54,7 @@ impl Shard {
                 return;
             }
             let handled = match connection.framer.next_frame(received, max_packet_bytes) {
-                Ok(Some(frame)) => self.handle_frame(key, &frame, received),
+                Ok(Some(frame)) => self.handle_frame(key, &frame),
                 Ok(None) => return,
                 Err(error) => Err(error.into()),
             };
@@ -65,12 +65,7 @@ impl Shard {
         }
     }
 
-    fn handle_frame(
-        &mut self,
-        key: ConnectionKey,
-        frame: &Frame<'_>,
-        received: &mut Received<'_>,
-    ) -> Result<(), Violation> {
+    fn handle_frame(&mut self, key: ConnectionKey, frame: &Frame<'_>) -> Result<(), Violation> {
         self.clients.counters.packets_received += 1;
         let now = self.clients.now;
         let connection = self.clients.connection(key);
@@ -82,7 +77,7 @@ impl Shard {
             return self.handle_from_remote(key, session, &packet);
         }
         match packet {
-            Packet::Publish(publish) => self.handle_publish(key, session, &publish, frame, received),
+            Packet::Publish(publish) => self.handle_publish(key, session, &publish, frame),
             Packet::Puback(puback) => self.handle_acknowledgement(key, session, AcknowledgementKind::Puback, &puback),
             Packet::Pubrec(pubrec) => self.handle_acknowledgement(key, session, AcknowledgementKind::Pubrec, &pubrec),
             Packet::Pubrel(pubrel) => self.handle_acknowledgement(key, session, AcknowledgementKind::Pubrel, &pubrel),
@@ -162,7 +157,6 @@ impl Shard {
         session: SessionKey,
         publish: &Publish<'_>,
         frame: &Frame<'_>,
-        received: &mut Received<'_>,
     ) -> Result<(), Violation> {
         self.clients.counters.publishes_received += 1;
         self.clients.counters.payload_bytes_received += publish.payload.len() as u64;
@@ -170,8 +164,8 @@ impl Shard {
         self.check_served(publish.qos, publish.retain)?;
         match publish.properties.topic_alias() {
             None if publish.topic.is_empty() => Err(Violation::protocol_error("an empty topic without a topic alias")),
-            None => self.handle_named_publish(key, session, publish, frame, received),
-            Some(alias) => self.handle_aliased_publish(key, session, alias, publish, frame, received),
+            None => self.handle_named_publish(key, session, publish, frame),
+            Some(alias) => self.handle_aliased_publish(key, session, alias, publish, frame),
         }
     }
 
@@ -183,14 +177,13 @@ impl Shard {
         alias: u16,
         publish: &Publish<'_>,
         frame: &Frame<'_>,
-        received: &mut Received<'_>,
     ) -> Result<(), Violation> {
         let maximum = self.clients.limits.topic_alias_maximum;
         // Lent for the time of this packet, so that the topic need not be copied out.
         let mut aliases = self.clients.connection(key).inbound_aliases.take().unwrap_or_default();
         let handled = aliases
             .resolve(alias, publish.topic, maximum)
-            .and_then(|topic| self.handle_named_publish(key, session, &Publish { topic, ..*publish }, frame, received));
+            .and_then(|topic| self.handle_named_publish(key, session, &Publish { topic, ..*publish }, frame));
         self.clients.connection(key).inbound_aliases = Some(aliases);
         handled
     }
@@ -203,7 +196,6 @@ impl Shard {
         session: SessionKey,
         publish: &Publish<'_>,
         frame: &Frame<'_>,
-        received: &mut Received<'_>,
     ) -> Result<(), Violation> {
         let topic = self.clients.topic_to_publish(publish.topic)?;
         let receive_maximum = self.clients.limits.receive_maximum;
@@ -218,7 +210,7 @@ impl Shard {
             return self.refuse_publish(key, publish, quota, refusal);
         }
         self.exchange_publish(key, session, publish, quota, |shard, source| {
-            let message = Message::from_publish(now, publish, frame.bytes(), || received.share(frame));
+            let message = Message::from_publish(now, publish, frame, &mut shard.clients.message_bytes);
             shard.route(Owner::Session(session), Some(source), topic, message);
         })
     }

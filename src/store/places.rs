@@ -6,9 +6,14 @@
 use std::collections::VecDeque;
 
 use super::log::{LogPosition, SegmentNumber};
+use crate::config::SEGMENT_BYTES_DEFAULT;
 
 /// How far apart the batches lie whose places are kept, at least.
 const MARK_BYTES: u64 = 64 * 1024;
+
+/// Room made for the marks of a segment when it begins: all that one of the default length has, so that none of its batches
+/// waits for an allocation.
+const MARKS_RESERVED: usize = (SEGMENT_BYTES_DEFAULT / MARK_BYTES) as usize;
 
 /// Where the batches of one shard's log lie, as far as they are stable.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -51,7 +56,11 @@ impl BatchPlaces {
                 }
                 (places.last, places.end) = (batch, end);
             }
-            None => self.segments.push_back(SegmentPlaces { segment, marks: vec![(batch, offset)], last: batch, end }),
+            None => {
+                let mut marks = Vec::with_capacity(MARKS_RESERVED);
+                marks.push((batch, offset));
+                self.segments.push_back(SegmentPlaces { segment, marks, last: batch, end });
+            }
         }
     }
 
