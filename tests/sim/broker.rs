@@ -263,7 +263,7 @@ impl World {
             self.audit.end(&mut self.ledger, self.now, previous, reason, has_unseen);
         }
         match self.connections[index].take_meaning() {
-            Some(Meaning::Connect(terms)) => self.audit.admit(self.now, index, terms),
+            Some(Meaning::Connect(terms)) => self.audit.admit(&mut self.ledger, self.now, index, terms),
             other => unreachable!("an honest client begins with CONNECT, not {other:?}"),
         }
         // From here on there is output: CONNACK at least.
@@ -652,7 +652,8 @@ impl World {
         }
         for client in 0..self.clients.len() {
             if self.broker.shard_of(&self.clients[client].profile.name) == shard {
-                self.audit.expire(self.now, client);
+                self.audit.expire(&mut self.ledger, self.now, client);
+                self.audit.wills_pass(&mut self.ledger, self.now, client);
             }
         }
         let now = self.now();
