@@ -109,6 +109,7 @@ impl Shard {
         self.lookups.visits_left = visits_per_turn(&self.clients.limits);
         self.feed_sessions();
         self.work_lookups();
+        self.end_overflowed();
         !self.lookups.queue.is_empty() || self.has_sessions_to_feed()
     }
 

@@ -396,6 +396,7 @@ impl World {
         // What it has answered is output that the audit has not seen.
         self.broker.seats[shard].turn_is_scheduled = true;
         self.end_half_closed(shard);
+        self.end_sent_away(shard);
         self.broker.seats[shard].turn_is_scheduled = false;
         if goes_on {
             self.schedule_turn(shard);
@@ -435,6 +436,8 @@ impl World {
 
     /// Notes which connections have ended because their clients have shut their sides and wait for nothing more.
     fn end_half_closed(&mut self, shard: usize) {
+        // One may be sent away before it has all its answers.
+        let reason = self.scenario.may_disconnect().then_some(ReasonCode::QuotaExceeded);
         for index in self.audit.half_closed() {
             let connection = &self.connections[index];
             if connection.shard == shard
@@ -442,7 +445,7 @@ impl World {
                 && !self.broker.seats[shard].shard.is_open(key)
             {
                 let has_unseen = self.has_unseen(index);
-                self.audit.end(&mut self.ledger, self.now, index, None, has_unseen);
+                self.audit.end(&mut self.ledger, self.now, index, reason, has_unseen);
             }
         }
     }

@@ -163,6 +163,7 @@ impl World {
         self.broker.seats[shard].shard.handle_log_written(now, write, result);
         self.schedule_turn(shard);
         self.end_half_closed(shard);
+        self.end_sent_away(shard);
     }
 
     /// The disk of a shard is done with a read.
@@ -174,6 +175,7 @@ impl World {
         }
         self.schedule_turn(shard);
         self.end_half_closed(shard);
+        self.end_sent_away(shard);
         Ok(())
     }
 
