@@ -8,7 +8,7 @@
 //!
 //! | log is | event                                         | becomes | others are told |
 //! |--------|-----------------------------------------------|---------|-----------------|
-//! | open   | more than the bound, at a commit              | full    | yes             |
+//! | open   | more than the bound, seen once in a turn      | full    | yes             |
 //! | full   | a second is over, down to 7/8 of the bound    | open    | yes             |
 //! | full   | a second is over, still more                  | full    | –               |
 

@@ -104,6 +104,8 @@ impl Shard {
     /// Whether there is more to do in the next turn, which then should not wait for an event.
     pub fn poll_lookups(&mut self, now: Timestamp) -> bool {
         self.clients.now = now;
+        // Once in a turn, and here, for the letters about it are polled next.
+        self.note_log_fill();
         self.lookups.visits_left = visits_per_turn(&self.clients.limits);
         self.feed_sessions();
         self.work_lookups();

@@ -364,7 +364,6 @@ impl Shard {
     /// The next write to the log, if none is out.
     pub fn poll_log_write(&mut self, now: Timestamp) -> Option<LogWrite> {
         self.clients.now = now;
-        self.note_log_fill();
         if self.clients.log.is_writing() {
             return None;
         }

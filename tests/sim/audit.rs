@@ -8,6 +8,9 @@
 //! is what the answers promised, and until the broker shows what it still has, both is right. `crash` has that part.
 
 mod crash;
+mod wills;
+
+pub(crate) use wills::WillVisits;
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -16,7 +19,9 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::aliases::Aliases;
 use crate::client::{ConnectTerms, Meaning};
-use crate::ledger::{Failure, Ledger, MessageNumber, fail};
+use crate::ledger::{Failure, Ledger, fail};
+
+use wills::Wills;
 
 const SECOND: u64 = 1_000_000_000;
 
@@ -74,8 +79,7 @@ struct Session {
     exchanges: BTreeMap<u16, Exchange>,
     /// Exchanges whose end a crash may take back.
     over: BTreeMap<u16, Exchange>,
-    /// Wills that were withdrawn, which a crash may take back.
-    withdrawn: Vec<MessageNumber>,
+    wills: Wills,
     /// Ordinal number of the next first sending.
     next_ordinal: u64,
     /// A connection ended with output that the driver had not taken: the broker may have sent more than was seen.
@@ -212,9 +216,16 @@ impl Audit {
     }
 
     /// A connection is admitted, after the one that it takes over has been [ended](Self::end).
-    pub(crate) fn admit(&mut self, now: u64, connection: usize, terms: ConnectTerms) {
+    pub(crate) fn admit(&mut self, ledger: &mut Ledger, now: u64, connection: usize, terms: ConnectTerms) {
         let record = &mut self.connections[connection];
         let session = &mut self.sessions[record.client];
+        let in_doubt = self.log_has_failed;
+        if session.presence == Presence::Absent || terms.clean_start && !in_doubt {
+            // [MQTT-3.1.2-4] [MQTT-3.1.2-8]
+            session.wills.publish(ledger);
+        } else {
+            session.wills.resume(ledger, now, in_doubt);
+        }
         if session.presence == Presence::Absent || terms.clean_start {
             *session = session.successor();
         } else {
@@ -303,9 +314,13 @@ impl Audit {
             // [MQTT-3.1.2-8]
             Some(will) if with_will && record.connack != Answer::Refused => {
                 let is_in_log = record.connack == Answer::Accepted && session.after_crash == Presence::Present;
-                ledger.will_is_due(will, is_in_log);
+                if will.delay_seconds > 0 && session.expiry_seconds > 0 {
+                    session.wills.wait(now, will, session.expiry_seconds, is_in_log);
+                } else {
+                    ledger.will_is_due(will.number, is_in_log);
+                }
             }
-            Some(will) => session.withdrawn.push(will),
+            Some(will) => session.wills.withdraw(will),
             None => {}
         }
         session.has_unseen |= has_unseen;
@@ -320,19 +335,26 @@ impl Audit {
         }
     }
 
-    /// Deadlines of the keep-alive and of sessions, each from the first to the last moment that it may be at: `of_connection`
+    /// Deadlines of the keep-alive, of sessions and of wills, each from the first to the last moment that it may be at: `of_connection`
     /// and `of_client` say who belongs to the shard in question.
     pub(crate) fn deadlines(
         &self,
         of_connection: impl Fn(usize) -> bool,
         of_client: impl Fn(usize) -> bool,
     ) -> impl Iterator<Item = (u64, u64)> {
-        let sessions =
-            self.sessions.iter().enumerate().filter(move |(client, session)| session.is_there() && of_client(*client));
+        let sessions: Vec<&Session> =
+            (0..).zip(&self.sessions).filter(|(client, _)| of_client(*client)).map(|(_, session)| session).collect();
+        let wills = sessions.clone().into_iter().flat_map(|session| session.wills.deadlines());
         let connections = self.connections.iter().enumerate().filter(move |(connection, _)| of_connection(*connection));
-        sessions
+        let is_there = |session: &&Session| session.is_there();
+        wills
             // Where a crash has left a wide span, the session is allowed to go at any time in it.
-            .filter_map(|(_, session)| session.ends_at.filter(|(first, last)| first == last))
+            .chain(
+                sessions
+                    .into_iter()
+                    .filter(is_there)
+                    .filter_map(|session| session.ends_at.filter(|(first, last)| first == last)),
+            )
             .chain(connections.filter_map(|(_, connection)| connection.keep_alive_deadline()))
     }
 
@@ -353,13 +375,24 @@ impl Audit {
         self.connections[connection].not_heard_until = now;
     }
 
+    /// Publishes the will of a client whose delay is over.
+    pub(crate) fn wills_pass(&mut self, ledger: &mut Ledger, now: u64, client: usize) {
+        self.sessions[client].wills.pass(ledger, now);
+    }
+
+    /// How often wills met with what fate.
+    pub(crate) fn will_visits(&self) -> WillVisits {
+        self.sessions.iter().fold(WillVisits::default(), |sum, session| sum.plus(session.wills.visits))
+    }
+
     /// Ends the session of a client if its time is over.
-    pub(crate) fn expire(&mut self, now: u64, client: usize) {
+    pub(crate) fn expire(&mut self, ledger: &mut Ledger, now: u64, client: usize) {
         let session = &mut self.sessions[client];
         let Some((first, last)) = session.ends_at.filter(|(first, _)| session.is_there() && *first <= now) else {
             return;
         };
         if first == last || last.saturating_add(TIMER_SLACK_NS) <= now {
+            session.wills.publish(ledger);
             session.ends();
             self.expiries += 1;
         } else {

@@ -263,7 +263,7 @@ impl World {
             self.audit.end(&mut self.ledger, self.now, previous, reason, has_unseen);
         }
         match self.connections[index].take_meaning() {
-            Some(Meaning::Connect(terms)) => self.audit.admit(self.now, index, terms),
+            Some(Meaning::Connect(terms)) => self.audit.admit(&mut self.ledger, self.now, index, terms),
             other => unreachable!("an honest client begins with CONNECT, not {other:?}"),
         }
         // From here on there is output: CONNACK at least.
@@ -436,6 +436,8 @@ impl World {
 
     /// Notes which connections have ended because their clients have shut their sides and wait for nothing more.
     fn end_half_closed(&mut self, shard: usize) {
+        // One may be sent away before it has all its answers.
+        let reason = self.scenario.may_disconnect().then_some(ReasonCode::QuotaExceeded);
         for index in self.audit.half_closed() {
             let connection = &self.connections[index];
             if connection.shard == shard
@@ -443,8 +445,6 @@ impl World {
                 && !self.broker.seats[shard].shard.is_open(key)
             {
                 let has_unseen = self.has_unseen(index);
-                // It may also have been sent away, with what its SUBSCRIBE brought.
-                let reason = self.scenario.may_disconnect().then_some(ReasonCode::QuotaExceeded);
                 self.audit.end(&mut self.ledger, self.now, index, reason, has_unseen);
             }
         }
@@ -656,7 +656,8 @@ impl World {
         }
         for client in 0..self.clients.len() {
             if self.broker.shard_of(&self.clients[client].profile.name) == shard {
-                self.audit.expire(self.now, client);
+                self.audit.expire(&mut self.ledger, self.now, client);
+                self.audit.wills_pass(&mut self.ledger, self.now, client);
             }
         }
         let now = self.now();

@@ -53,7 +53,14 @@ pub(crate) struct ConnectTerms {
     pub(crate) max_packet_bytes: Option<u32>,
     pub(crate) topic_alias_maximum: u16,
     pub(crate) keep_alive_seconds: u16,
-    pub(crate) will: Option<MessageNumber>,
+    pub(crate) will: Option<LeftWill>,
+}
+
+/// A will as its client leaves it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LeftWill {
+    pub(crate) number: MessageNumber,
+    pub(crate) delay_seconds: u32,
 }
 
 /// A packet on its way to the broker.
@@ -220,10 +227,8 @@ impl Client {
             Version::V311 => (None, 0),
             Version::V5 => (self.profile.receive_maximum, self.profile.topic_alias_maximum),
         };
-        let will = (!to_end && random.percent(self.profile.will_percent)).then(|| {
-            let qos = random.pick(&self.profile.publishes);
-            around.ledger.leave_will(self.index, format!("w/{}", self.index), qos, random.percent(30))
-        });
+        let will =
+            (!to_end && random.percent(self.profile.will_percent)).then(|| self.choose_will(random, around.ledger));
         ConnectTerms {
             clean_start,
             expiry_seconds,
@@ -233,6 +238,17 @@ impl Client {
             keep_alive_seconds: self.profile.keep_alive_seconds,
             will,
         }
+    }
+
+    fn choose_will(&self, random: &mut Random, ledger: &mut Ledger) -> LeftWill {
+        let is_v5 = self.version == Version::V5;
+        let may_expire = is_v5 && random.percent(self.profile.expiry_percent);
+        let expiry_seconds = may_expire.then(|| random.between(1, 5) as u32);
+        let qos = random.pick(&self.profile.publishes);
+        let topic = format!("w/{}", self.index);
+        let number = ledger.leave_will(self.index, topic, qos, random.percent(30), expiry_seconds);
+        let delay_seconds = if is_v5 { random.pick(&self.profile.will_delay_seconds) } else { 0 };
+        LeftWill { number, delay_seconds }
     }
 
     fn write_connect(&mut self, around: &mut Surroundings<'_>, terms: ConnectTerms) {
@@ -249,7 +265,14 @@ impl Client {
         if terms.topic_alias_maximum > 0 {
             properties.push(Property::TopicAliasMaximum(terms.topic_alias_maximum));
         }
-        let will = terms.will.map(|number| around.ledger.message(number));
+        let will = terms.will.map(|will| around.ledger.message(will.number));
+        let mut will_properties = PropertyWriter::new();
+        if let Some(LeftWill { delay_seconds: seconds @ 1.., .. }) = terms.will {
+            will_properties.push(Property::WillDelayInterval(seconds));
+        }
+        if let Some(seconds) = will.and_then(|message| message.expiry_seconds) {
+            will_properties.push(Property::MessageExpiryInterval(seconds));
+        }
         let connect = Connect {
             version: self.version,
             clean_start: terms.clean_start,
@@ -260,7 +283,10 @@ impl Client {
                 payload: &message.payload,
                 qos: message.qos,
                 retain: message.retain,
-                properties: Properties::EMPTY,
+                properties: match self.version {
+                    Version::V311 => Properties::EMPTY,
+                    Version::V5 => will_properties.properties(),
+                },
             }),
             username: None,
             password: None,

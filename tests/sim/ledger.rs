@@ -185,30 +185,43 @@ impl Ledger {
     }
 
     /// Enters the will of a CONNECT. It must not arrive before it is due.
-    pub(crate) fn leave_will(&mut self, publisher: usize, topic: String, qos: QoS, retain: bool) -> MessageNumber {
-        let number = self.publish(publisher, topic, qos, retain, Some(3), None);
+    pub(crate) fn leave_will(
+        &mut self,
+        publisher: usize,
+        topic: String,
+        qos: QoS,
+        retain: bool,
+        expiry_seconds: Option<u32>,
+    ) -> MessageNumber {
+        let number = self.publish(publisher, topic, qos, retain, Some(3), expiry_seconds);
         let will = self.message_mut(number);
         will.is_will = true;
         will.fate = Fate::Withheld;
         number
     }
 
-    /// The connection of a will ended without a DISCONNECT. With `survives_crash` the will is owed also if the broker
-    /// crashes before it could publish it.
+    /// A will is published. With `survives_crash` it is owed also if the broker crashes before it could do so; one that may
+    /// expire is not owed.
     pub(crate) fn will_is_due(&mut self, number: MessageNumber, survives_crash: bool) {
-        let step = self.step;
+        self.will_may_come(number);
         let will = self.message_mut(number);
-        will.fate = Fate::Owed;
-        will.sent_at = step;
         will.survives_crash = survives_crash;
+        if will.expiry_seconds.is_none() {
+            will.fate = Fate::Owed;
+        }
     }
 
-    /// A crash has perhaps taken back that a will was withdrawn.
+    /// Whether a will is published is uncertain from now on.
     pub(crate) fn will_may_come(&mut self, number: MessageNumber) {
-        let step = self.step;
+        let left_at = self.message(number).sent_at;
+        // With a crash behind the CONNECT, newer wills may have been published before this one, and taken back.
+        let crash = self.crashes.iter().copied().find(|crash| *crash >= left_at);
+        let step = crash.unwrap_or(self.step);
         let will = self.message_mut(number);
+        if will.fate == Fate::Withheld {
+            will.sent_at = step;
+        }
         will.fate = Fate::Sent;
-        will.sent_at = step;
     }
 
     /// Everything owed has been delivered or dropped.

@@ -104,6 +104,8 @@ pub(crate) struct Profile {
     /// Packet ids that it uses: few, so that they come again soon.
     pub(crate) packet_ids: u16,
     pub(crate) will_percent: u64,
+    /// Will Delay Intervals that it chooses from in 5.0, in seconds.
+    pub(crate) will_delay_seconds: Vec<u32>,
     pub(crate) retain_percent: u64,
     /// Chance in percent that a message of a 5.0 client may expire.
     pub(crate) expiry_percent: u64,
@@ -263,6 +265,7 @@ impl Profile {
             read_delay_ns_max: random.pick(&[1, MILLISECOND, 30 * MILLISECOND]),
             packet_ids: random.pick(&[30, 300, u16::MAX]),
             will_percent: random.pick(&[0, 50]),
+            will_delay_seconds: if has_time_limits { vec![0, 1, 2, 5, u32::MAX] } else { vec![0, 0, 3600] },
             retain_percent: random.pick(&[0, 10, 60]),
             expiry_percent: if has_time_limits { 20 } else { 0 },
             resubscribe_percent: random.pick(&[0, 30]),

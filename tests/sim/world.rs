@@ -589,6 +589,7 @@ impl World {
     /// How often it came to what kind of trouble.
     pub(crate) fn visits(&self) -> Vec<(&'static str, u64)> {
         let sum = |count: fn(Counters) -> u64| self.broker.history().map(count).sum();
+        let wills = self.audit.will_visits();
         let visits = [
             ("take-over", sum(|counters| counters.takeovers)),
             ("repeat by a publisher", sum(|counters| counters.duplicates_suppressed)),
@@ -609,6 +610,10 @@ impl World {
             ("topic alias by a publisher", self.audit.aliases_read),
             ("topic alias by the broker", self.audit.aliases_sent),
             ("session expired", self.audit.expiries),
+            ("will published after its delay", wills.delayed),
+            ("will published before its delay with its session", wills.hastened),
+            ("will taken back in time", wills.resumed),
+            ("will that waits in a crash", wills.crashed),
             ("message of a group", self.ledger.shared()),
             ("message given back to a group", sum(|counters| counters.shared_returned)),
         ];

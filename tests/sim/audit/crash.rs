@@ -9,20 +9,25 @@ impl Audit {
     pub(crate) fn crash(&mut self, ledger: &mut Ledger, now: u64, returns_at: u64, forgets_all: bool) {
         for record in self.connections.iter_mut().filter(|connection| connection.is_open) {
             record.is_open = false;
-            let is_durable = self.sessions[record.client].after_crash == Presence::Present;
+            let session = &mut self.sessions[record.client];
             if let Some(will) = record.terms.and_then(|terms| terms.will) {
                 // It is known to the log if CONNACK has accepted it.
-                ledger.will_is_due(will, is_durable && record.connack == Answer::Accepted);
+                let is_in_log = session.after_crash == Presence::Present && record.connack == Answer::Accepted;
+                if will.delay_seconds > 0 && session.expiry_seconds > 0 {
+                    // From when the delay counts, and for how long, is found below.
+                    session.wills.wait(returns_at, will, session.expiry_seconds, is_in_log);
+                } else {
+                    ledger.will_is_due(will.number, is_in_log);
+                }
             }
         }
         for session in &mut self.sessions {
-            for will in session.withdrawn.drain(..) {
-                ledger.will_may_come(will);
-            }
             if forgets_all {
+                session.wills.forget();
                 *session = session.successor();
                 session.after_crash = Presence::Absent;
             } else {
+                session.wills.crash(ledger, returns_at, session.expiry_after_crash);
                 session.crash(now, returns_at);
             }
         }
@@ -39,7 +44,7 @@ impl Session {
             after_crash: self.after_crash,
             expiry_after_crash: self.expiry_after_crash,
             ends_after_crash: self.span_after_crash(),
-            withdrawn: self.withdrawn.clone(),
+            wills: self.wills.clone(),
             ..Self::default()
         }
     }
@@ -82,6 +87,7 @@ impl Session {
             self.over.clear();
         }
         self.presence = Presence::Present;
+        self.wills.confirm();
         self.expiry_after_crash = (self.expiry_seconds, self.expiry_seconds);
         self.ends_after_crash = None;
         self.after_crash = if self.expiry_seconds > 0 { Presence::Present } else { Presence::Absent };
@@ -100,7 +106,7 @@ impl Session {
         self.has_unseen = false;
         self.exchanges.retain(|_, exchange| !exchange.may_be_over);
         self.over.clear();
-        self.withdrawn.clear();
+        self.wills.confirm();
         self.expiry_after_crash = (self.expiry_seconds, self.expiry_seconds);
         self.ends_after_crash = None;
         if self.expiry_seconds > 0 {

@@ -198,6 +198,10 @@ impl World {
         for shard in 0..self.broker.seats.len() {
             self.schedule_turn(shard);
         }
+        // What has become due in the meantime is published with the start.
+        for client in 0..self.clients.len() {
+            self.audit.wills_pass(&mut self.ledger, self.now, client);
+        }
         self.crash_plan = CrashPlan::new(&self.scenario, &mut self.random);
         Ok(())
     }
