@@ -17,7 +17,7 @@
 //!    itself after a lost PUBREC: it is acknowledged again and goes no further.
 //! 5. **Who gets it?** [`route::SubscriptionTrie`] finds, in one walk, the local sessions that match and the other shards
 //!    that have subscribers, and which of these outlive the broker. The message becomes a [`route::Message`]: one
-//!    reference-counted copy of the received bytes that all subscribers and shards share.
+//!    reference-counted copy of its bytes that all subscribers and shards share.
 //! 6. **It is logged.** If `P`'s session outlives the broker, or one that gets the message does, [`store::Record`]s go into
 //!    the batch that shard A's [`store::Log`] is filling: that id 7 of `P` awaits PUBREL, and a numbered letter with the
 //!    message to shard B. They stand or fall together, for a batch counts whole or not at all. A transient client's message

@@ -43,6 +43,8 @@ pub(crate) struct Fleet {
     peers: Vec<Peer>,
     /// From one shard to another.
     rings: VecDeque<(ShardId, ShardId, Vec<Letter>)>,
+    /// Length of the payloads.
+    pub(crate) payload_bytes: usize,
     /// Segments that the logs have begun.
     pub(crate) segments: u64,
     /// So many bytes at the end of what a client sends at once come in a receive of their own.
@@ -85,6 +87,7 @@ impl Fleet {
             now: Timestamp::from_nanos(1_000_000_000),
             peers: Vec::new(),
             rings: VecDeque::new(),
+            payload_bytes: 64,
             segments: 0,
             cut_bytes: 0,
         }
@@ -92,11 +95,19 @@ impl Fleet {
 
     /// Connects a client that lives on this shard, with a session that outlives the broker.
     pub(crate) fn connect(&mut self, shard: usize, version: Version) -> Client {
+        self.connect_with(shard, version, &[Property::TopicAliasMaximum(5)])
+    }
+
+    /// As [`Self::connect`], in 5.0 with these properties.
+    pub(crate) fn connect_with(&mut self, shard: usize, version: Version, own: &[Property<'_>]) -> Client {
         let shards = self.shards.len() as u16;
         let names = (0..).map(|attempt| format!("client-{}-{attempt}", self.peers.len()));
         let client_id = { names }.find(|name| shard_of(name, shards).index() == shard).expect("some name hashes there");
         let mut properties = PropertyWriter::new();
-        properties.push(Property::SessionExpiryInterval(3600)).push(Property::TopicAliasMaximum(5));
+        properties.push(Property::SessionExpiryInterval(3600));
+        for property in own {
+            properties.push(*property);
+        }
         let mut frame = Vec::new();
         let connect = Connect {
             version,
@@ -142,7 +153,7 @@ impl Fleet {
         self.run();
     }
 
-    /// Has the client's next receive contain a QoS 2 message of 64 bytes.
+    /// Has the client's next receive contain a QoS 2 message.
     pub(crate) fn publish(&mut self, client: Client, topic: &str, properties: Properties<'_>) {
         let peer = &mut self.peers[client.0];
         peer.next_id = peer.next_id % 1000 + 1;
@@ -153,7 +164,7 @@ impl Fleet {
             topic,
             packet_id: Some(id(peer.next_id)),
             properties,
-            payload: &[b'x'; 64],
+            payload: &vec![b'x'; self.payload_bytes],
         };
         Packet::Publish(publish).encode(peer.version, &mut peer.outgoing);
     }
@@ -231,7 +242,7 @@ impl Fleet {
             while let Some((key, transmit)) = counted(|| shard.poll_transmit()) {
                 has_transmitted = true;
                 let peer = self.peers.iter_mut().find(|peer| (peer.shard, peer.key) == (index, key));
-                peer.expect("every connection is a client's").read(&transmit);
+                peer.expect("every connection is a client's").read(&transmit, self.payload_bytes);
                 counted(|| shard.handle_sent(self.now, key, transmit));
             }
             assert_eq!(counted(|| shard.poll_command()), None, "nobody is held up or ended");
@@ -256,14 +267,14 @@ impl Fleet {
 
 impl Peer {
     /// Answers all that has come.
-    fn read(&mut self, transmit: &Transmit) {
+    fn read(&mut self, transmit: &Transmit, payload_bytes: usize) {
         for part in transmit.parts() {
             let mut received = Received::new(part);
             while let Some(frame) = self.framer.next_frame(&mut received, u32::MAX).expect("whole packets") {
                 let answer = match decode(self.version, frame.bytes()).expect("legal packets") {
                     Packet::Publish(publish) => {
                         self.arrived += 1;
-                        assert_eq!((publish.qos, publish.payload.len()), (QoS::ExactlyOnce, 64));
+                        assert_eq!((publish.qos, publish.payload.len()), (QoS::ExactlyOnce, payload_bytes));
                         Some((AcknowledgementKind::Pubrec, publish.packet_id.expect("QoS 2 has an id")))
                     }
                     Packet::Pubrec(pubrec) => {

@@ -148,6 +148,34 @@ fn several_subscription_identifiers_are_one_allocation_per_delivery() {
     }
 }
 
+/// What stands far behind in a queue is copied, so that it does not keep the bytes of others from being used again.
+#[test]
+fn a_message_behind_sixteen_in_a_queue_is_one_allocation() {
+    let mut fleet = Fleet::new(1, Durability::Logged);
+    let publisher = fleet.connect(0, Version::V5);
+    let window = 4;
+    let subscriber = fleet.connect_with(0, Version::V5, &[Property::ReceiveMaximum(window)]);
+    fleet.subscribe(subscriber, "burst", None);
+    let published = 30;
+    let count = allocations(&mut fleet, published, published, |fleet| {
+        (0..published).for_each(|_| fleet.publish(publisher, "burst", Properties::EMPTY));
+    });
+    assert_eq!(count, (published - u64::from(window) - 16) * ROUNDS);
+}
+
+/// One for its bytes, and one for the count of those who refer to them.
+#[test]
+fn a_message_longer_than_a_chunk_is_two_allocations() {
+    let mut fleet = Fleet::new(1, Durability::None);
+    let (publisher, subscriber) = (fleet.connect(0, Version::V5), fleet.connect(0, Version::V5));
+    fleet.subscribe(subscriber, "long", None);
+    for (payload_bytes, expected) in [(4000, 0), (5000, 2)] {
+        fleet.payload_bytes = payload_bytes;
+        let count = allocations(&mut fleet, 1, 1, |fleet| fleet.publish(publisher, "long", Properties::EMPTY));
+        assert_eq!(count, expected * ROUNDS);
+    }
+}
+
 /// A segment of the log is an allocation for its index, and may be one for the head in front of its first batch.
 #[test]
 fn a_segment_of_the_log_is_at_most_two_allocations() {

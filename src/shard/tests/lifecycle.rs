@@ -1,6 +1,7 @@
 //! Connections and sessions: take-over, expiry, wills, keep-alive, and who hears what at the end.
 
 use super::*;
+use crate::session::Reopened;
 use QoS::{AtMostOnce, ExactlyOnce};
 
 fn connect<'a>(version: Version, client_id: &'a str, will: Option<Will<'a>>, keep_alive_seconds: u16) -> Connect<'a> {
@@ -284,4 +285,28 @@ fn shutdown() {
     fleet.pass(Duration::from_secs(2));
     assert!(fleet.shards[0].is_drained());
     assert_eq!(fleet.count(|counters| counters.sessions), 1);
+}
+
+/// A client that is away may stay away for long, and what it has not acknowledged would keep the messages beside it.
+#[test]
+fn what_a_client_leaves_unfinished_is_copied_out() {
+    let mut fleet = Fleet::new(1);
+    let publisher = fleet.connect(Version::V311, "publisher", true);
+    let subscriber = fleet.connect_v5("leaving", 10);
+    fleet.subscribe(subscriber, "t", ExactlyOnce);
+    fleet.publish(publisher, "t", "x", ExactlyOnce, 1);
+    let address = |fleet: &mut Fleet| {
+        let Clients { sessions, messages, .. } = &mut fleet.shards[0].clients;
+        let session = sessions.find("leaving").expect("it has not expired");
+        let held = sessions.outbound_if_any(session).and_then(|outbound| outbound.held_from(0).next());
+        let Some((_, Reopened::Unacknowledged(delivery))) = held else { panic!("PUBREC is due") };
+        messages.get(delivery.message).body_address()
+    };
+    let in_chunk = address(&mut fleet);
+    fleet.drop_connection(subscriber);
+    assert_ne!(address(&mut fleet), in_chunk);
+    let subscriber = fleet.connect_v5("leaving", 10);
+    let resent =
+        Got::Publish { topic: "t".into(), payload: "x".into(), qos: ExactlyOnce, id: 1, dup: true, retain: false };
+    assert!(fleet.got(subscriber).contains(&resent));
 }
