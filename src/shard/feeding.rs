@@ -98,7 +98,8 @@ struct Waiting {
     is_ready: bool,
 }
 
-/// Messages that a session had live from shards that had not applied its interest yet: they may be retained as well.
+/// Messages that a session had live from shards that had not applied its interest yet: they may be retained as well. One that
+/// it had at QoS 0 for another subscription may never arrive, so it does not count.
 #[derive(Debug)]
 struct Seen {
     stamps: Vec<RouteStamp>,
@@ -129,7 +130,7 @@ impl Seen {
         for delivery in held.deliveries.iter().filter(|delivery| delivery.is_live) {
             let message = message(delivery);
             match delivery.stamp.sequence {
-                _ if !message.retain => {}
+                _ if !message.retain || delivery.terms.qos < message.qos.min(QoS::AtLeastOnce) => {}
                 RouteSequence::BEFORE_START => seen.old.push(message.clone()),
                 _ => seen.stamps.push(delivery.stamp),
             }

@@ -312,6 +312,12 @@ impl Fleet {
         self.send_bytes(client, &bytes);
     }
 
+    /// The shard of a connection, and the key that it has there.
+    pub(super) fn place_of(&self, client: Client) -> (usize, ConnectionKey) {
+        let Peer { shard, key, .. } = self.clients[client.0];
+        (shard, key)
+    }
+
     pub(super) fn send_bytes(&mut self, client: Client, bytes: &[u8]) {
         let Peer { shard, key, closed, .. } = self.clients[client.0];
         assert!(!closed, "the connection is closed");

@@ -86,6 +86,41 @@ fn a_full_log_refuses_and_loses_nothing() {
     }
 }
 
+/// What the others are told of it leaves in the turn in which it is noticed, for there may be none behind. The simulator found
+/// letters that waited for one, with its seed 414.
+#[test]
+fn the_others_hear_of_a_full_log_in_the_same_turn() {
+    let mut fleet = Fleet::durable_with_limits(2, bounded());
+    let subscriber = fleet.connect_v5("subscriber", 1000);
+    fleet.subscribe(subscriber, "t/#", ExactlyOnce);
+    fleet.disconnect(subscriber);
+    let publisher = fleet.connect_v5(&name(2, true), 10);
+    fleet.rings_flow = false;
+    fleet.logs_flow = false;
+    let (home, key) = fleet.place_of(publisher);
+    let mut bytes = Vec::new();
+    let payload = vec![0; (BOUND / 8) as usize];
+    for packet_id in (1..=10).map(id) {
+        let publish = Publish {
+            dup: false,
+            qos: ExactlyOnce,
+            retain: false,
+            topic: "t",
+            packet_id: Some(packet_id),
+            properties: Properties::EMPTY,
+            payload: &payload,
+        };
+        Packet::Publish(publish).encode(Version::V5, &mut bytes);
+    }
+    let now = fleet.now;
+    let shard = &mut fleet.shards[home];
+    shard.handle_received(now, key, &bytes);
+    let _goes_on = shard.poll_lookups(now);
+    let letters = shard.poll_letters(ShardId::new(1 - home as u16).expect("the other of two"), 100);
+    let is_word = |letter: &Letter| matches!(letter, Letter::LogAtLimit { is_full: true });
+    assert!(letters.is_some_and(|letters| letters.iter().any(is_word)));
+}
+
 /// Only what would have to be logged there is refused.
 #[test]
 fn a_full_log_is_no_concern_of_others() {

@@ -300,3 +300,38 @@ fn a_half_closed_subscriber_gets_what_it_can() {
         }
     }
 }
+
+/// What a session got live at QoS 0, for another subscription, comes with its page all the same. Seed 13,943 of the simulator lost
+/// the one and did not send the other.
+#[test]
+fn what_was_live_at_qos_0_does_not_count_as_seen() {
+    let mut fleet = with_topics(Fleet::with_limits(2, paged()));
+    let subscriber = fleet.connect(Version::V311, "subscriber", true);
+    fleet.subscribe(subscriber, "#", AtMostOnce);
+    Taken::default().take_all(&mut fleet, subscriber);
+    let is_near = |name: &String| shard_of(name, 2) == shard_of("subscriber", 2);
+    let near = (0..).map(|number| format!("publisher-{number}")).find(is_near).expect("half of all names are");
+    let publisher = fleet.connect(Version::V311, &near, true);
+    fleet.rings_flow = false;
+    // While this one waits for the other shard, everything live is held back.
+    fleet.subscribe(subscriber, "other", AtLeastOnce);
+    for topic in 0..40 {
+        fleet.publish_with(publisher, &format!("t/{topic}"), "new", AtLeastOnce, topic + 1, false, true);
+    }
+    fleet.subscribe(subscriber, "t/+", AtLeastOnce);
+    fleet.flow();
+    let mut certain = 0;
+    loop {
+        let got = fleet.got(subscriber);
+        if got.is_empty() {
+            break;
+        }
+        for packet in got {
+            if let Got::Publish { payload, qos: AtLeastOnce, id, .. } = packet {
+                certain += usize::from(payload == "new");
+                fleet.ack(subscriber, AcknowledgementKind::Puback, id);
+            }
+        }
+    }
+    assert_eq!(certain, 40);
+}
