@@ -127,7 +127,8 @@ pub(super) fn deliver_to_group(groups: &mut Groups, clients: &mut Clients, group
                 clients.counters.dropped_ring_full += 1;
                 return;
             }
-            let is_durable = standing == Standing::Logged && terms.qos > QoS::AtMostOnce;
+            // Also if this member gets no more than QoS 0: it may have left, and then another one is owed the message.
+            let is_durable = standing == Standing::Logged && message.qos > QoS::AtMostOnce;
             let (number, after) = clients.log_shared(shard, is_durable, message, || LetterPurpose::ToMember {
                 client_id: Arc::clone(client_id),
                 share: Arc::clone(share),

@@ -284,6 +284,28 @@ fn who_unsubscribes_leaves_what_was_not_sent_to_the_others() {
     }
 }
 
+/// A member that has left before its home knew gives back also what it would have had at QoS 0, and one whose session outlives the
+/// broker gets it. Seed 5601 of the simulator lost such a message.
+#[test]
+fn what_a_member_at_qos_0_gives_back_reaches_those_who_are_owed_it() {
+    let shards = 3;
+    let home = shard_of(GROUP, shards).number();
+    let mut fleet = Fleet::durable(shards);
+    let publisher = fleet.connect(V311, &name_on(home, shards, "p"), true);
+    let careless = fleet.connect(V311, &name_on((home + 1) % shards, shards, "a"), true);
+    let careful = fleet.connect(V311, &name_on((home + 2) % shards, shards, "b"), false);
+    fleet.subscribe(careless, GROUP, AtMostOnce);
+    fleet.subscribe(careful, GROUP, ExactlyOnce);
+    fleet.got(careful);
+    fleet.rings_flow = false;
+    fleet.drop_connection(careless);
+    publish_all(&mut fleet, publisher, ExactlyOnce, "1234");
+    fleet.flow();
+    let mut got: Vec<char> = acknowledge(&mut fleet, careful).chars().collect();
+    got.sort_unstable();
+    assert_eq!(got, ['1', '2', '3', '4']);
+}
+
 /// The broker dies after any number of writes to its logs: each message arrives at one member, once.
 #[test]
 fn a_crash_neither_loses_nor_repeats_what_a_group_has() {
