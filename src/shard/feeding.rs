@@ -98,13 +98,13 @@ struct Waiting {
     is_ready: bool,
 }
 
-/// Messages that a session had live from shards that had not applied its interest yet: they may be retained as well. One that
-/// it had at QoS 0 for another subscription may never arrive, so it does not count.
+/// Messages that a session had live from shards that had not applied its interest yet, and with which QoS: they may be retained
+/// as well.
 #[derive(Debug)]
 struct Seen {
-    stamps: Vec<RouteStamp>,
+    stamps: Vec<(RouteStamp, QoS)>,
     /// A restart has lost their stamps: they are known by what they say.
-    old: Vec<Message>,
+    old: Vec<(Message, QoS)>,
 }
 
 impl Pending {
@@ -130,21 +130,25 @@ impl Seen {
         for delivery in held.deliveries.iter().filter(|delivery| delivery.is_live) {
             let message = message(delivery);
             match delivery.stamp.sequence {
-                _ if !message.retain || delivery.terms.qos < message.qos.min(QoS::AtLeastOnce) => {}
-                RouteSequence::BEFORE_START => seen.old.push(message.clone()),
-                _ => seen.stamps.push(delivery.stamp),
+                _ if !message.retain => {}
+                RouteSequence::BEFORE_START => seen.old.push((message.clone(), delivery.terms.qos)),
+                _ => seen.stamps.push((delivery.stamp, delivery.terms.qos)),
             }
         }
         seen.stamps.sort_unstable();
         seen
     }
 
-    fn contains(&self, stamp: RouteStamp, message: &Message) -> bool {
-        if stamp.sequence == RouteSequence::BEFORE_START {
-            self.old.contains(message)
+    /// Whether the message was there live, and as sure to arrive as it would be with this QoS: what another subscription had
+    /// at QoS 0 may never come.
+    fn stands_for(&self, stamp: RouteStamp, message: &Message, qos: QoS) -> bool {
+        let live = if stamp.sequence == RouteSequence::BEFORE_START {
+            self.old.iter().find(|(live, _)| live == message).map(|(_, qos)| *qos)
         } else {
-            self.stamps.binary_search(&stamp).is_ok()
-        }
+            let index = self.stamps.binary_search_by_key(&stamp, |(live, _)| *live);
+            index.ok().map(|index| self.stamps[index].1)
+        };
+        live.is_some_and(|live| live >= qos.min(QoS::AtLeastOnce))
     }
 }
 
@@ -426,11 +430,12 @@ impl Shard {
         for (index, messages) in std::mem::take(&mut pending.found) {
             let Granted { filter: Some(_), qos, identifier } = pending.filters[index as usize] else { continue };
             for (stamp, message) in messages {
-                if pending.seen.as_ref().is_some_and(|seen| seen.contains(stamp, &message)) {
+                let qos = message.qos.min(qos);
+                if pending.seen.as_ref().is_some_and(|seen| seen.stands_for(stamp, &message, qos)) {
                     continue;
                 }
                 let terms = Terms {
-                    qos: message.qos.min(qos),
+                    qos,
                     // [MQTT-3.3.1-8]
                     retain: true,
                     identifiers: identifier.map_or(Identifiers::None, Identifiers::One),
