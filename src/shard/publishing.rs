@@ -187,7 +187,9 @@ impl Shard {
             }
             return;
         }
-        if !self.retained.contains(topic) && self.retained.len() >= self.clients.limits.max_retained_messages as usize {
+        if !self.retained.contains(topic)
+            && self.retained.of_clients() >= self.clients.limits.max_retained_messages as usize
+        {
             self.clients.counters.dropped_retained_full += 1;
             return;
         }

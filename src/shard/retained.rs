@@ -48,6 +48,8 @@ pub(super) struct RetainedMessages {
     by_topic: RetainedTree<u32>,
     /// Bytes of all of them.
     bytes: u64,
+    /// How many of them the broker says of itself.
+    of_the_broker: usize,
     sweep: Sweep,
 }
 
@@ -76,7 +78,13 @@ impl Sweep {
 impl RetainedMessages {
     /// None. The seed should be secret, for clients choose the topics that are hashed.
     pub(super) fn new(seed: u64) -> Self {
-        Self { arena: Slab::new(), by_topic: RetainedTree::new(seed), bytes: 0, sweep: Sweep::default() }
+        Self {
+            arena: Slab::new(),
+            by_topic: RetainedTree::new(seed),
+            bytes: 0,
+            of_the_broker: 0,
+            sweep: Sweep::default(),
+        }
     }
 
     /// Keeps a message for its topic, in place of the one before.
@@ -90,6 +98,7 @@ impl RetainedMessages {
             self.bytes -= replaced.message.bytes() as u64;
             return;
         }
+        self.of_the_broker += usize::from(retained.is_of_the_broker());
         let key = u32::try_from(self.arena.insert(retained)).expect("a shard retains fewer than 2^32 messages");
         self.by_topic.set(topic, key);
     }
@@ -99,6 +108,7 @@ impl RetainedMessages {
         let Some(key) = self.by_topic.remove(topic) else { return false };
         let removed = self.arena.remove(key as usize);
         self.bytes -= removed.message.bytes() as u64;
+        self.of_the_broker -= usize::from(removed.is_of_the_broker());
         true
     }
 
@@ -182,6 +192,11 @@ impl RetainedMessages {
 
     pub(super) fn len(&self) -> usize {
         self.arena.len()
+    }
+
+    /// How many were published by clients; the others the broker says of itself.
+    pub(super) fn of_clients(&self) -> usize {
+        self.arena.len() - self.of_the_broker
     }
 
     /// Bytes of all messages together.

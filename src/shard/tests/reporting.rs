@@ -102,19 +102,21 @@ fn figures_do_not_outlive_their_run() {
     assert_eq!(said(&mut fleet, watcher)["uptime"].0, "0 seconds");
 }
 
-/// The limit of retained messages is for those of clients.
+/// The limit of retained messages is for those of clients: neither takes room from the other.
 #[test]
 fn no_limit_refuses_them() {
     let mut fleet = Fleet::reporting(1, INTERVAL);
     let own = fleet.count(|counters| counters.retained);
     assert!(own > 0);
     let publisher = fleet.connect(Version::V311, "publisher", true);
-    for number in 0..limits().max_retained_messages {
+    let max = limits().max_retained_messages;
+    for number in 0..max + 1 {
         fleet.publish_with(publisher, &number.to_string(), "x", AtMostOnce, 0, false, true);
     }
-    assert_eq!(fleet.count(|counters| counters.dropped_retained_full), own, "those of the broker count");
+    assert_eq!(fleet.count(|counters| counters.dropped_retained_full), 1, "those of the broker do not count");
     fleet.pass(PAUSE);
-    assert_eq!(fleet.count(|counters| counters.dropped_retained_full), own);
+    assert_eq!(fleet.count(|counters| counters.retained), own + u64::from(max));
+    assert_eq!(fleet.count(|counters| counters.dropped_retained_full), 1);
 }
 
 /// A shard that cannot answer is not waited for, and its late answer counts for nothing.
