@@ -327,14 +327,13 @@ impl Clients {
         self.pump(session);
     }
 
-    /// Gives up a message in flight that can't be sent again. If it is of QoS 2, the remote of a bridge may hold its packet id,
-    /// and would take the next message with that id for the same: PUBREL frees it, whether it is held or not. The terms of the
-    /// delivery, if it is over.
+    /// Gives up a message in flight that can't be sent again. If it is of QoS 2, the peer may hold its packet id, and would take
+    /// the next message with that id for the same: PUBREL frees it, whether it is held or not [MQTT-4.3.3-12]. The terms of
+    /// the delivery, if it is over.
     fn give_up(&mut self, key: ConnectionKey, session: SessionKey, number: u64, resending: Resending) -> Option<Terms> {
         let id = packet_id_of(number);
         let outbound = self.sessions.outbound_if_any(session).expect("it is in flight");
         if resending == Resending::Again
-            && self.connections[key.index()].role.link().is_some()
             && let Acknowledged::Received(_, delivery) = outbound.handle_pubrec(id, false)
         {
             self.messages.release(delivery.expect("it was held until now").message);

@@ -267,6 +267,7 @@ impl Shard {
         }
         Ok(())
     }
+
     fn acknowledged_by(
         &mut self,
         session: SessionKey,
