@@ -10,6 +10,7 @@ mod values;
 use std::net::SocketAddr;
 use std::num::{NonZeroU16, NonZeroU32, NonZeroU64};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
@@ -84,6 +85,11 @@ struct ServeArguments {
     #[arg(long, value_name = "auto|none|LIST", env = "ONCEMQ_PIN", default_value = "auto",
           value_parser = pinning)]
     pin: Pinning,
+
+    /// How long a shard without work looks for some before it sleeps; it uses all of its CPU meanwhile [0..=100000].
+    #[arg(long, value_name = "MICROSECONDS", env = "ONCEMQ_SPIN_US", default_value_t = 0,
+          value_parser = number(config::SPIN_US))]
+    spin_us: u32,
 
     /// Operations that a shard hands to the kernel at once; a power of two [64..=32768].
     #[arg(long, value_name = "COUNT", env = "ONCEMQ_RING_ENTRIES", default_value_t = config::RING_ENTRIES_DEFAULT,
@@ -367,6 +373,7 @@ impl ServeArguments {
             listen: self.listen,
             shards: self.shards.and_then(NonZeroU16::new),
             pinning: self.pin,
+            spin: Duration::from_micros(self.spin_us.into()),
             durability: self.durability,
             log: LogSettings {
                 directory: self.data_dir,

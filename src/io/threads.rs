@@ -118,7 +118,7 @@ pub fn start(
             fault: PlantedFault::default(),
         };
         let (bells, report_drained, report_ready) = (Arc::clone(&bells), report_drained.clone(), report_ready.clone());
-        let cpu = placement[index];
+        let (cpu, spin) = (placement[index], config.spin);
         let is_here = |bridge: &&Arc<Bridge>| shard_of(&bridge.session_id(), shards) == id;
         let bridges: Vec<Arc<Bridge>> = config.bridges.iter().filter(is_here).cloned().collect();
         spawn(format!("shard-{index}"), move || {
@@ -137,6 +137,7 @@ pub fn start(
                 id,
                 shard,
                 clock,
+                spin,
                 requests: requested,
                 routes,
                 bells,
