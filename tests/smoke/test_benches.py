@@ -45,6 +45,12 @@ class Benches(unittest.TestCase):
         self.assertGreater(result["subscribe_seconds"], 0)
         self.assertGreater(result["with"]["p99_us"], 0)
 
+    def test_neighbours_bear_each_other(self):
+        result = self.bench("neighbours", "--quick")
+        self.assertEqual(len(result), 7)
+        for kind, row in result.items():
+            self.assertGreater(row["with"]["p99_us"], 0, kind)
+
     def test_crash_loses_nothing_of_oncemq(self):
         brokers = ["oncemq-sync", "oncemq-write"]
         if shutil.which("mosquitto"):
