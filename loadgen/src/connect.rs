@@ -2,7 +2,8 @@
 //!
 //! Connects per second count the time in which clients were being opened, not the pauses. Memory per client is the slope
 //! of the broker's resident memory between the first and the last count at which it was measured, so that what the
-//! broker needs without clients doesn't matter.
+//! broker needs without clients doesn't matter. Processor time per client is what the broker used from the first connect
+//! until all were open, pauses included, in which it has nothing to do.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -20,6 +21,7 @@ use crate::coordinator::{Coordinator, FleetError};
 use crate::fleet::{self, Pace, Phase, Seat};
 use crate::opening::{Login, Opening, Session};
 use crate::participant::{Participant, attend, joined};
+use crate::process::Process;
 use crate::report::{print_json, version_name};
 use crate::setup::Setup;
 
@@ -55,10 +57,12 @@ pub(crate) fn run(arguments: &ConnectArguments) -> Result<bool, CommandError> {
         connects_per_second: 0.0,
         memory: Vec::new(),
         bytes_per_client: None,
+        broker_cpu_us_per_client: None,
         errors: 0,
         error_examples: Vec::new(),
     };
     let mut opening = Duration::ZERO;
+    let cpu_before = setup.broker.as_ref().map(Process::cpu_time).transpose()?;
     for (count, measures) in stages(arguments) {
         let start = Instant::now();
         plan.admitted.store(count, Ordering::Release);
@@ -72,6 +76,10 @@ pub(crate) fn run(arguments: &ConnectArguments) -> Result<bool, CommandError> {
     }
     report.connects_per_second = f64::from(arguments.clients) / opening.as_secs_f64();
     report.bytes_per_client = slope(&report.memory);
+    let cpu_after = setup.broker.as_ref().map(Process::cpu_time).transpose()?;
+    report.broker_cpu_us_per_client = cpu_before
+        .zip(cpu_after)
+        .map(|(before, after)| (after - before).as_secs_f64() * 1e6 / f64::from(arguments.clients));
     coordinator.wait_for("holding", arguments.hold);
     let dropped = coordinator.control.fault_count();
     coordinator.close(workers)?;
@@ -198,6 +206,7 @@ struct ConnectReport {
     connects_per_second: f64,
     memory: Vec<MemoryAt>,
     bytes_per_client: Option<f64>,
+    broker_cpu_us_per_client: Option<f64>,
     errors: u64,
     error_examples: Vec<String>,
 }
@@ -226,6 +235,9 @@ impl ConnectReport {
         }
         if let Some(bytes) = self.bytes_per_client {
             println!("per client   {bytes:.0} bytes");
+        }
+        if let Some(microseconds) = self.broker_cpu_us_per_client {
+            println!("broker       {microseconds:.1} us CPU per client");
         }
         println!("errors       {}", self.errors);
         for example in &self.error_examples {

@@ -1,5 +1,7 @@
 //! The beginning of a connection: CONNECT, take-over, resume.
 
+use std::num::NonZeroU32;
+
 use bytes::Bytes;
 
 use crate::fault::Fault;
@@ -53,7 +55,7 @@ impl Shard {
         self.admitted = self.admitted.wrapping_add(1);
         let mut connection =
             Connection::new(connect.version, std::mem::take(&mut admission.transport), self.admitted, now);
-        connection.max_packet_bytes = connect.properties.maximum_packet_size();
+        connection.max_packet_bytes = connect.properties.maximum_packet_size().and_then(NonZeroU32::new);
         connection.wants_problem_information = connect.properties.request_problem_information().unwrap_or(true);
         let received = admission.connect_frame.len() + admission.early_bytes.len();
         self.clients.counters.connects += 1;
@@ -118,14 +120,13 @@ impl Shard {
         record.connection = Some(key);
         record.expiry = expiry_of(connect);
         record.disconnected_at = None;
-        record.ends_at = None;
         record.window = window;
         record.will = will.map(Box::new);
         let server_keep_alive = self.clients.server_keep_alive(connect);
         let connection = self.clients.connection(key);
         connection.session = Some(session);
         if connects_as_bridge(&admission.connect_frame) {
-            connection.role = Role::ForeignBridge;
+            connection.role = Role::foreign_bridge();
         }
         // [MQTT-3.1.2-21] [MQTT-3.2.2-21] [MQTT-3.2.2-22]
         connection.keep_alive_seconds = server_keep_alive.unwrap_or(connect.keep_alive_seconds);

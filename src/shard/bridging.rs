@@ -12,6 +12,7 @@
 //! - We keep the connection alive, and give up a remote that falls silent.
 //! - A server may send other packets than a client.
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -127,10 +128,10 @@ impl Shard {
             .subscriptions
             .iter()
             .map(|key| {
-                let mut subscribers = self.subscriptions.subscribers(*key).iter();
+                let mut subscribers = self.subscriptions.subscribers(key).iter();
                 let own = subscribers.find(|subscriber| subscriber.subscriber == session.into());
                 let own = own.expect("a session knows its subscriptions");
-                (self.subscriptions.filter_of(*key), own.subscription.options)
+                (self.subscriptions.filter_of(key), own.subscription.options)
             })
             .collect();
         for (filter, _) in &present {
@@ -193,18 +194,17 @@ impl Shard {
         let outbound_aliases = OutboundAliases::new(topic_alias_maximum, limits.max_outbound_topic_aliases);
         let connection = self.clients.connection(key);
         connection.session = Some(session);
-        connection.role = Role::Bridge(Box::new(link));
+        connection.role = Role::bridge(link);
         // [MQTT-3.1.2-21] [MQTT-3.2.2-21]: if the remote wants none, ours does no harm, and finds a remote that is gone.
         let server_keep_alive = properties.server_keep_alive().filter(|seconds| *seconds > 0);
         connection.keep_alive_seconds = server_keep_alive.unwrap_or(bridge.keep_alive_seconds);
         // [MQTT-3.2.2-15]
-        connection.max_packet_bytes = properties.maximum_packet_size();
+        connection.max_packet_bytes = properties.maximum_packet_size().and_then(NonZeroU32::new);
         connection.outbound_aliases = outbound_aliases.map(Box::new);
         self.clients.attached += 1;
         let record = self.clients.sessions.get_mut(session);
         record.connection = Some(key);
         record.disconnected_at = None;
-        record.ends_at = None;
         // Nothing is sent before the subscriptions are made.
         record.window = 0;
         let known = record.remote;
@@ -276,11 +276,11 @@ impl Shard {
         let mut subscribe = Vec::new();
         let filters = filters.iter().map(|(filter, qos)| (*filter, options(*qos)));
         encode_subscribe(&mut subscribe, connection.version, packet_id, Properties::EMPTY, filters);
-        if connection.max_packet_bytes.is_some_and(|max| subscribe.len() > max as usize) {
+        if connection.max_packet_bytes.is_some_and(|max| subscribe.len() > max.get() as usize) {
             let text = "the SUBSCRIBE for its topics is larger than the remote accepts";
             return self.end_for(key, Violation { reason: ReasonCode::ImplementationSpecificError, text });
         }
-        if let Some(link) = connection.role.link() {
+        if let Some(link) = connection.role.link_mut() {
             link.state = LinkState::Subscribing { packet_id, since, resending };
         }
         self.clients.send_encoded(key, &subscribe, after);
@@ -288,7 +288,7 @@ impl Shard {
 
     /// Messages may go out.
     fn carry(&mut self, key: ConnectionKey, session: SessionKey, resending: Resending) {
-        let Some(link) = self.clients.connection(key).role.link() else { return };
+        let Some(link) = self.clients.connection(key).role.link_mut() else { return };
         link.state = LinkState::Carrying;
         let window = link.window;
         self.clients.sessions.get_mut(session).window = window;

@@ -274,11 +274,11 @@ impl Shard {
     fn log_session_parts(&mut self, key: SessionKey, sink: &mut impl Sink) {
         let session = key.id();
         sink.record(&Record::Session(self.clients.sessions.head(key)));
-        for filter in &self.clients.sessions.get(key).subscriptions {
-            let mut subscribers = self.subscriptions.subscribers(*filter).iter();
+        for filter in self.clients.sessions.get(key).subscriptions.iter() {
+            let mut subscribers = self.subscriptions.subscribers(filter).iter();
             let subscription = subscribers.find(|subscriber| subscriber.subscriber == key.into());
             let subscription = subscription.expect("a session knows its subscriptions").subscription;
-            let filter = Cow::Owned(self.subscriptions.filter_of(*filter));
+            let filter = Cow::Owned(self.subscriptions.filter_of(filter));
             sink.record(&Record::Subscribed { session, filter, subscription });
         }
         for share in self.clients.sessions.get(key).memberships.iter().flat_map(|memberships| &memberships.shares) {

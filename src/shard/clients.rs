@@ -109,7 +109,7 @@ impl Clients {
     pub(super) fn send_receipt(&mut self, key: ConnectionKey, receipt: Acknowledgement, after: LogPosition) {
         let connection = &mut self.connections[key.index()];
         if connection.held_by > 0 || !connection.receipts.is_empty() {
-            connection.receipts.push_back((receipt, after));
+            connection.receipts.push_back(receipt, after);
             return;
         }
         self.encoder.acknowledgement(connection, receipt, after);

@@ -1,6 +1,7 @@
 //! One connection as its shard sees it.
 
 use std::collections::VecDeque;
+use std::num::NonZeroU32;
 
 use crate::proto::{AcknowledgementKind, Framer, PacketId, ReasonCode, Version};
 use crate::store::LogPosition;
@@ -15,16 +16,17 @@ use super::sessions::SessionKey;
 /// Names a connection of a shard. It is a dense index, and not given out again before the driver has said that the
 /// connection is closed.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct ConnectionKey(u32);
+pub struct ConnectionKey(NonZeroU32);
 
 impl ConnectionKey {
     pub(super) fn from_index(index: usize) -> Self {
-        Self(u32::try_from(index).expect("a shard has fewer than 2^32 connections"))
+        let number = u32::try_from(index + 1).ok().and_then(NonZeroU32::new);
+        Self(number.expect("a shard has fewer than 2^32 connections"))
     }
 
     /// The index, for tables that a driver keeps beside the shard's.
     pub fn index(self) -> usize {
-        self.0 as usize
+        self.0.get() as usize - 1
     }
 }
 
@@ -68,6 +70,48 @@ pub(super) struct Acknowledgement {
     pub(super) text: Option<&'static str>,
 }
 
+/// PUBACKs and PUBRECs in the order of their PUBLISHes [MQTT-4.6.0-2] [MQTT-4.6.0-3] that a subscriber holds up, with the log
+/// positions they wait for. A word when there is none.
+#[derive(Debug, Default)]
+pub(super) struct Receipts {
+    held: Option<Box<HeldReceipts>>,
+}
+
+#[derive(Debug, Default)]
+struct HeldReceipts {
+    queue: VecDeque<(Acknowledgement, LogPosition)>,
+}
+
+impl Receipts {
+    #[inline]
+    pub(super) fn is_empty(&self) -> bool {
+        self.held.is_none()
+    }
+
+    #[inline]
+    pub(super) fn len(&self) -> usize {
+        self.held.as_ref().map_or(0, |held| held.queue.len())
+    }
+
+    pub(super) fn push_back(&mut self, receipt: Acknowledgement, after: LogPosition) {
+        self.held.get_or_insert_default().queue.push_back((receipt, after));
+    }
+
+    pub(super) fn pop_front(&mut self) -> Option<(Acknowledgement, LogPosition)> {
+        let held = self.held.as_mut()?;
+        let first = held.queue.pop_front();
+        if held.queue.is_empty() {
+            self.held = None;
+        }
+        first
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.held = None;
+    }
+}
+
+/// One connection. There is one for every client however idle, so what only some have is behind a pointer.
 #[derive(Debug)]
 pub(super) struct Connection {
     pub(super) phase: Phase,
@@ -79,9 +123,7 @@ pub(super) struct Connection {
     pub(super) transport: Transport,
     pub(super) framer: Framer,
     pub(super) output: Output,
-    /// PUBACKs and PUBRECs in the order of their PUBLISHes [MQTT-4.6.0-2] [MQTT-4.6.0-3] that a subscriber holds up, with
-    /// the log positions they wait for.
-    pub(super) receipts: VecDeque<(Acknowledgement, LogPosition)>,
+    pub(super) receipts: Receipts,
     /// What CONNACK waits for.
     pub(super) connack_after: LogPosition,
     /// How many congested sessions hold this publisher up.
@@ -94,7 +136,7 @@ pub(super) struct Connection {
     pub(super) timer_at: Timestamp,
     /// The client's Maximum Packet Size in bytes; none if it gave no limit. There is room for any CONNACK, and so for every
     /// packet without properties that has no list in it.
-    pub(super) max_packet_bytes: Option<u32>,
+    pub(super) max_packet_bytes: Option<NonZeroU32>,
     /// Whether acknowledgements may say in words why something was refused.
     pub(super) wants_problem_information: bool,
     /// What the client's topic aliases stand for; none before it uses one.
@@ -125,7 +167,7 @@ impl Connection {
             transport,
             framer: Framer::default(),
             output: Output::default(),
-            receipts: VecDeque::new(),
+            receipts: Receipts::default(),
             connack_after: LogPosition::NOTHING,
             held_by: 0,
             serial,
@@ -150,5 +192,37 @@ impl Connection {
 
     pub(super) fn is_paused(&self) -> bool {
         self.paused_by_output || self.paused_by_backlog
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What every idle client costs is a decision: tuning.md, "Memory", tells what it is made of.
+    #[test]
+    fn a_connection_is_two_and_a_half_cache_lines() {
+        assert_eq!(size_of::<Connection>(), 160);
+        assert_eq!(size_of::<Option<Connection>>(), 160, "a place in the slab costs no more");
+        assert_eq!(size_of::<Option<ConnectionKey>>(), 4);
+    }
+
+    #[test]
+    fn receipts_leave_in_order_and_no_memory_behind() {
+        let receipt = |id| Acknowledgement {
+            kind: AcknowledgementKind::Pubrec,
+            id: PacketId::new(id).expect("not 0"),
+            reason: ReasonCode::Success,
+            text: None,
+        };
+        let mut receipts = Receipts::default();
+        assert!(receipts.pop_front().is_none());
+        for id in 1..=3 {
+            receipts.push_back(receipt(id), LogPosition::NOTHING);
+        }
+        assert_eq!(receipts.len(), 3);
+        let left = std::iter::from_fn(|| receipts.pop_front()).map(|(receipt, _)| receipt.id.get());
+        assert_eq!(left.collect::<Vec<_>>(), [1, 2, 3]);
+        assert!(receipts.is_empty() && receipts.held.is_none());
     }
 }

@@ -12,7 +12,6 @@ use crate::time::Timestamp;
 use super::aliases::Naming;
 use super::connection::{Acknowledgement, Connection};
 use super::output::{BufferPool, LARGE_PAYLOAD_BYTES};
-use super::role::Role;
 
 #[derive(Debug)]
 pub(super) struct Encoder {
@@ -66,7 +65,7 @@ impl Encoder {
         let buffer = connection.output.section(after, &mut self.buffers).buffer();
         let before = buffer.len();
         packet.encode(connection.version, buffer);
-        let is_accepted = connection.max_packet_bytes.is_none_or(|max| buffer.len() - before <= max as usize);
+        let is_accepted = connection.max_packet_bytes.is_none_or(|max| buffer.len() - before <= max.get() as usize);
         if is_accepted {
             self.packets += 1;
         } else {
@@ -134,9 +133,9 @@ impl Encoder {
         if connection.version == Version::V5 {
             self.encode_hop_properties(now, message, identifiers);
         }
-        let (topic, retain) = match &connection.role {
-            Role::Client | Role::ForeignBridge => (message.topic(), packet.retain),
-            Role::Bridge(link) => {
+        let (topic, retain) = match connection.role.link() {
+            None => (message.topic(), packet.retain),
+            Some(link) => {
                 if !link.bridge.topics.to_remote(message.topic_name(), &mut self.mapped_topic) {
                     return Err(Unsent::NotBridged);
                 }
@@ -165,7 +164,7 @@ impl Encoder {
             payload_bytes: payload.len(),
         };
         let (version, max_packet_bytes) = (connection.version, connection.max_packet_bytes);
-        let fits = |header: &_| max_packet_bytes.is_none_or(|max| publish_size(version, header) <= max as usize);
+        let fits = |header: &_| max_packet_bytes.is_none_or(|max| publish_size(version, header) <= max.get() as usize);
         let plain = header(topic, without_alias);
         // Also if the alias would make it fit: aliases begin anew on the next connection, and a resend there has to fit, for the
         // client may hold the id.
@@ -187,7 +186,7 @@ impl Encoder {
         if payload.len() < LARGE_PAYLOAD_BYTES {
             section.buffer().extend_from_slice(payload);
         } else {
-            section.push_large(message.payload_shared());
+            section.push_large(message.payload_shared(), &mut self.buffers);
         }
         if introduces && let Some(aliases) = &mut connection.outbound_aliases {
             aliases.introduce(topic, &self.topic_hashing);

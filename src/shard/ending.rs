@@ -12,7 +12,7 @@ use super::connection::{Connection, ConnectionKey, Phase};
 use super::farewell::Farewell;
 use super::publishing::Owner;
 use super::receiving::Violation;
-use super::role::{BridgeNotice, Role};
+use super::role::BridgeNotice;
 use super::sessions::SessionKey;
 use super::{Command, Shard, TimerKey};
 
@@ -64,9 +64,9 @@ impl Shard {
 
     fn end_with_disconnect(&mut self, key: ConnectionKey, farewell: Farewell) {
         self.detach(key, Will::Publish);
-        let farewell = match &self.clients.connection(key).role {
-            Role::Client | Role::ForeignBridge => farewell,
-            Role::Bridge(link) => {
+        let farewell = match self.clients.connection(key).role.link() {
+            None => farewell,
+            Some(link) => {
                 let bridge = link.bridge.name.clone();
                 self.notices.extend(farewell.text.map(|text| BridgeNotice::Ended { bridge, text }));
                 Farewell { reason: as_client(farewell.reason), refers: false, ..farewell }
@@ -109,8 +109,8 @@ impl Shard {
             return self.end_session(session);
         }
         let record = self.clients.sessions.get_mut(session);
-        record.ends_at = record.expiry.deadline(since);
-        if let Some(deadline) = record.ends_at {
+        assert!(record.disconnected_at == Some(since), "who waits for a client knows since when");
+        if let Some(deadline) = record.ends_at() {
             self.clients.timers.arm(deadline, TimerKey::Session(session));
         }
         let will_at = record.will.as_ref().map(|will| since + will.delay());
@@ -148,7 +148,7 @@ impl Shard {
         if session.is_durable {
             self.clients.log.append(&Record::SessionEnded { session: key.id() });
         }
-        for key_of_filter in session.subscriptions {
+        for key_of_filter in session.subscriptions.iter() {
             match self.subscriptions.remove(key_of_filter, key.into()) {
                 Removed::OthersRemain if session.is_durable && !self.has_durable_subscriber(key_of_filter) => {
                     let filter = self.subscriptions.filter_of(key_of_filter);
@@ -275,7 +275,7 @@ impl Shard {
     }
 
     pub(super) fn session_timeout(&mut self, key: SessionKey, deadline: Timestamp) {
-        if self.clients.sessions.get_if_alive(key).is_some_and(|session| session.ends_at == Some(deadline)) {
+        if self.clients.sessions.get_if_alive(key).is_some_and(|session| session.ends_at() == Some(deadline)) {
             self.clients.counters.sessions_expired += 1;
             self.end_session(key);
         }

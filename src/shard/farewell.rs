@@ -9,7 +9,6 @@ use crate::store::LogPosition;
 
 use super::Shard;
 use super::connection::ConnectionKey;
-use super::role::Role;
 
 /// Why a connection ends, or does not begin.
 #[derive(Clone, Copy, Debug)]
@@ -58,13 +57,11 @@ impl Shard {
     /// Tells a client, or the remote of a bridge, that its connection ends; 3.1.1 has no DISCONNECT from the server.
     pub(super) fn send_disconnect(&mut self, key: ConnectionKey, farewell: Farewell) {
         let connection = self.clients.connection(key);
-        match (&connection.role, connection.version) {
-            (Role::Client | Role::ForeignBridge, Version::V311) => {}
-            (Role::Client | Role::ForeignBridge, Version::V5) | (Role::Bridge(_), _) => {
-                self.send_farewell(key, farewell, |reason, properties| {
-                    Packet::Disconnect(Disconnect { reason, properties })
-                })
-            }
+        match (connection.role.link(), connection.version) {
+            (None, Version::V311) => {}
+            (None, Version::V5) | (Some(_), _) => self.send_farewell(key, farewell, |reason, properties| {
+                Packet::Disconnect(Disconnect { reason, properties })
+            }),
         }
     }
 

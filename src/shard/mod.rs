@@ -36,6 +36,7 @@ mod encoder;
 mod ending;
 mod farewell;
 mod feeding;
+mod filter_keys;
 mod groups;
 mod journal;
 mod links;

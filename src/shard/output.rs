@@ -8,6 +8,7 @@
 //! log is stable that far. So a promise cannot leave early, and what is behind a promise does not overtake it.
 
 use std::collections::VecDeque;
+use std::num::NonZeroUsize;
 
 use bytes::Bytes;
 
@@ -22,23 +23,47 @@ const KEPT_BUFFER_BYTES: usize = 128 * 1024;
 /// Buffers kept for reuse by a shard, at most.
 const KEPT_BUFFERS: usize = 256;
 
+/// Lists of payloads that go out by reference, kept for reuse by a shard, at most.
+const KEPT_LARGE: usize = 256;
+
+/// Queues of what waits for the log, kept for reuse by a shard, at most: one for each connection that waits at a time.
+const KEPT_HELD: usize = 4096;
+
+/// A list or queue with room for more entries than these is not kept for reuse.
+const KEPT_ENTRIES: usize = 16;
+
 /// Bytes for one send, owned until the send is complete.
 #[derive(Debug, Default)]
 pub struct Transmit {
     bytes: Vec<u8>,
-    /// Payloads that belong at an offset of `bytes`, in order.
-    large: Vec<(usize, Bytes)>,
-    large_bytes: usize,
+    /// Payloads by reference; most have none.
+    large: Option<Box<Large>>,
 }
 
-/// What gathers for the next sends of one connection.
+/// Payloads that go out by reference, one at least.
+#[derive(Debug, Default)]
+struct Large {
+    /// With the offsets in the transmit's buffer at which they belong, in order.
+    payloads: Vec<(usize, Bytes)>,
+    /// The sum of their lengths.
+    bytes: usize,
+}
+
+/// What gathers for the next sends of one connection. There is one in every connection, so what only some need at times is
+/// behind a pointer.
 #[derive(Debug, Default)]
 pub(super) struct Output {
     next: Transmit,
-    /// What waits for the log, in order; none of it may be sent before `next`.
-    held: VecDeque<Section>,
+    /// What waits for the log, if something does; none of it may be sent before `next`.
+    held: Option<Box<Held>>,
     /// Bytes of the transmit that the driver holds; none when it holds none.
-    in_flight_bytes: Option<usize>,
+    in_flight_bytes: Option<NonZeroUsize>,
+}
+
+/// What waits for the log, in order; at least one section.
+#[derive(Debug, Default)]
+struct Held {
+    sections: VecDeque<Section>,
 }
 
 #[derive(Debug)]
@@ -47,16 +72,19 @@ struct Section {
     transmit: Transmit,
 }
 
-/// Emptied buffers, kept so that an idle connection holds none and a busy one need not allocate.
+/// Emptied buffers, lists and queues, kept so that an idle connection holds none and a busy one need not allocate.
 #[derive(Debug, Default)]
+#[expect(clippy::vec_box, reason = "the boxes are what is kept")]
 pub(super) struct BufferPool {
     buffers: Vec<Vec<u8>>,
+    large: Vec<Box<Large>>,
+    held: Vec<Box<Held>>,
 }
 
 impl Transmit {
     /// Total length in bytes.
     pub fn len(&self) -> usize {
-        self.bytes.len() + self.large_bytes
+        self.bytes.len() + self.large.as_ref().map_or(0, |large| large.bytes)
     }
 
     /// Whether there is nothing to send; a shard never hands out such a transmit.
@@ -66,14 +94,15 @@ impl Transmit {
 
     /// The bytes, if they lie in one piece.
     pub fn as_single(&self) -> Option<&[u8]> {
-        self.large.is_empty().then_some(&self.bytes[..])
+        self.large.is_none().then_some(&self.bytes[..])
     }
 
     /// The bytes in order, in as many pieces as they lie in.
     pub fn parts(&self) -> impl Iterator<Item = &[u8]> {
         let mut copied_from = 0;
         let last = (self.bytes.len(), &[][..]);
-        let large = self.large.iter().map(|(offset, payload)| (*offset, &payload[..]));
+        let large = self.large.iter().flat_map(|large| &large.payloads);
+        let large = large.map(|(offset, payload)| (*offset, &payload[..]));
         large
             .chain(std::iter::once(last))
             .flat_map(move |(offset, payload)| {
@@ -90,22 +119,26 @@ impl Transmit {
     }
 
     /// Appends a payload by reference, behind what was encoded so far.
-    pub(super) fn push_large(&mut self, payload: Bytes) {
-        self.large_bytes += payload.len();
-        self.large.push((self.bytes.len(), payload));
+    pub(super) fn push_large(&mut self, payload: Bytes, pool: &mut BufferPool) {
+        let large = self.large.get_or_insert_with(|| pool.large.pop().unwrap_or_default());
+        large.bytes += payload.len();
+        large.payloads.push((self.bytes.len(), payload));
     }
 
-    /// Appends another transmit; its buffer is given to the pool, or this one's if there is nothing in it.
+    /// Appends another transmit; what it lay in is given to the pool, or what this one lies in if there is nothing in it.
     fn append(&mut self, mut other: Transmit, pool: &mut BufferPool) {
         if self.is_empty() {
             std::mem::swap(self, &mut other);
         } else {
             let offset = self.bytes.len();
             self.bytes.extend_from_slice(&other.bytes);
-            self.large.extend(other.large.drain(..).map(|(at, payload)| (offset + at, payload)));
-            self.large_bytes += other.large_bytes;
+            for (at, payload) in other.large.iter_mut().flat_map(|large| large.payloads.drain(..)) {
+                let large = self.large.get_or_insert_with(|| pool.large.pop().unwrap_or_default());
+                large.bytes += payload.len();
+                large.payloads.push((offset + at, payload));
+            }
         }
-        pool.put(other.bytes);
+        pool.put(other);
     }
 }
 
@@ -113,13 +146,14 @@ impl Output {
     /// Where to encode packets that wait for `after`, or for nothing. The caller marks the connection as having output.
     #[inline]
     pub(super) fn section(&mut self, after: LogPosition, pool: &mut BufferPool) -> &mut Transmit {
-        let transmit = if after == LogPosition::NOTHING && self.held.is_empty() {
+        let transmit = if after == LogPosition::NOTHING && self.held.is_none() {
             &mut self.next
         } else {
-            if self.held.back().is_none_or(|back| back.waits_for < after) {
-                self.held.push_back(Section { waits_for: after, transmit: Transmit::default() });
+            let held = self.held.get_or_insert_with(|| pool.held.pop().unwrap_or_default());
+            if held.sections.back().is_none_or(|back| back.waits_for < after) {
+                held.sections.push_back(Section { waits_for: after, transmit: Transmit::default() });
             }
-            &mut self.held.back_mut().expect("pushed above if there was none").transmit
+            &mut held.sections.back_mut().expect("pushed above if there was none").transmit
         };
         if transmit.bytes.capacity() == 0 {
             transmit.bytes = pool.take();
@@ -129,27 +163,32 @@ impl Output {
 
     /// Lets go what waits for a position up to this one; whether something still waits.
     pub(super) fn release(&mut self, stable: LogPosition, pool: &mut BufferPool) -> bool {
-        while self.held.front().is_some_and(|section| section.waits_for <= stable) {
-            let section = self.held.pop_front().expect("looked at above");
+        let Some(held) = &mut self.held else { return false };
+        while held.sections.front().is_some_and(|section| section.waits_for <= stable) {
+            let section = held.sections.pop_front().expect("looked at above");
             self.next.append(section.transmit, pool);
+        }
+        if held.sections.is_empty() {
+            self.held.take().into_iter().for_each(|held| pool.put_held(held));
         }
         self.is_holding()
     }
 
     /// Whether something waits for the log.
     pub(super) fn is_holding(&self) -> bool {
-        !self.held.is_empty()
+        self.held.is_some()
     }
 
     /// Bytes not yet written to the kernel.
     pub(super) fn waiting_bytes(&self) -> usize {
-        let held: usize = self.held.iter().map(|section| section.transmit.len()).sum();
-        self.next.len() + held + self.in_flight_bytes.unwrap_or(0)
+        let held = self.held.iter().flat_map(|held| &held.sections);
+        let held_bytes: usize = held.map(|section| section.transmit.len()).sum();
+        self.next.len() + held_bytes + self.in_flight_bytes.map_or(0, NonZeroUsize::get)
     }
 
     /// Whether everything has been written.
     pub(super) fn is_flushed(&self) -> bool {
-        self.next.is_empty() && self.held.is_empty() && self.in_flight_bytes.is_none()
+        self.next.is_empty() && self.held.is_none() && self.in_flight_bytes.is_none()
     }
 
     /// What can be sent now: everything that waits for nothing, unless a transmit is in flight or there is nothing.
@@ -158,7 +197,7 @@ impl Output {
             return None;
         }
         let transmit = std::mem::take(&mut self.next);
-        self.in_flight_bytes = Some(transmit.len());
+        self.in_flight_bytes = NonZeroUsize::new(transmit.len());
         Some(transmit)
     }
 
@@ -166,19 +205,21 @@ impl Output {
     pub(super) fn handle_sent(&mut self, transmit: Transmit, pool: &mut BufferPool) {
         assert!(self.in_flight_bytes.is_some(), "a transmit is handed back once");
         self.in_flight_bytes = None;
-        pool.put(transmit.bytes);
+        pool.put(transmit);
     }
 
     /// Forgets what waits for the log: it has failed.
     pub(super) fn discard_held(&mut self, pool: &mut BufferPool) {
-        for section in self.held.drain(..) {
-            pool.put(section.transmit.bytes);
+        let Some(mut held) = self.held.take() else { return };
+        for section in held.sections.drain(..) {
+            pool.put(section.transmit);
         }
+        pool.put_held(held);
     }
 
     /// Forgets what has not been handed out: the connection can't be written to any more.
     pub(super) fn discard(&mut self, pool: &mut BufferPool) {
-        pool.put(std::mem::take(&mut self.next).bytes);
+        pool.put(std::mem::take(&mut self.next));
         self.discard_held(pool);
     }
 }
@@ -188,10 +229,28 @@ impl BufferPool {
         self.buffers.pop().unwrap_or_default()
     }
 
-    fn put(&mut self, mut buffer: Vec<u8>) {
+    /// Takes what a transmit lay in.
+    fn put(&mut self, transmit: Transmit) {
+        let Transmit { bytes: mut buffer, large } = transmit;
         if self.buffers.len() < KEPT_BUFFERS && (1..=KEPT_BUFFER_BYTES).contains(&buffer.capacity()) {
             buffer.clear();
             self.buffers.push(buffer);
+        }
+        if let Some(mut large) = large
+            && self.large.len() < KEPT_LARGE
+            && large.payloads.capacity() <= KEPT_ENTRIES
+        {
+            large.payloads.clear();
+            large.bytes = 0;
+            self.large.push(large);
+        }
+    }
+
+    /// Takes an emptied queue.
+    fn put_held(&mut self, held: Box<Held>) {
+        assert!(held.sections.is_empty(), "what waits for the log is not forgotten with its queue");
+        if self.held.len() < KEPT_HELD && held.sections.capacity() <= KEPT_ENTRIES {
+            self.held.push(held);
         }
     }
 }
@@ -205,8 +264,8 @@ mod tests {
         let mut pool = BufferPool::default();
         let mut output = Output::default();
         output.section(LogPosition::NOTHING, &mut pool).buffer().extend_from_slice(b"header1 ");
-        output.section(LogPosition::NOTHING, &mut pool).push_large(Bytes::from_static(b"payload1 "));
-        output.section(LogPosition::NOTHING, &mut pool).push_large(Bytes::from_static(b"payload2 "));
+        output.section(LogPosition::NOTHING, &mut pool).push_large(Bytes::from_static(b"payload1 "), &mut pool);
+        output.section(LogPosition::NOTHING, &mut pool).push_large(Bytes::from_static(b"payload2 "), &mut pool);
         output.section(LogPosition::NOTHING, &mut pool).buffer().extend_from_slice(b"ack");
         assert_eq!(output.waiting_bytes(), 29);
         let transmit = output.take_transmit().expect("something to send");

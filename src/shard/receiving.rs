@@ -13,7 +13,6 @@ use super::connection::{Acknowledgement, ConnectionKey};
 use super::ending::Will;
 use super::messages::Delivery;
 use super::publishing::{Owner, Source};
-use super::role::Role;
 use super::sessions::SessionKey;
 
 /// Why a connection has to end: what 5.0 clients are told, and what the log says.
@@ -73,7 +72,7 @@ impl Shard {
         connection.last_packet_at = now;
         let session = connection.session.expect("an open connection serves a session");
         let packet = decode(connection.version, frame.bytes()).map_err(|error| fault_of(frame, error))?;
-        if let Role::Bridge(_) = connection.role {
+        if connection.role.link().is_some() {
             return self.handle_from_remote(key, session, &packet);
         }
         match packet {

@@ -7,15 +7,22 @@ use crate::proto::{PacketId, QoS, ReasonCode};
 use crate::session::Resending;
 use crate::time::Timestamp;
 
-/// Who is at the other end.
+/// Who is at the other end. Nearly all are ordinary clients, so the others are behind a pointer.
 #[derive(Debug)]
 pub(super) enum Role {
     /// A client of ours.
     Client,
-    /// A client that is a bridge of another broker, and has said so as bridges of 3.1.1 do.
+    /// Another broker.
+    Broker(Box<Broker>),
+}
+
+/// What another broker is to us.
+#[derive(Debug)]
+pub(super) enum Broker {
+    /// A client that is a bridge of it, and has said so as bridges of 3.1.1 do.
     ForeignBridge,
-    /// A broker whose client we are: a bridge of ours goes there.
-    Bridge(Box<Link>),
+    /// We are its client: a bridge of ours goes there.
+    Bridge(Link),
 }
 
 /// A connection of a bridge of ours.
@@ -47,19 +54,47 @@ pub(super) enum LinkState {
 }
 
 impl Role {
+    /// A client that is a bridge of another broker.
+    pub(super) fn foreign_bridge() -> Self {
+        Self::Broker(Box::new(Broker::ForeignBridge))
+    }
+
+    /// A broker whose client we are.
+    pub(super) fn bridge(link: Link) -> Self {
+        Self::Broker(Box::new(Broker::Bridge(link)))
+    }
+
     /// Whether this is a client that is a bridge of another broker.
     pub(super) fn is_foreign_bridge(&self) -> bool {
         match self {
-            Self::ForeignBridge => true,
-            Self::Client | Self::Bridge(_) => false,
+            Self::Client => false,
+            Self::Broker(broker) => match **broker {
+                Broker::ForeignBridge => true,
+                Broker::Bridge(_) => false,
+            },
         }
     }
 
     /// The link, if we are the client.
-    pub(super) fn link(&mut self) -> Option<&mut Link> {
+    #[inline]
+    pub(super) fn link(&self) -> Option<&Link> {
         match self {
-            Self::Bridge(link) => Some(link),
-            Self::Client | Self::ForeignBridge => None,
+            Self::Client => None,
+            Self::Broker(broker) => match &**broker {
+                Broker::ForeignBridge => None,
+                Broker::Bridge(link) => Some(link),
+            },
+        }
+    }
+
+    /// The link, if we are the client, to change.
+    pub(super) fn link_mut(&mut self) -> Option<&mut Link> {
+        match self {
+            Self::Client => None,
+            Self::Broker(broker) => match &mut **broker {
+                Broker::ForeignBridge => None,
+                Broker::Bridge(link) => Some(link),
+            },
         }
     }
 }

@@ -6,16 +6,18 @@ use hashbrown::hash_table::Entry;
 use slab::Slab;
 use std::collections::VecDeque;
 use std::hash::BuildHasher;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use crate::fault::PlantedFault;
-use crate::route::{FilterKey, RouteSequence, RouteStamp, ShardId, Share, Terms, WillMessage};
+use crate::route::{RouteSequence, RouteStamp, ShardId, Share, Terms, WillMessage};
 use crate::session::{Inbound, Outbound, RemoteSession, Resending, SessionExpiry};
 use crate::store::SessionImage;
 use crate::time::Timestamp;
 
 use super::congestion::Congestion;
 use super::connection::ConnectionKey;
+use super::filter_keys::FilterKeys;
 use super::messages::{Delivery, MessageKey, Messages};
 
 /// Names a session of a shard.
@@ -33,7 +35,7 @@ impl SessionKey {
     }
 }
 
-/// What outlives a connection.
+/// What outlives a connection. There is one for every client, so what only some have is behind a pointer.
 #[derive(Debug)]
 pub(super) struct Session {
     pub(super) client_id: Box<str>,
@@ -43,8 +45,6 @@ pub(super) struct Session {
     pub(super) is_durable: bool,
     /// When its client went away; none while it is connected.
     pub(super) disconnected_at: Option<Timestamp>,
-    /// When it ends, while its client is away; the deadline of the timer that counts.
-    pub(super) ends_at: Option<Timestamp>,
     /// The number of its next delivery, while it has no sender that knows better.
     pub(super) next_number: u64,
     /// How many messages may be in flight to the client of the present connection; none yet if 0.
@@ -52,15 +52,31 @@ pub(super) struct Session {
     pub(super) will: Option<Box<WillMessage>>,
     /// What the broker at the other end keeps for it, if the session is a bridge's and that is known.
     pub(super) remote: Option<RemoteSession>,
-    pub(super) subscriptions: Vec<FilterKey>,
+    pub(super) subscriptions: FilterKeys,
     /// Shared subscriptions; none before there is one.
     pub(super) memberships: Option<Box<Memberships>>,
     /// Deliveries that wait behind retained messages which other shards are still looking up.
     pub(super) held: Option<Box<Held>>,
     /// While the queue is long and the client connected.
     pub(super) congestion: Option<Box<Congestion>>,
-    inbound: Option<u32>,
-    outbound: Option<u32>,
+    inbound: Option<TableKey>,
+    outbound: Option<TableKey>,
+}
+
+/// Names an exchange table of a session.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct TableKey(NonZeroU32);
+
+impl TableKey {
+    fn from_index(index: usize) -> Self {
+        let number = u32::try_from(index + 1).ok().and_then(NonZeroU32::new);
+        Self(number.expect("a shard has fewer than 2^32 sessions"))
+    }
+
+    #[inline]
+    fn index(self) -> usize {
+        self.0.get() as usize - 1
+    }
 }
 
 /// The groups that a session is a member of.
@@ -73,6 +89,11 @@ pub(super) struct Memberships {
 }
 
 impl Session {
+    /// When it ends, while its client is away; the deadline of the timer that counts.
+    pub(super) fn ends_at(&self) -> Option<Timestamp> {
+        self.expiry.deadline(self.disconnected_at?)
+    }
+
     /// How many subscriptions it has, of both kinds.
     pub(super) fn subscription_count(&self) -> usize {
         self.subscriptions.len() + self.memberships.as_ref().map_or(0, |memberships| memberships.shares.len())
@@ -240,12 +261,11 @@ impl Sessions {
             expiry,
             is_durable,
             disconnected_at: None,
-            ends_at: None,
             next_number: 0,
             window: 0,
             will: None,
             remote: None,
-            subscriptions: Vec::new(),
+            subscriptions: FilterKeys::default(),
             memberships: None,
             held: None,
             congestion: None,
@@ -267,12 +287,11 @@ impl Sessions {
             expiry: saved.expiry,
             is_durable: true,
             disconnected_at: Some(saved.disconnected_at.unwrap_or(now)),
-            ends_at: None,
             next_number: saved.next_number,
             window: 0,
             will: saved.will.clone().map(Box::new),
             remote: saved.remote,
-            subscriptions: Vec::new(),
+            subscriptions: FilterKeys::default(),
             memberships: None,
             held: None,
             congestion: None,
@@ -301,10 +320,10 @@ impl Sessions {
             .find_entry(self.hashing.hash_one(&*session.client_id), |found| *found == key)
             .unwrap_or_else(|_| panic!("every session is found by its client id"));
         entry.remove();
-        if let Some(index) = session.inbound {
-            self.inbound.remove(index as usize);
+        if let Some(table) = session.inbound {
+            self.inbound.remove(table.index());
         }
-        let outbound = session.outbound.map(|index| self.outbound.remove(index as usize));
+        let outbound = session.outbound.map(|table| self.outbound.remove(table.index()));
         (session, outbound)
     }
 
@@ -327,60 +346,62 @@ impl Sessions {
     #[inline]
     pub(super) fn inbound(&mut self, key: SessionKey) -> &mut Inbound {
         let session = &mut self.arena[key.index()];
-        let index = *session.inbound.get_or_insert_with(|| self.inbound.insert(Inbound::default()) as u32);
-        &mut self.inbound[index as usize]
+        let inbound = &mut self.inbound;
+        let new = || TableKey::from_index(inbound.insert(Inbound::default()));
+        let table = *session.inbound.get_or_insert_with(new);
+        &mut self.inbound[table.index()]
     }
 
     /// The receiver, if it was ever needed.
     pub(super) fn inbound_if_any(&mut self, key: SessionKey) -> Option<&mut Inbound> {
-        let index = self.arena[key.index()].inbound?;
-        Some(&mut self.inbound[index as usize])
+        let table = self.arena[key.index()].inbound?;
+        Some(&mut self.inbound[table.index()])
     }
 
     /// The sender of the session, made when first needed and then attached as the session is.
     #[inline]
     pub(super) fn outbound(&mut self, key: SessionKey) -> &mut Outbound<Delivery> {
         let session = &mut self.arena[key.index()];
-        let index = *session.outbound.get_or_insert_with(|| {
+        let table = *session.outbound.get_or_insert_with(|| {
             let mut outbound = Outbound::new(session.next_number, self.fault);
             // A bridge sends nothing before it has subscribed at the other end: until then it has no window.
             if session.connection.is_some() && session.window > 0 {
                 outbound
                     .attach(session.window, Resending::Again, |_| unreachable!("a new sender has nothing to resend"));
             }
-            self.outbound.insert(outbound) as u32
+            TableKey::from_index(self.outbound.insert(outbound))
         });
-        &mut self.outbound[index as usize]
+        &mut self.outbound[table.index()]
     }
 
     /// The sender, if it was ever needed.
     #[inline]
     pub(super) fn outbound_if_any(&mut self, key: SessionKey) -> Option<&mut Outbound<Delivery>> {
-        let index = self.arena[key.index()].outbound?;
-        Some(&mut self.outbound[index as usize])
+        let table = self.arena[key.index()].outbound?;
+        Some(&mut self.outbound[table.index()])
     }
 
     /// The sender, if it was ever needed, to look at.
     pub(super) fn outbound_to_read(&self, key: SessionKey) -> Option<&Outbound<Delivery>> {
-        let index = self.arena[key.index()].outbound?;
-        Some(&self.outbound[index as usize])
+        let table = self.arena[key.index()].outbound?;
+        Some(&self.outbound[table.index()])
     }
 
     /// The receiver, if it was ever needed, to look at.
     pub(super) fn inbound_to_read(&self, key: SessionKey) -> Option<&Inbound> {
-        let index = self.arena[key.index()].inbound?;
-        Some(&self.inbound[index as usize])
+        let table = self.arena[key.index()].inbound?;
+        Some(&self.inbound[table.index()])
     }
 
     /// Gives back the tables in which nothing is open: a client that is away or silent costs only its record.
     pub(super) fn release_idle_tables(&mut self, key: SessionKey) {
         let session = &mut self.arena[key.index()];
-        if let Some(index) = session.inbound.filter(|index| self.inbound[*index as usize].is_empty()) {
-            self.inbound.remove(index as usize);
+        if let Some(table) = session.inbound.filter(|table| self.inbound[table.index()].is_empty()) {
+            self.inbound.remove(table.index());
             session.inbound = None;
         }
-        if let Some(index) = session.outbound.filter(|index| self.outbound[*index as usize].is_empty()) {
-            session.next_number = self.outbound.remove(index as usize).next_number();
+        if let Some(table) = session.outbound.filter(|table| self.outbound[table.index()].is_empty()) {
+            session.next_number = self.outbound.remove(table.index()).next_number();
             session.outbound = None;
         }
     }
@@ -402,10 +423,15 @@ impl Sessions {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::num::NonZeroU32;
-
     use crate::proto::QoS;
     use crate::route::{Identifiers, Message};
+
+    /// What every client costs is a decision: tuning.md, "Memory", tells what it is made of.
+    #[test]
+    fn a_session_is_two_cache_lines() {
+        assert_eq!(size_of::<Session>(), 128);
+        assert_eq!(size_of::<Option<Session>>(), 128, "a place in the slab costs no more");
+    }
 
     #[test]
     fn retained_messages_are_merged_by_the_order_of_their_shard() {

@@ -176,7 +176,7 @@ impl Shard {
         let connection = self.clients.connection(key);
         let Some(max) = connection.max_packet_bytes else { return Ok(()) };
         let bytes = suback_size(connection.version, Properties::EMPTY, codes());
-        if bytes <= max as usize { Ok(()) } else { Err(ANSWER_TOO_LARGE) }
+        if bytes <= max.get() as usize { Ok(()) } else { Err(ANSWER_TOO_LARGE) }
     }
 
     /// The reason string of a SUBACK or UNSUBACK, if something was refused and the client wants to know why [MQTT-3.1.2-29].
@@ -203,9 +203,8 @@ impl Shard {
         let Some(unsubscribed) = self.subscriptions.unsubscribe(filter, session.into()) else {
             return ReasonCode::NoSubscriptionExisted;
         };
-        let subscriptions = &mut self.clients.sessions.get_mut(session).subscriptions;
-        let index = subscriptions.iter().position(|key| *key == unsubscribed.key);
-        subscriptions.swap_remove(index.expect("a session knows its subscriptions"));
+        let is_known = self.clients.sessions.get_mut(session).subscriptions.remove(unsubscribed.key);
+        assert!(is_known, "a session knows its subscriptions");
         self.forget_filter(session, unsubscribed.key);
         let is_durable = self.clients.sessions.get(session).is_durable;
         if is_durable {

@@ -1,4 +1,5 @@
-//! The allocator of these tests: the system's, which counts what this thread allocates inside [`counted`].
+//! The allocator of these tests: the system's, which counts how often this thread allocates inside [`counted`], and how many
+//! bytes it holds.
 
 #![expect(unsafe_code, reason = "a global allocator cannot be written without")]
 
@@ -8,6 +9,7 @@ use std::cell::Cell;
 thread_local! {
     static IS_COUNTING: Cell<bool> = const { Cell::new(false) };
     static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+    static HELD_BYTES: Cell<i64> = const { Cell::new(0) };
 }
 
 #[global_allocator]
@@ -20,23 +22,27 @@ struct Counting;
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count();
+        hold(layout.size() as i64);
         // SAFETY: the caller keeps what `alloc` asks of it.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         count();
+        hold(layout.size() as i64);
         // SAFETY: the caller keeps what `alloc_zeroed` asks of it.
         unsafe { System.alloc_zeroed(layout) }
     }
 
     unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, new_bytes: usize) -> *mut u8 {
         count();
+        hold(new_bytes as i64 - layout.size() as i64);
         // SAFETY: the caller keeps what `realloc` asks of it; the pointer came from this allocator, so from the system's.
         unsafe { System.realloc(pointer, layout, new_bytes) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        hold(-(layout.size() as i64));
         // SAFETY: the caller keeps what `dealloc` asks of it; the pointer came from this allocator, so from the system's.
         unsafe { System.dealloc(pointer, layout) }
     }
@@ -46,6 +52,10 @@ fn count() {
     if IS_COUNTING.get() {
         ALLOCATIONS.set(ALLOCATIONS.get() + 1);
     }
+}
+
+fn hold(bytes: i64) {
+    HELD_BYTES.set(HELD_BYTES.get() + bytes);
 }
 
 /// Runs a piece of code, and counts what it allocates.
@@ -59,6 +69,22 @@ pub(crate) fn counted<R>(code: impl FnOnce() -> R) -> R {
 /// What was allocated or grown inside [`counted`] since this was last asked.
 pub(crate) fn take_allocations() -> u64 {
     ALLOCATIONS.replace(0)
+}
+
+/// What this thread has asked for and not given back, in bytes; less than nothing if it has given back what others asked for.
+pub(crate) fn held_bytes() -> i64 {
+    HELD_BYTES.get()
+}
+
+#[test]
+fn held_bytes_are_those_asked_for() {
+    let before = held_bytes();
+    let mut list: Vec<u8> = Vec::with_capacity(100);
+    assert_eq!(held_bytes() - before, 100);
+    list.reserve_exact(1000);
+    assert_eq!(held_bytes() - before, 1000);
+    drop(list);
+    assert_eq!(held_bytes(), before);
 }
 
 #[test]

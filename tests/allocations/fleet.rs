@@ -47,6 +47,8 @@ pub(crate) struct Fleet {
     pub(crate) payload_bytes: usize,
     /// Segments that the logs have begun.
     pub(crate) segments: u64,
+    /// The keep-alive interval of clients that connect from now on; 0 is none.
+    pub(crate) keep_alive_seconds: u16,
     /// So many bytes at the end of what a client sends at once come in a receive of their own.
     pub(crate) cut_bytes: usize,
 }
@@ -89,6 +91,7 @@ impl Fleet {
             rings: VecDeque::new(),
             payload_bytes: 64,
             segments: 0,
+            keep_alive_seconds: 0,
             cut_bytes: 0,
         }
     }
@@ -112,7 +115,7 @@ impl Fleet {
         let connect = Connect {
             version,
             clean_start: false,
-            keep_alive_seconds: 0,
+            keep_alive_seconds: self.keep_alive_seconds,
             client_id: &client_id,
             will: None,
             username: None,
@@ -167,6 +170,11 @@ impl Fleet {
             payload: &vec![b'x'; self.payload_bytes],
         };
         Packet::Publish(publish).encode(peer.version, &mut peer.outgoing);
+    }
+
+    /// The shards alone, without clients.
+    pub(crate) fn into_shards(self) -> Vec<Shard> {
+        self.shards
     }
 
     /// Lets everything flow until nothing moves any more.

@@ -7,6 +7,7 @@
 
 mod counting;
 mod fleet;
+mod idle;
 
 use oncemq::proto::{Properties, Property, PropertyWriter, Version};
 
