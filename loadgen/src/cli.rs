@@ -285,6 +285,11 @@ pub(crate) struct ChaosArguments {
     /// Connections dropped or taken over per second, over all clients, as far as the broker keeps up; 0 for none.
     #[arg(long, value_name = "PER_SECOND", default_value = "300", value_parser = rate_or_zero, allow_negative_numbers = true)]
     pub(crate) drop_rate: f64,
+    /// Messages per second of all publishers together, as far as their windows let them; what is due while a publisher is away
+    /// follows. Without it every publisher sends as fast as its window lets it.
+    #[arg(long, value_name = "PER_SECOND", value_parser = rate, allow_negative_numbers = true)]
+    pub(crate) rate: Option<f64>,
+
 
     /// Start the broker with this shell command, and kill it in the end; --port says where it accepts clients.
     #[arg(long = "broker", value_name = "COMMAND", requires = "kill_every", conflicts_with = "broker_pid")]

@@ -24,6 +24,7 @@ mod ledger;
 mod message;
 mod opening;
 mod participant;
+mod pacer;
 mod payload;
 mod process;
 mod progress;
