@@ -238,7 +238,10 @@ fn measure(
     broker: Option<&Process>,
 ) -> Result<(Measured, Schedule), CommandError> {
     let arguments = &plan.arguments;
-    let start_ns = coordinator.clock.now_ns() + nanoseconds(LEAD);
+    let start_ns = match arguments.start_at {
+        Some(time) => await_start(coordinator, time)?,
+        None => coordinator.clock.now_ns() + nanoseconds(LEAD),
+    };
     let schedule = match arguments.count {
         Some(_) => Schedule { publish_start_ns: start_ns, measure_start_ns: start_ns, measure_end_ns: u64::MAX },
         None => {
@@ -276,6 +279,16 @@ fn measure(
         unreleased: drained.totals.held,
     };
     Ok((measured, schedule))
+}
+
+/// Waits until shortly before a time that other generators wait for, too; that time on our clock.
+fn await_start(coordinator: &mut Coordinator, time: SystemTime) -> Result<u64, CommandError> {
+    let left = time.duration_since(SystemTime::now()).map_err(|late| {
+        CommandError::Usage(format!("--start-at was over {:?} before all clients were connected", late.duration()))
+    })?;
+    let start_ns = coordinator.clock.now_ns() + nanoseconds(left);
+    coordinator.wait_until("waiting for --start-at", start_ns.saturating_sub(nanoseconds(LEAD)));
+    Ok(start_ns)
 }
 
 /// Processor time and memory at one edge of the measured span.
