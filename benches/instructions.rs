@@ -10,7 +10,7 @@
 //!     cargo bench --bench instructions               print the table
 //!     cargo bench --bench instructions -- --save     and keep the counts as those to compare with
 //!
-//! valgrind is called without a crate in between: the one that is maintained (gungraun) needs a runner of its own, whose 150
+//! valgrind is called without a crate in between: the one that is maintained (gungraun) needs a runner of its own, whose 200
 //! packages take longer to build than all of this bench takes. Without `--bench`, as under `cargo test`, a few rounds of each
 //! load without valgrind show that it works.
 
