@@ -16,6 +16,7 @@ mod audit;
 mod broker;
 mod client;
 mod disk;
+mod event;
 mod ledger;
 mod network;
 mod random;

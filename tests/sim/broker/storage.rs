@@ -8,10 +8,11 @@ use oncemq::fault::PlantedFault;
 use oncemq::store::{LogConfig, LogFailure};
 
 use crate::disk::{Crash, Disk};
+use crate::event::Event;
 use crate::ledger::{Failure, fail};
 use crate::random::Random;
 use crate::scenario;
-use crate::world::{Event, World};
+use crate::world::World;
 
 use super::crash::Moment;
 use super::{CrashPlan, Shard};
