@@ -8,6 +8,7 @@
 //! is what the answers promised, and until the broker shows what it still has, both is right. `crash` has that part.
 
 mod crash;
+mod links;
 mod sending;
 mod wills;
 
@@ -21,6 +22,7 @@ use crate::aliases::Aliases;
 use crate::client::{ConnectTerms, Meaning};
 use crate::ledger::{Failure, Ledger, fail};
 
+use links::Link;
 use wills::Wills;
 
 const SECOND: u64 = 1_000_000_000;
@@ -49,6 +51,8 @@ pub(crate) struct Audit {
     pub(crate) log_has_failed: bool,
     /// A log may be full: the broker may refuse messages.
     log_is_bounded: bool,
+    /// The bridge may give messages in flight up.
+    bridge_gives_up: bool,
 }
 
 /// Whether a session is there.
@@ -147,10 +151,12 @@ struct Connection {
     due_subacks: u32,
     /// The client has shut its side; its SUBSCRIBEs are still answered, and then the connection ends.
     stream_ended: bool,
+    /// It is one of the bridge.
+    link: Option<Link>,
 }
 
 impl Audit {
-    pub(crate) fn new(clients: usize, log_is_bounded: bool) -> Self {
+    pub(crate) fn new(clients: usize, log_is_bounded: bool, bridge_gives_up: bool) -> Self {
         Self {
             aliases_read: 0,
             aliases_sent: 0,
@@ -161,6 +167,7 @@ impl Audit {
             expiries: 0,
             log_has_failed: false,
             log_is_bounded,
+            bridge_gives_up,
         }
     }
 
@@ -186,6 +193,7 @@ impl Audit {
             due_pubcomp: VecDeque::new(),
             due_subacks: 0,
             stream_ended: false,
+            link: None,
         });
     }
 
@@ -257,7 +265,12 @@ impl Audit {
         match *meaning {
             Meaning::Publish { id: Some(id), qos: QoS::ExactlyOnce, .. } => record.due_pubrec.push_back(id),
             Meaning::Publish { id: Some(id), .. } => record.due_puback.push_back(id),
-            Meaning::Publish { id: None, .. } | Meaning::Connect(_) | Meaning::Other => {}
+            Meaning::Publish { id: None, .. } | Meaning::Connect(_) | Meaning::Connack { .. } | Meaning::Other => {}
+            Meaning::Suback => {
+                if let Some(link) = &mut record.link {
+                    link.awaits_suback = false;
+                }
+            }
             Meaning::Pubrel(id) => record.due_pubcomp.push_back(id),
             Meaning::Subscribe => record.due_subacks += 1,
             Meaning::Pubrec(id) => {
@@ -422,8 +435,11 @@ impl Connection {
     /// When the keep-alive is over, from the first to the last moment that it may be: after one and a half intervals
     /// [MQTT-3.1.2-22].
     fn keep_alive_deadline(&self) -> Option<(u64, u64)> {
-        let seconds = self.terms.filter(|_| self.is_open)?.keep_alive_seconds;
-        let allowed = u64::from(seconds) * SECOND * 3 / 2;
-        (seconds > 0).then(|| (self.last_packet_at + allowed, self.last_packet_at.max(self.not_heard_until) + allowed))
+        let interval = links::interval(&self.terms.filter(|_| self.is_open)?);
+        if let Some(link) = &self.link {
+            return Some(self.remote_deadline(link, interval));
+        }
+        let allowed = interval * 3 / 2;
+        (interval > 0).then(|| (self.last_packet_at + allowed, self.last_packet_at.max(self.not_heard_until) + allowed))
     }
 }

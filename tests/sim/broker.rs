@@ -4,6 +4,7 @@
 //! keep their side of the contract.
 
 mod crash;
+mod linking;
 mod recovery;
 mod sockets;
 mod storage;
@@ -22,6 +23,7 @@ use oncemq::store::{Image, LogEnd};
 use oncemq::time::Timestamp;
 
 use crate::audit::TIMER_SLACK_NS;
+use crate::bridging::{Bridging, SESSION};
 use crate::event::Event;
 use crate::ledger::{Failure, fail};
 use crate::network::Stage;
@@ -63,7 +65,13 @@ struct Ring {
 }
 
 impl Broker {
-    pub(crate) fn new(scenario: &Scenario, now: Timestamp, seed: u64, fault: PlantedFault) -> Self {
+    pub(crate) fn new(
+        scenario: &Scenario,
+        bridging: Option<&Bridging>,
+        now: Timestamp,
+        seed: u64,
+        fault: PlantedFault,
+    ) -> Self {
         let shards = scenario.shards;
         let mut broker = Self {
             seats: Vec::new(),
@@ -81,7 +89,18 @@ impl Broker {
             config => Shard::new(config),
         });
         broker.seats = started.map(|shard| broker.seat(shard)).collect();
+        broker.keep_bridges(bridging, now);
         broker
+    }
+
+    /// Tells every shard which of its bridges are configured.
+    fn keep_bridges(&mut self, bridging: Option<&Bridging>, now: Timestamp) {
+        let bridge = bridging.and_then(Bridging::bridge);
+        let home = self.shard_of(SESSION);
+        for (shard, seat) in self.seats.iter_mut().enumerate() {
+            let here = bridge.clone().filter(|_| shard == home);
+            seat.shard.keep_bridges(now, here.as_slice());
+        }
     }
 
     fn config(&self, number: u16) -> ShardConfig {
@@ -163,18 +182,25 @@ impl Broker {
         Ok(())
     }
 
-    /// Every connection has ended: nothing may be left but retained messages and, if they have not ended, sessions.
-    pub(crate) fn check_end(&self, violations: (u64, u64), sessions_have_ended: bool) -> Result<(), Failure> {
+    /// Every connection has ended: nothing may be left but retained messages, what belongs to the bridge, its session and
+    /// so many subscriptions together, and, if they have not ended, other sessions.
+    pub(crate) fn check_end(
+        &self,
+        violations: (u64, u64),
+        sessions_have_ended: bool,
+        of_bridge: u64,
+    ) -> Result<(), Failure> {
         if sessions_have_ended {
             self.check_rest(violations)?;
         }
-        for counters in self.counters() {
+        for (shard, counters) in self.counters().enumerate() {
+            let of_bridge = if shard == self.shard_of(SESSION) { of_bridge } else { 0 };
             let sessions = if sessions_have_ended {
                 counters.sessions + counters.subscriptions + counters.shared_groups
             } else {
-                0
+                of_bridge
             };
-            if counters.connections + sessions > 0 {
+            if counters.connections > 0 || sessions != of_bridge {
                 fail!("not everything has ended: {counters}");
             }
         }
@@ -249,6 +275,7 @@ impl World {
         }
         self.drive_log(shard)?;
         self.schedule_timeout(shard);
+        self.note_heard(shard);
         Ok(())
     }
 

@@ -6,6 +6,7 @@
 
 mod connecting;
 mod receiving;
+mod serving;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -15,14 +16,24 @@ use oncemq::proto::{
 };
 
 use crate::aliases::Aliases;
+use crate::bridging::{Bridging, Pattern};
 use crate::ledger::{Ledger, MessageNumber, Step};
 use crate::random::Random;
 use crate::scenario::{Profile, Scenario};
+
+use serving::Serving;
 
 /// What a packet that a client writes means to the broker, noted beside its bytes.
 #[derive(Clone, Debug)]
 pub(crate) enum Meaning {
     Connect(ConnectTerms),
+    /// Of the bridge's remote, which accepts.
+    Connack {
+        terms: ConnectTerms,
+        session_present: bool,
+    },
+    /// Of the bridge's remote.
+    Suback,
     Publish {
         id: Option<u16>,
         qos: QoS,
@@ -38,7 +49,7 @@ pub(crate) enum Meaning {
         expiry_seconds: Option<u32>,
     },
     Subscribe,
-    /// UNSUBSCRIBE, PINGREQ.
+    /// UNSUBSCRIBE, PINGREQ; PINGRESP of the bridge's remote.
     Other,
     /// What a client may not send, and what it is told.
     Violation(ReasonCode),
@@ -76,6 +87,8 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) random: &'a mut Random,
     pub(crate) ledger: &'a mut Ledger,
     pub(crate) scenario: &'a Scenario,
+    /// The broker's bridge.
+    pub(crate) bridging: Option<&'a Bridging>,
     pub(crate) written: &'a mut Vec<Outgoing>,
 }
 
@@ -91,6 +104,8 @@ pub(crate) struct Client {
     /// The last connection, if no CONNACK arrived on it.
     pub(crate) unanswered: Option<usize>,
     identifiers: u32,
+    /// What it has more if it plays the remote of the broker's bridge.
+    serving: Option<Serving>,
 }
 
 #[derive(Debug, Default)]
@@ -138,6 +153,8 @@ pub(crate) struct Link {
     told: Aliases,
     /// Topic aliases from the broker.
     heard: Aliases,
+    /// What the bridge carries, if it is its connection.
+    patterns: Vec<Pattern>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -162,6 +179,7 @@ impl Client {
         Self {
             index,
             version: profile.versions[0],
+            serving: profile.is_remote.then(Serving::default),
             profile,
             session: Session::default(),
             link: None,
@@ -174,6 +192,14 @@ impl Client {
     /// The version of the present connection, or the last one.
     pub(crate) fn version(&self) -> Version {
         self.version
+    }
+
+    /// As a server, says that the connection ends, and turns away.
+    pub(crate) fn send_away(&mut self, around: &mut Surroundings<'_>) {
+        let disconnect = Disconnect { reason: ReasonCode::ServerShuttingDown, properties: Properties::EMPTY };
+        let meaning = Meaning::Disconnect { with_will: false, expiry_seconds: None };
+        self.write(around.written, &Packet::Disconnect(disconnect), meaning);
+        self.lose_connection();
     }
 
     /// The next connection starts clean.
@@ -238,8 +264,15 @@ impl Client {
     /// Publishes some messages, as many as the windows allow.
     pub(crate) fn publish(&mut self, around: &mut Surroundings<'_>) {
         for _ in 0..around.random.between(1, 8) {
+            let mut qos = around.random.pick(&self.profile.publishes);
+            let topic = around.scenario.topic(around.random, self.index);
+            if self.is_remote() {
+                match self.qos_to_bridge(around, &topic, qos) {
+                    Some(granted) => qos = granted,
+                    None => continue,
+                }
+            }
             let random = &mut *around.random;
-            let qos = random.pick(&self.profile.publishes);
             let id = match qos {
                 QoS::AtMostOnce => None,
                 QoS::AtLeastOnce | QoS::ExactlyOnce => match self.free_slot() {
@@ -248,13 +281,13 @@ impl Client {
                 },
             };
             if self.version == Version::V5
+                && self.serving.is_none()
                 && random.percent(2)
                 && let Some(id) = id
             {
                 self.claim_falsely(around, id, qos);
                 continue;
             }
-            let topic = around.scenario.topic(random, self.index);
             let retain = random.percent(self.profile.retain_percent);
             let filling = match random.below(100) {
                 0..5 if retain => None,
@@ -297,7 +330,13 @@ impl Client {
         if let Some(seconds) = message.expiry_seconds {
             properties.push(Property::MessageExpiryInterval(seconds));
         }
-        let (topic, alias) = self.link_mut().told.name(&message.topic, number);
+        let name = match around.bridging.filter(|_| self.is_remote()) {
+            Some(bridging) => {
+                bridging.plan.name_at_remote(&message.topic).expect("it was chosen because it has a name")
+            }
+            None => message.topic.clone(),
+        };
+        let (topic, alias) = self.link_mut().told.name(&name, number);
         if let Some(alias) = alias {
             properties.push(Property::TopicAlias(alias));
         }
@@ -418,7 +457,7 @@ impl Client {
         ledger.start_session(self.index, self.max_packet_bytes());
     }
 
-    fn max_packet_bytes(&self) -> Option<u32> {
+    pub(crate) fn max_packet_bytes(&self) -> Option<u32> {
         match self.version {
             Version::V311 => None,
             Version::V5 => self.profile.max_packet_bytes,

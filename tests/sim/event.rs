@@ -17,6 +17,8 @@ pub(crate) enum Event {
     Write(usize),
     /// The gate hands a connection over.
     Admit(usize),
+    /// The gate tries to reach the remote of the bridge.
+    Reach,
     /// A driver closes a connection.
     Close(usize),
     /// A driver asks its shard what to do.
@@ -46,6 +48,7 @@ impl Event {
             | Event::Downstream(_)
             | Event::Write(_)
             | Event::Admit(_)
+            | Event::Reach
             | Event::Close(_)
             | Event::Turn(_)
             | Event::Ring(..)
@@ -61,6 +64,7 @@ impl Event {
         match self {
             Event::Write(_)
             | Event::Admit(_)
+            | Event::Reach
             | Event::Close(_)
             | Event::Turn(_)
             | Event::Timeout(_)

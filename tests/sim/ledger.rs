@@ -76,6 +76,14 @@ pub(crate) struct Arrival<'a> {
     pub(crate) is_repeated: bool,
 }
 
+/// How many live copies of a message a session may get.
+#[derive(Clone, Copy, Debug)]
+struct Live {
+    copies: u32,
+    /// So many more at QoS 0, which waits for no log: what a crash takes back is done again.
+    crashes: u32,
+}
+
 /// The books of all clients.
 #[derive(Debug)]
 pub(crate) struct Ledger {
@@ -199,13 +207,13 @@ impl Ledger {
         }
     }
 
-    /// How many live copies of a message a session may get at a QoS.
-    fn live_copies(&self, message: &Message, qos: QoS) -> u32 {
-        // [MQTT-4.3.3]: once; a QoS 1 publisher may cause one for each time it sent.
-        let copies = if message.qos == QoS::AtLeastOnce { message.sends } else { 1 };
-        // QoS 0 waits for no log, and what a crash takes back is done again.
-        let crashes = self.crashes.iter().filter(|step| **step >= message.sent_at).count() as u32;
-        if qos == QoS::AtMostOnce { copies + crashes } else { copies }
+    /// How many live copies of a message a session may get.
+    fn live_copies(&self, message: &Message) -> Live {
+        Live {
+            // [MQTT-4.3.3]: once; a QoS 1 publisher may cause one for each time it sent.
+            copies: if message.qos == QoS::AtLeastOnce { message.sends } else { 1 },
+            crashes: self.crashes.iter().filter(|step| **step >= message.sent_at).count() as u32,
+        }
     }
 
     pub(crate) fn message(&self, number: MessageNumber) -> &Message {
@@ -214,6 +222,16 @@ impl Ledger {
 
     pub(crate) fn message_mut(&mut self, number: MessageNumber) -> &mut Message {
         &mut self.messages[number as usize]
+    }
+
+    /// When a message was first sent.
+    pub(crate) fn sent_at(&self, number: MessageNumber) -> Step {
+        self.message(number).sent_at
+    }
+
+    /// The peer that a message had been sent to has lost its session: it may come once more.
+    pub(crate) fn may_come_again(&mut self, client: usize, number: MessageNumber) {
+        self.accounts[client].may_come_again(number);
     }
 
     /// The broker has acknowledged a message. One that may expire is still not owed.
@@ -251,6 +269,11 @@ impl Ledger {
             unsubscribed_at: None,
         });
         requests.len() - 1
+    }
+
+    /// The filter of an entry.
+    pub(crate) fn filter(&self, client: usize, request: usize) -> &str {
+        &self.accounts[client].requests[request].filter
     }
 
     pub(crate) fn subscribed(&mut self, client: usize, request: usize) {
@@ -300,7 +323,7 @@ impl Ledger {
         if is_group_topic(&message.topic) {
             return self.arrive_shared(client, number, arrival);
         }
-        let live = self.live_copies(message, arrival.qos);
+        let live = self.live_copies(message);
         let account = &mut self.accounts[client];
         account.check_terms(client, number, message, arrival)?;
         if arrival.is_repeated {

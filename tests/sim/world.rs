@@ -5,6 +5,7 @@
 //! must be empty.
 
 mod lives;
+mod remote;
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -14,6 +15,7 @@ use oncemq::shard::Counters;
 use oncemq::time::Timestamp;
 
 use crate::audit::Audit;
+use crate::bridging::Bridging;
 use crate::broker::{Broker, CrashPlan};
 use crate::client::{Client, Outgoing, Surroundings};
 use crate::event::Event;
@@ -53,6 +55,7 @@ pub(crate) struct World {
     has_ended: Vec<bool>,
     pub(crate) connections: Vec<Connection>,
     pub(crate) broker: Broker,
+    pub(crate) bridging: Option<Bridging>,
     pub(crate) crash_plan: CrashPlan,
     pub(crate) ledger: Ledger,
     pub(crate) audit: Audit,
@@ -65,12 +68,17 @@ impl World {
         let clients: Vec<_> =
             scenario.clients.iter().cloned().enumerate().map(|(index, profile)| Client::new(index, profile)).collect();
         let now = 1_700_000_000_000 * MILLISECOND;
+        let bridging = scenario.bridge.clone().map(|plan| Bridging::new(plan, &mut random));
+        let bridge_gives_up = bridging.as_ref().is_some_and(|bridging| {
+            bridging.plan.gives_up() || scenario.clients[bridging.plan.remote].max_packet_bytes.is_some()
+        });
         Self {
-            broker: Broker::new(&scenario, Timestamp::from_nanos(now), random.next(), fault),
+            broker: Broker::new(&scenario, bridging.as_ref(), Timestamp::from_nanos(now), random.next(), fault),
+            bridging,
             crash_plan: CrashPlan::new(&scenario, &mut random),
             ledger: Ledger::new(clients.len()),
-            audit: Audit::new(clients.len(), scenario.limits.max_log_bytes.is_some()),
-            has_ended: vec![false; clients.len()],
+            audit: Audit::new(clients.len(), scenario.limits.max_log_bytes.is_some(), bridge_gives_up),
+            has_ended: clients.iter().map(Client::is_remote).collect(),
             random,
             trace: Trace::new(with_text),
             scenario,
@@ -85,6 +93,7 @@ impl World {
 
     /// Lets everything happen.
     pub(crate) fn run(&mut self) -> Result<(), Failure> {
+        self.begin_bridge();
         for _ in 0..self.scenario.rounds {
             self.mood = Mood::Active(self.scenario.actions_per_round);
             self.wake_all();
@@ -92,6 +101,7 @@ impl World {
                 self.step()?;
             }
             self.mood = Mood::Settling;
+            self.mend_bridge();
             self.wake_all();
             while self.busy > 0 || !self.broker.has_logged_all() {
                 self.step()?;
@@ -106,11 +116,20 @@ impl World {
             self.mood = Mood::Ending;
             self.wake_all();
         }
+        while self.busy > 0 || self.is_any_client_connected() || !self.broker.has_logged_all() {
+            self.step()?;
+        }
+        self.end_bridge();
         let is_open = |connection: &Connection| connection.stage != Stage::Closed;
         while self.busy > 0 || self.connections.iter().any(is_open) || !self.broker.is_drained() {
             self.step()?;
         }
         self.check_end()
+    }
+
+    fn is_any_client_connected(&self) -> bool {
+        let is_of_client = |connection: &Connection| !self.clients[connection.client].is_remote();
+        self.connections.iter().any(|connection| connection.stage != Stage::Closed && is_of_client(connection))
     }
 
     pub(crate) fn now(&self) -> Timestamp {
@@ -129,6 +148,7 @@ impl World {
             Event::Ring(..) => self.scenario.ring_delay_ns_max,
             Event::Written(_) | Event::Read(_) => self.scenario.storage.write_ns_max,
             Event::Restart => self.scenario.storage.absence_ns_max,
+            Event::Reach => self.scenario.bridge.as_ref().map_or(0, |plan| plan.pause_ns_max),
             Event::Act(_)
             | Event::Answer(_)
             | Event::Ping(_)
@@ -176,6 +196,7 @@ impl World {
             Event::Downstream(connection) => self.downstream(connection)?,
             Event::Write(connection) => self.write(connection)?,
             Event::Admit(connection) => self.admit(connection)?,
+            Event::Reach => self.reach(),
             Event::Close(connection) => self.close(connection),
             Event::Turn(shard) => self.turn(shard)?,
             Event::Timeout(shard) => self.timeout(shard)?,
@@ -213,6 +234,7 @@ impl World {
             random: &mut self.random,
             ledger: &mut self.ledger,
             scenario: &self.scenario,
+            bridging: self.bridging.as_ref(),
             written: &mut written,
         };
         let result = act(&mut self.clients[client], &mut around);
@@ -262,10 +284,7 @@ impl World {
         let piece = self.piece(waiting, 20);
         let connection = &mut self.connections[index];
         let bytes: Vec<u8> = connection.down.drain(..piece).collect();
-        if connection.sending.is_some() && !connection.write_is_scheduled {
-            connection.write_is_scheduled = true;
-            self.schedule_soon(Event::Write(index));
-        }
+        self.go_on_writing(index);
         if is_linked {
             self.trace.note(self.now, "arrived", &[index as u64, piece as u64]);
             let had_answers = self.clients[client].has_answers();
@@ -286,7 +305,8 @@ impl World {
     fn check_rest(&mut self) -> Result<(), Failure> {
         self.trace.note(self.now, "rest", &[]);
         for (index, client) in self.clients.iter().enumerate() {
-            if let Some(what) = client.waits_for() {
+            let is_away = client.is_remote() && !self.is_bridged();
+            if let Some(what) = client.waits_for().filter(|_| !is_away) {
                 fail!("client {index} waits for {what}");
             }
         }
@@ -318,6 +338,7 @@ impl World {
     pub(crate) fn visits(&self) -> Vec<(&'static str, u64)> {
         let sum = |count: fn(Counters) -> u64| self.broker.history().map(count).sum();
         let wills = self.audit.will_visits();
+        let bridge = self.bridging.as_ref().map(|bridging| bridging.visits).unwrap_or_default();
         let visits = [
             ("take-over", sum(|counters| counters.takeovers)),
             ("repeat by a publisher", sum(|counters| counters.duplicates_suppressed)),
@@ -343,6 +364,13 @@ impl World {
             ("will taken back in time", wills.resumed),
             ("will that waits in a crash", wills.crashed),
             ("message of a group", self.ledger.shared()),
+            ("bridge connected again", bridge.resumed),
+            ("bridge whose remote has lost the session", bridge.lost),
+            ("message in flight to a remote that loses the session", bridge.in_flight_at_loss),
+            ("bridge to a remote that knows none", bridge.fallbacks),
+            ("other patterns of a bridge", bridge.changed),
+            ("bridge removed", bridge.removed),
+            ("message that a bridge does not carry", sum(|counters| counters.dropped_not_bridged)),
             ("message given back to a group", sum(|counters| counters.shared_returned)),
         ];
         visits.into_iter().chain(self.broker.storage.visits()).collect()
@@ -351,6 +379,8 @@ impl World {
     /// All sessions have ended: nothing may be left.
     fn check_end(&mut self) -> Result<(), Failure> {
         self.trace.note(self.now, "end", &[]);
-        self.broker.check_end(self.audit.violations, !self.scenario.ends_by_shutdown)
+        let bridges = self.bridging.iter().filter(|bridging| bridging.is_configured());
+        let of_bridge = bridges.map(|bridging| 1 + bridging.local_filters().len() as u64).sum();
+        self.broker.check_end(self.audit.violations, !self.scenario.ends_by_shutdown, of_bridge)
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use oncemq::proto::{Acknowledgement, Packet, Publish, ReasonCode, Received, decode};
+use oncemq::proto::{Acknowledgement, Packet, Publish, QoS, ReasonCode, Received, decode};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::ledger::{Failure, fail};
@@ -60,6 +60,9 @@ impl Audit {
                 Ok(())
             }
             Packet::Publish(publish) => {
+                if publish.packet_id.is_some() && record.link.as_ref().is_some_and(|link| link.awaits_suback) {
+                    fail!("the bridge published on connection {index} before its subscriptions were made");
+                }
                 self.aliases_sent += u64::from(publish.topic.is_empty());
                 let topic = record.aliases.topic(publish)?;
                 let publish = Publish { topic: &topic, ..*publish };
@@ -82,8 +85,8 @@ impl Audit {
             Packet::Pubcomp(pubcomp) => acknowledged(index, "PUBCOMP", pubcomp, &mut record.due_pubcomp),
             Packet::Pubrel(pubrel) => self.sent_pubrel(index, pubrel),
             Packet::Disconnect(disconnect) => {
-                if record.ended_because != Some(disconnect.reason) && !self.log_has_failed {
-                    fail!("connection {index} was told {disconnect:?} instead of {:?}", record.ended_because);
+                if record.last_word() != Some(disconnect.reason) && !self.log_has_failed {
+                    fail!("connection {index} was told {disconnect:?} instead of {:?}", record.last_word());
                 }
                 Ok(())
             }
@@ -95,6 +98,11 @@ impl Audit {
                 None => fail!("connection {index} got a SUBACK for no SUBSCRIBE"),
             },
             Packet::Unsuback(_) | Packet::Pingresp => Ok(()),
+            Packet::Subscribe(_) if let Some(link) = record.link.as_mut().filter(|_| !record.has_sent_new) => {
+                link.awaits_suback = true;
+                Ok(())
+            }
+            Packet::Pingreq if record.link.is_some() => Ok(()),
             Packet::Connect(_) | Packet::Subscribe(_) | Packet::Unsubscribe(_) | Packet::Pingreq | Packet::Auth(_) => {
                 fail!("the broker sent {packet:?} on connection {index}")
             }
@@ -108,7 +116,9 @@ impl Audit {
             // Encoded before another connection took over: it counts for nothing any more.
             return Ok(());
         }
-        let content = xxh3_64(publish.topic.as_bytes()) ^ xxh3_64(publish.payload);
+        // What is in flight over a bridge may be called otherwise when the configuration has changed.
+        let topic_hash = if record.link.is_some() { 0 } else { xxh3_64(publish.topic.as_bytes()) };
+        let content = topic_hash ^ xxh3_64(publish.payload);
         let is_other = |exchange: &Exchange| !publish.dup || exchange.content != content || exchange.qos != publish.qos;
         let known = session.exchanges.get_mut(&id).filter(|exchange| !(exchange.may_be_over && is_other(exchange)));
         session.over.remove(&id);
@@ -192,6 +202,24 @@ impl Audit {
                 exchange.stage = Stage::Received;
                 exchange.is_released = true;
                 exchange.may_be_over = false;
+                Ok(())
+            }
+            // A remote that may hold the id has to be told that it is free.
+            exchange if record.link.is_some() && self.bridge_gives_up => {
+                let published_on = exchange.map_or(usize::MAX, |exchange| exchange.published_on);
+                let ordinal = session.next_ordinal;
+                session.next_ordinal += 1;
+                let given_up = Exchange {
+                    qos: QoS::ExactlyOnce,
+                    content: 0,
+                    stage: Stage::Received,
+                    ordinal,
+                    sent_on: index,
+                    published_on,
+                    is_released: true,
+                    may_be_over: false,
+                };
+                session.exchanges.insert(id, given_up);
                 Ok(())
             }
             exchange => {

@@ -26,7 +26,7 @@ impl World {
             return Ok(());
         }
         match connection.stage {
-            Stage::Gate => self.collect_connect(index),
+            Stage::Gate => self.collect_greeting(index)?,
             // Nobody reads while the socket is handed over.
             Stage::Admitting => {}
             // A completion that the command to pause crossed is still handed over.
@@ -41,6 +41,14 @@ impl World {
             }
             Stage::Closed => connection.up.clear(),
         }
+        Ok(())
+    }
+
+    fn collect_greeting(&mut self, index: usize) -> Result<(), Failure> {
+        if self.is_of_bridge(index) {
+            return self.collect_connack(index);
+        }
+        self.collect_connect(index);
         Ok(())
     }
 
@@ -73,6 +81,10 @@ impl World {
         if connection.stage != Stage::Admitting {
             return Ok(());
         }
+        if self.is_of_bridge(index) {
+            return self.admit_bridge(index);
+        }
+        let connection = &mut self.connections[index];
         let (client, shard) = (connection.client, connection.shard);
         let gate = Bytes::from(std::mem::take(&mut connection.gate));
         self.take_turn_perhaps(shard)?;
@@ -100,8 +112,15 @@ impl World {
             transport: Transport::Plain,
         };
         let now = self.now();
+        let key = self.broker.seats[shard].shard.handle_admission(now, admission);
+        self.seat_connection(shard, key, index)?;
+        self.end_sent_away(shard);
+        Ok(())
+    }
+
+    /// A shard serves a connection under a key.
+    pub(super) fn seat_connection(&mut self, shard: usize, key: ConnectionKey, index: usize) -> Result<(), Failure> {
         let seat = &mut self.broker.seats[shard];
-        let key = seat.shard.handle_admission(now, admission);
         if seat.connections.len() <= key.index() {
             seat.connections.resize(key.index() + 1, None);
         }
@@ -110,7 +129,6 @@ impl World {
         }
         self.connections[index].stage = Stage::Serving(key);
         self.schedule_upstream(index);
-        self.end_sent_away(shard);
         Ok(())
     }
 
@@ -190,11 +208,24 @@ impl World {
         if !is_allowed {
             fail!("shard {shard} sends {} bytes on connection {index}, {:?}", bytes.len(), connection.stage);
         }
-        self.audit.sent(index, &bytes, self.scenario.limits.max_inflight)?;
+        let max_inflight = match &self.scenario.bridge {
+            Some(plan) if self.is_of_bridge(index) => plan.max_inflight,
+            Some(_) | None => self.scenario.limits.max_inflight,
+        };
+        self.audit.sent(index, &bytes, max_inflight)?;
+        let connection = &mut self.connections[index];
         connection.sending = Some(Sending { transmit, bytes, written: 0 });
         connection.write_is_scheduled = true;
         self.schedule_soon(Event::Write(index));
         Ok(())
+    }
+
+    /// A send that is under way may go on.
+    pub(crate) fn go_on_writing(&mut self, index: usize) {
+        let connection = &mut self.connections[index];
+        if connection.sending.is_some() && !std::mem::replace(&mut connection.write_is_scheduled, true) {
+            self.schedule_soon(Event::Write(index));
+        }
     }
 
     /// The kernel takes some bytes, as far as the client has made room.
@@ -299,5 +330,6 @@ impl World {
         let shard = connection.shard;
         self.schedule_downstream(index, 0);
         self.schedule_turn(shard);
+        self.note_bridge_closed(index);
     }
 }

@@ -35,6 +35,7 @@ impl Client {
             quota: usize::from(around.scenario.limits.receive_maximum),
             told: Aliases::default(),
             heard: Aliases::new(terms.topic_alias_maximum),
+            patterns: Vec::new(),
         });
         self.write_connect(around, terms);
         // The client may go on without waiting for CONNACK.

@@ -4,7 +4,7 @@ use oncemq::proto::{QoS, RetainHandling, SubscriptionOptions};
 
 use crate::scenario::matches;
 
-use super::{Arrival, Failure, Message, MessageNumber, Step, fail};
+use super::{Arrival, Failure, Live, Message, MessageNumber, Step, fail};
 
 /// One filter of one SUBSCRIBE.
 #[derive(Debug)]
@@ -35,6 +35,10 @@ pub(super) struct Account {
 pub(super) struct Copies {
     pub(super) all: u32,
     pub(super) without_retain: u32,
+    /// Of these, at QoS 0.
+    at_most_once: u32,
+    /// How many more there may be.
+    repeats: u32,
 }
 
 /// The latest message that arrived of a publisher, topic and pair of QoS.
@@ -56,6 +60,18 @@ impl Request {
 impl Account {
     pub(super) fn copies(&self, number: MessageNumber) -> Copies {
         self.copies.get(number as usize).copied().unwrap_or_default()
+    }
+
+    fn copies_mut(&mut self, number: MessageNumber) -> &mut Copies {
+        let index = number as usize;
+        if self.copies.len() <= index {
+            self.copies.resize(index + 1, Copies::default());
+        }
+        &mut self.copies[index]
+    }
+
+    pub(super) fn may_come_again(&mut self, number: MessageNumber) {
+        self.copies_mut(number).repeats += 1;
     }
 
     pub(super) fn requests_for<'a>(&'a self, topic: &'a str) -> impl Iterator<Item = &'a Request> + Clone {
@@ -126,21 +142,20 @@ impl Account {
         number: MessageNumber,
         message: &Message,
         arrival: &Arrival<'_>,
-        live: u32,
+        live: Live,
     ) -> Result<(), Failure> {
         let requests = self.requests_for(&message.topic).count() as u32;
         let lookups = self.requests_for(&message.topic).filter(|request| request.wants_retained()).count() as u32;
-        let index = number as usize;
-        if self.copies.len() <= index {
-            self.copies.resize(index + 1, Copies::default());
-        }
-        let copies = &mut self.copies[index];
+        let copies = self.copies_mut(number);
         let is_first = copies.all == 0;
         if arrival.qos == QoS::AtLeastOnce && arrival.dup && !is_first {
             return Ok(());
         }
         copies.all += 1;
         copies.without_retain += u32::from(!arrival.retain);
+        copies.at_most_once += u32::from(!arrival.retain && arrival.qos == QoS::AtMostOnce);
+        let after_crashes = live.crashes.min(copies.at_most_once);
+        let live = live.copies + after_crashes + copies.repeats;
         if copies.without_retain > live {
             fail!("client {client} got message {number} {} times", copies.without_retain);
         }

@@ -16,7 +16,9 @@ impl World {
                 self.schedule(self.now + pause, Event::Act(client));
             }
             Mood::Settling => {
-                if self.has_dead_link(client) {
+                if self.clients[client].is_remote() {
+                    self.mend_bridge();
+                } else if self.has_dead_link(client) {
                     self.connect(client, false);
                 }
             }
@@ -34,6 +36,9 @@ impl World {
     }
 
     fn act_freely(&mut self, client: usize) {
+        if self.clients[client].is_remote() {
+            return self.act_as_remote(client);
+        }
         let Some(link) = &self.clients[client].link else {
             return self.connect(client, false);
         };
