@@ -196,6 +196,10 @@ impl Audit {
         if session.connection != Some(index) {
             return Ok(());
         }
+        let gives_up = match &record.link {
+            Some(_) => self.bridge_gives_up,
+            None => record.terms.is_some_and(|terms| terms.max_packet_bytes.is_some()),
+        };
         match exchange {
             Some(exchange) if exchange.stage != Stage::Published && exchange.sent_on != index => {
                 exchange.sent_on = index;
@@ -204,8 +208,8 @@ impl Audit {
                 exchange.may_be_over = false;
                 Ok(())
             }
-            // A remote that may hold the id has to be told that it is free.
-            exchange if record.link.is_some() && self.bridge_gives_up => {
+            // A peer that takes the message no more, and may hold its id, has to be told that this is free.
+            exchange if gives_up && exchange.as_ref().is_none_or(|exchange| exchange.sent_on != index) => {
                 let published_on = exchange.map_or(usize::MAX, |exchange| exchange.published_on);
                 let ordinal = session.next_ordinal;
                 session.next_ordinal += 1;
