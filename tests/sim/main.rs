@@ -135,6 +135,7 @@ fn seeds_visit_all_kinds_of_trouble() {
         panic!("seed {seed}: {reason}");
     }
     let visits = visits.into_inner().expect("nobody panicked with it");
+    println!("{visits:?}");
     assert!(visits.values().all(|count| *count > 0), "{visits:?}");
 }
 
