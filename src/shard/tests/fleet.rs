@@ -13,6 +13,8 @@ pub(super) struct Fleet {
     clients: Vec<Peer>,
     /// Whether letters are delivered at once.
     pub(super) rings_flow: bool,
+    /// Whether shards look up retained messages between two events.
+    pub(super) turns_end: bool,
     /// A ring, from one shard to another, that does not flow even then.
     pub(super) slow_ring: Option<(u16, u16)>,
     rings: Vec<VecDeque<(ShardId, ShardId, Letter)>>,
@@ -142,6 +144,7 @@ impl Fleet {
             now: Timestamp::from_nanos(1_000_000_000),
             clients: Vec::new(),
             rings_flow: true,
+            turns_end: true,
             slow_ring: None,
             rings: vec![VecDeque::new()],
         }
@@ -537,6 +540,9 @@ impl Fleet {
     }
 
     pub(super) fn run(&mut self) {
+        if !self.turns_end {
+            return self.flush_connections();
+        }
         loop {
             let now = self.now;
             let looked_up =
