@@ -85,6 +85,10 @@ struct ServeArguments {
           value_parser = pinning)]
     pin: Pinning,
 
+    /// Let the kernel put the broker's memory into huge pages: it then grows in steps of 2 MiB.
+    #[arg(long, env = "ONCEMQ_HUGE_PAGES")]
+    huge_pages: bool,
+
     /// Operations that a shard hands to the kernel at once; a power of two [64..=32768].
     #[arg(long, value_name = "COUNT", env = "ONCEMQ_RING_ENTRIES", default_value_t = config::RING_ENTRIES_DEFAULT,
           value_parser = power_of_two(config::RING_ENTRIES))]
@@ -367,6 +371,7 @@ impl ServeArguments {
             listen: self.listen,
             shards: self.shards.and_then(NonZeroU16::new),
             pinning: self.pin,
+            huge_pages: self.huge_pages,
             durability: self.durability,
             log: LogSettings {
                 directory: self.data_dir,

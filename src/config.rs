@@ -28,6 +28,8 @@ pub struct ServeConfig {
     pub shards: Option<NonZeroU16>,
     /// Where the shards run.
     pub pinning: Pinning,
+    /// Whether the kernel may put the broker's memory into huge pages.
+    pub huge_pages: bool,
     /// When an acknowledgement may leave.
     pub durability: Durability,
     /// Where the logs lie and how they are written; not used with [`Durability::None`].

@@ -45,6 +45,11 @@ class Benches(unittest.TestCase):
         self.assertGreater(result["subscribe_seconds"], 0)
         self.assertGreater(result["with"]["p99_us"], 0)
 
+    def test_subscriptions_are_stored_and_others_served(self):
+        result = self.bench("subscriptions", "--quick")
+        self.assertGreater(result["bytes_per_distinct_subscription"], 0)
+        self.assertEqual([row["subscriptions"] for row in result["steps"]], [0, 1_000, 2_000])
+
     def test_crash_loses_nothing_of_oncemq(self):
         brokers = ["oncemq-sync", "oncemq-write"]
         if shutil.which("mosquitto"):
