@@ -11,6 +11,7 @@ import os
 import pathlib
 import platform
 import re
+import shlex
 import signal
 import socket
 import subprocess
@@ -163,6 +164,12 @@ def oncemq(durability, *flags):
     return command
 
 
+def floor():
+    """The packets of a broker without the broker: benches/floor."""
+    program = bench_program("floor")
+    return lambda port, folder: [program, "--listen", f"127.0.0.1:{port}"]
+
+
 def mosquitto(settings):
     """Debian's mosquitto with these further lines in its configuration. `{folder}` stands for the broker's folder."""
 
@@ -198,12 +205,27 @@ def loadgen(*arguments, void_is_fine=False, limit_seconds=600):
     return json.loads(printed)
 
 
+def other(command_line):
+    """Any other broker: its command line, in which `{port}` and `{folder}` stand for those that it gets."""
+
+    def command(port, folder):
+        return [word.replace("{port}", str(port)).replace("{folder}", str(folder)) for word in shlex.split(command_line)]
+
+    return command
+
+
 def two_cpus():
     """The CPU of the broker (the last one allowed) and those of the load (all others)."""
+    (cpu,), others = broker_cpus(1)
+    return cpu, others
+
+
+def broker_cpus(count):
+    """So many CPUs for the broker (the last ones allowed) and those of the load: all others, or all if none is left."""
     cpus = sorted(os.sched_getaffinity(0))
-    if len(cpus) < 2:
-        raise Failure("needs two CPUs, one for the broker and one for the load")
-    return cpus[-1], cpus[:-1]
+    if len(cpus) < max(2, count):
+        raise Failure(f"needs {max(2, count)} CPUs, {count} for the broker and another one for the load, but has {len(cpus)}")
+    return cpus[-count:], cpus[:-count] or cpus
 
 
 def on_cpus(cpus):
@@ -219,6 +241,16 @@ def add_common_flags(parser):
 def build(options):
     if not options.no_build:
         subprocess.run(["cargo", "build", "--release", "--workspace", "--quiet"], cwd=ROOT, check=True)
+
+
+def bench_program(name):
+    """The program of a bench that cargo builds, such as the build has left it, or else built now."""
+    command = ["cargo", "bench", "--bench", name, "--no-run", "--quiet", "--message-format", "json"]
+    told = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True).stdout
+    for message in map(json.loads, told.splitlines()):
+        if message["reason"] == "compiler-artifact" and message["target"]["name"] == name and message["executable"]:
+            return message["executable"]
+    raise Failure(f"cargo does not say where the program of {name} is")
 
 
 def say(text):

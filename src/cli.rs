@@ -10,6 +10,7 @@ mod values;
 use std::net::SocketAddr;
 use std::num::{NonZeroU16, NonZeroU32, NonZeroU64};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
@@ -88,6 +89,11 @@ struct ServeArguments {
     /// Let the kernel put the broker's memory into huge pages: it then grows in steps of 2 MiB.
     #[arg(long, env = "ONCEMQ_HUGE_PAGES")]
     huge_pages: bool,
+
+    /// How long a shard without work looks for some before it sleeps; it uses all of its CPU meanwhile [0..=100000].
+    #[arg(long, value_name = "MICROSECONDS", env = "ONCEMQ_SPIN_US", default_value_t = 0,
+          value_parser = number(config::SPIN_US))]
+    spin_us: u32,
 
     /// Operations that a shard hands to the kernel at once; a power of two [64..=32768].
     #[arg(long, value_name = "COUNT", env = "ONCEMQ_RING_ENTRIES", default_value_t = config::RING_ENTRIES_DEFAULT,
@@ -372,6 +378,7 @@ impl ServeArguments {
             shards: self.shards.and_then(NonZeroU16::new),
             pinning: self.pin,
             huge_pages: self.huge_pages,
+            spin: Duration::from_micros(self.spin_us.into()),
             durability: self.durability,
             log: LogSettings {
                 directory: self.data_dir,

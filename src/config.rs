@@ -30,6 +30,8 @@ pub struct ServeConfig {
     pub pinning: Pinning,
     /// Whether the kernel may put the broker's memory into huge pages.
     pub huge_pages: bool,
+    /// How long a shard without work looks for some before it sleeps.
+    pub spin: Duration,
     /// When an acknowledgement may leave.
     pub durability: Durability,
     /// Where the logs lie and how they are written; not used with [`Durability::None`].
@@ -306,6 +308,10 @@ pub const RECV_BUFFER_BYTES: RangeInclusive<u32> = 256..=1024 * 1024;
 pub const ROUTING_BATCHES_DEFAULT: u32 = 64;
 /// Bounds of [`RingSizes::routing_batches`].
 pub const ROUTING_BATCHES: RangeInclusive<u32> = 1..=4096;
+/// Bounds of [`ServeConfig::spin`], in microseconds. A sleep and a wake-up take tens of them; who would spin for longer than the
+/// upper one has no packet to wait for.
+pub const SPIN_US: RangeInclusive<u32> = 0..=100_000;
+
 /// Letters in one batch, at most.
 pub const LETTERS_PER_BATCH_MAX: usize = 128;
 

@@ -24,6 +24,8 @@ pub enum Fault {
     LettersAppliedLoggedLate,
     /// The ids that await PUBREL are forgotten when the broker restarts.
     ReceivedIdsLostAtRestart,
+    /// The ids that await the PUBREL of a remote are forgotten when its bridge is connected again.
+    ReceivedIdsForgottenByBridge,
 }
 
 /// The fault that a shard was built with, normally none.

@@ -25,6 +25,7 @@ use crate::coordinator::{Coordinator, FleetError};
 use crate::fleet::{self, Pace, Schedule, Seat};
 use crate::ledger::{Balance, Ledger, Published};
 use crate::message::MessageForm;
+use crate::pacer::{Pacer, Timing};
 use crate::participant::joined;
 use crate::random::Random;
 use crate::report::Accounts;
@@ -191,6 +192,10 @@ impl Plan {
         format!("{}/{pair}", self.topic_prefix)
     }
 
+    fn timing(&self, pair: u32) -> Timing {
+        Timing::of(self.arguments.rate, pair, self.arguments.pairs)
+    }
+
     fn publisher(&self, pair: u32) -> Publisher {
         let form = MessageForm {
             version: self.arguments.broker.protocol,
@@ -199,7 +204,7 @@ impl Plan {
             payload_bytes: self.arguments.payload_bytes as usize,
             publisher: pair,
         };
-        Publisher::new(form, self.arguments.window)
+        Publisher::new(form, self.timing(pair), self.arguments.window)
     }
 }
 
@@ -227,10 +232,12 @@ async fn work(seat: Rc<Seat>, plan: Arc<Plan>, index: usize) -> Homecoming {
     let mishaps = Rc::new(RefCell::new(Mishaps::default()));
     let mut pace = Pace::new(broker.connect_rate / plan.threads as f64);
     let mut pairs = Vec::new();
+    let mut paced = Vec::new();
     for number in (0..plan.arguments.pairs).skip(index).step_by(plan.threads) {
         pace.next().await;
         let subscriber = tokio_uring::spawn(live(
             Rc::clone(&seat),
+            seat.new_kick(),
             plan.terms(Role::Subscriber, number),
             Subscriber::new(broker.protocol, plan.arguments.qos, number),
             Random::new(plan.seed, 2 * u64::from(number) + 1),
@@ -238,8 +245,11 @@ async fn work(seat: Rc<Seat>, plan: Arc<Plan>, index: usize) -> Homecoming {
             Arc::clone(&plan.life),
         ));
         pace.next().await;
+        let kick = seat.new_kick();
+        paced.push((Rc::clone(&kick), plan.timing(number)));
         let publisher = tokio_uring::spawn(live(
             Rc::clone(&seat),
+            kick,
             plan.terms(Role::Publisher, number),
             plan.publisher(number),
             Random::new(plan.seed, 2 * u64::from(number)),
@@ -247,6 +257,9 @@ async fn work(seat: Rc<Seat>, plan: Arc<Plan>, index: usize) -> Homecoming {
             Arc::clone(&plan.life),
         ));
         pairs.push((number, publisher, subscriber));
+    }
+    if let Err(error) = Pacer::new(paced).run(&seat).await {
+        seat.control.report("pacer", &error);
     }
     let mut homecoming = Homecoming { pairs: Vec::new(), mishaps: Mishaps::default() };
     for (number, publisher, subscriber) in pairs {

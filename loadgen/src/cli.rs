@@ -6,7 +6,7 @@
 mod values;
 
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use clap::{ArgAction, Args, Parser, Subcommand};
 use oncemq::proto::{QoS, Version};
@@ -60,6 +60,8 @@ pub(crate) enum Command {
     /// Both commands need the same prefixes, shape, counts, quality and protocol; the prefixes default to
     /// oncemq-loadgen-backlog here.
     Collect(BacklogArguments),
+    /// Sets two reports side by side: what differs between them, and the ratios of the figures.
+    Compare(CompareArguments),
 }
 
 /// Where the broker is and how to speak to it.
@@ -190,6 +192,11 @@ pub(crate) struct RunArguments {
     #[arg(long, value_name = "PER_SECOND", value_parser = rate, allow_negative_numbers = true)]
     pub(crate) rate: Option<f64>,
 
+    /// When to begin to publish, in seconds since 1970 (`date +%s`), so that several generators, each with clients of its own,
+    /// make one load; it must not be over when the last client has connected [default: as soon as all have].
+    #[arg(long, value_name = "UNIX_SECONDS", value_parser = values::unix_time)]
+    pub(crate) start_at: Option<SystemTime>,
+
     /// Publish for this long before measuring.
     #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = duration, conflicts_with = "count")]
     pub(crate) warm_up: Duration,
@@ -278,6 +285,11 @@ pub(crate) struct ChaosArguments {
     #[arg(long, value_name = "MESSAGES", default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=100))]
     pub(crate) window: u16,
 
+    /// Messages per second of all publishers together, as far as their windows let them; what is due while a publisher is away
+    /// follows. Without it every publisher sends as fast as its window lets it.
+    #[arg(long, value_name = "PER_SECOND", value_parser = rate, allow_negative_numbers = true)]
+    pub(crate) rate: Option<f64>,
+
     /// Publish and drop connections for this long.
     #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = duration_above_zero)]
     pub(crate) duration: Duration,
@@ -360,6 +372,18 @@ pub(crate) struct BacklogArguments {
     pub(crate) drain_timeout: Duration,
 }
 
+/// What `compare` compares.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct CompareArguments {
+    /// A report that was printed with --json.
+    #[arg(value_name = "A.json")]
+    pub(crate) first: PathBuf,
+
+    /// Another one; ratios are of this one to the first.
+    #[arg(value_name = "B.json")]
+    pub(crate) second: PathBuf,
+}
+
 fn client_count() -> clap::builder::RangedI64ValueParser<u32> {
     clap::value_parser!(u32).range(1..=i64::from(CLIENTS_MAX))
 }
@@ -416,6 +440,7 @@ mod tests {
             ("loadgen run --window 0", "--window", "0"),
             ("loadgen run --rate -1", "--rate", "-1"),
             ("loadgen run --rate 0", "--rate", "0"),
+            ("loadgen run --start-at noon", "--start-at", "noon"),
             ("loadgen run --duration 5y", "--duration", "5y"),
             ("loadgen run --duration 0s", "--duration", "0s"),
             ("loadgen run --url http://h", "--url", "http://h"),

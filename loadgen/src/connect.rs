@@ -255,7 +255,9 @@ mod tests {
     fn arguments(line: &str) -> ConnectArguments {
         match Arguments::parse_from(line.split_whitespace()).command {
             Command::Connect(arguments) => arguments,
-            Command::Run(_) | Command::Chaos(_) | Command::Fill(_) | Command::Collect(_) => panic!("not connect"),
+            Command::Run(_) | Command::Chaos(_) | Command::Fill(_) | Command::Collect(_) | Command::Compare(_) => {
+                panic!("not connect")
+            }
         }
     }
 

@@ -13,6 +13,7 @@ mod chaos;
 mod cli;
 mod clock;
 mod command;
+mod compare;
 mod connect;
 mod connection;
 mod coordinator;
@@ -23,6 +24,7 @@ mod latency;
 mod ledger;
 mod message;
 mod opening;
+mod pacer;
 mod participant;
 mod payload;
 mod process;
@@ -53,6 +55,7 @@ fn main() -> ExitCode {
         Command::Chaos(arguments) => chaos::run(&arguments),
         Command::Fill(arguments) => backlog::fill(&arguments),
         Command::Collect(arguments) => backlog::collect(&arguments),
+        Command::Compare(arguments) => compare::run(&arguments),
     };
     match outcome {
         Ok(true) => ExitCode::SUCCESS,

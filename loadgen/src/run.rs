@@ -6,7 +6,6 @@
 //!
 //! Rates are counted between the edges of the measured span. Latencies are those of messages that were due within it.
 
-mod pacer;
 mod publisher;
 mod subscriber;
 
@@ -24,14 +23,14 @@ use crate::latency::{self, Interval, Latencies};
 use crate::ledger::{Balance, Ledger, Published};
 use crate::message::MessageForm;
 use crate::opening::{Login, Opening, Presence, Session};
+use crate::pacer::{Pacer, Timing};
 use crate::participant::{Participant, attend, joined};
 use crate::process::Process;
 use crate::report::{Accounts, BrokerUse, RunReport};
 use crate::setup::Setup;
 use crate::shape::Shape;
 
-use pacer::Pacer;
-pub(crate) use publisher::{Publisher, Timing};
+pub(crate) use publisher::Publisher;
 pub(crate) use subscriber::Subscriber;
 
 /// Time between the order to publish and the first message that is due, for every worker to see the order.
@@ -129,20 +128,6 @@ impl Plan {
         Ok(Self { arguments: arguments.clone(), shape, client_id_prefix: setup.client_id_prefix.clone() })
     }
 
-    /// Open loop: all publishers at the same interval, spread evenly over it.
-    fn timing(&self, publisher: u32) -> Timing {
-        match self.arguments.rate {
-            None => Timing::Closed,
-            Some(rate) => {
-                let between_ns = 1e9 / rate;
-                Timing::Open {
-                    offset_ns: between_ns * f64::from(publisher),
-                    interval_ns: between_ns * f64::from(self.shape.publishers()),
-                }
-            }
-        }
-    }
-
     /// The login of a client by the letter of its role and its number.
     fn login(&self, role: char, number: u32) -> Login {
         Login {
@@ -202,7 +187,7 @@ async fn work(seat: Rc<Seat>, plan: Arc<Plan>, share: Share, ship: mpsc::Sender<
     for index in share.of(shape.publishers()) {
         let login = plan.login('p', index);
         let participant = recruits.next(&login, Vec::new()).await;
-        let (timing, window) = (plan.timing(index), plan.arguments.window);
+        let (timing, window) = (Timing::of(plan.arguments.rate, index, shape.publishers()), plan.arguments.window);
         let count_max = plan.arguments.count.unwrap_or(u64::MAX);
         let client = Publisher::new(participant, plan.form(index), timing, count_max, window);
         let kick = seat.new_kick();
@@ -253,7 +238,10 @@ fn measure(
     broker: Option<&Process>,
 ) -> Result<(Measured, Schedule), CommandError> {
     let arguments = &plan.arguments;
-    let start_ns = coordinator.clock.now_ns() + nanoseconds(LEAD);
+    let start_ns = match arguments.start_at {
+        Some(time) => await_start(coordinator, time)?,
+        None => coordinator.clock.now_ns() + nanoseconds(LEAD),
+    };
     let schedule = match arguments.count {
         Some(_) => Schedule { publish_start_ns: start_ns, measure_start_ns: start_ns, measure_end_ns: u64::MAX },
         None => {
@@ -291,6 +279,16 @@ fn measure(
         unreleased: drained.totals.held,
     };
     Ok((measured, schedule))
+}
+
+/// Waits until shortly before a time that other generators wait for, too; that time on our clock.
+fn await_start(coordinator: &mut Coordinator, time: SystemTime) -> Result<u64, CommandError> {
+    let left = time.duration_since(SystemTime::now()).map_err(|late| {
+        CommandError::Usage(format!("--start-at was over {:?} before all clients were connected", late.duration()))
+    })?;
+    let start_ns = coordinator.clock.now_ns() + nanoseconds(left);
+    coordinator.wait_until("waiting for --start-at", start_ns.saturating_sub(nanoseconds(LEAD)));
+    Ok(start_ns)
 }
 
 /// Processor time and memory at one edge of the measured span.

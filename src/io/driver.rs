@@ -4,7 +4,7 @@
 //! 2. feed the shard: completions, requests from the gate and the main thread, letters (bounded), the timeout; and let it look
 //!    up a piece of what new subscriptions want;
 //! 3. drain the shard: letters out, at most one transmit per connection, commands, the next write to the log;
-//! 4. enter the kernel once, with all that was queued.
+//! 4. enter the kernel once, with all that was queued; with `--spin-us`, look for work for a while before sleeping there.
 //!
 //! The clock is read once per turn. Whatever this loop cannot do now (a full routing ring) waits inside the shard. A failure
 //! of the ring itself ends the loop, and its thread ends the process.
@@ -12,6 +12,7 @@
 use std::io;
 use std::os::fd::AsFd;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender};
 use tracing::{debug, error, info, warn};
@@ -42,6 +43,9 @@ const BATCHES_PER_TURN_MAX: usize = 8;
 /// Requests taken in a turn, so that a storm of new clients does not starve those who are there.
 const REQUESTS_PER_TURN_MAX: usize = 256;
 
+/// Pauses of the processor between two looks for work: a fraction of a microsecond, in which a sibling hardware thread has the core.
+const SPINS_PER_LOOK: usize = 8;
+
 /// Boxes kept for the sends to come; more than this were only needed in a burst.
 const SPARE_SENDS_MAX: usize = 4096;
 
@@ -53,6 +57,8 @@ pub(super) struct Driver {
     pub(super) id: ShardId,
     pub(super) shard: Shard,
     pub(super) clock: Clock,
+    /// How long to look for work before sleeping.
+    pub(super) spin: Duration,
     pub(super) requests: Receiver<Request>,
     pub(super) routes: Routes<Letter>,
     /// Every shard's bell, this one's included.
@@ -441,6 +447,9 @@ impl Driver {
 
     /// Sleeps, unless something is to be done in the next turn already.
     fn enter_kernel(&mut self, now: Timestamp, goes_on: bool) -> io::Result<()> {
+        if !self.spin.is_zero() && !goes_on && self.spin()? {
+            return self.ring.submit();
+        }
         self.own_bell().announce_sleep();
         let is_prepared = self.disk.as_ref().is_some_and(LogDisk::has_prepared);
         if goes_on || is_prepared || self.routes.have_work() || !self.requests.is_empty() {
@@ -451,6 +460,23 @@ impl Driver {
         let slept = self.ring.submit_and_sleep(timeout);
         self.own_bell().announce_awake();
         slept
+    }
+
+    /// Submits what was queued, and looks for work until there is some or the time for that is over; whether there is some.
+    fn spin(&mut self) -> io::Result<bool> {
+        self.ring.submit()?;
+        let began = self.clock.now();
+        let due = self.shard.next_timeout();
+        loop {
+            for _ in 0..SPINS_PER_LOOK {
+                std::hint::spin_loop();
+            }
+            let has_work = self.ring.has_completions() || self.routes.have_work() || !self.requests.is_empty();
+            let time = self.clock.now();
+            if has_work || time.since(began) >= self.spin || due.is_some_and(|due| due <= time) {
+                return Ok(has_work);
+            }
+        }
     }
 
     fn step(&mut self, index: u32, step: Step) -> io::Result<()> {

@@ -26,6 +26,8 @@ mod door;
 mod doorbell;
 mod driver;
 mod failure;
+#[doc(hidden)]
+pub mod floor;
 mod housekeeper;
 mod inspecting;
 mod log_files;

@@ -118,7 +118,7 @@ pub fn start(
             fault: PlantedFault::default(),
         };
         let (bells, report_drained, report_ready) = (Arc::clone(&bells), report_drained.clone(), report_ready.clone());
-        let cpu = placement[index];
+        let (cpu, spin) = (placement[index], config.spin);
         let is_here = |bridge: &&Arc<Bridge>| shard_of(&bridge.session_id(), shards) == id;
         let bridges: Vec<Arc<Bridge>> = config.bridges.iter().filter(is_here).cloned().collect();
         spawn(format!("shard-{index}"), move || {
@@ -137,6 +137,7 @@ pub fn start(
                 id,
                 shard,
                 clock,
+                spin,
                 requests: requested,
                 routes,
                 bells,
@@ -170,7 +171,7 @@ fn room_for_logs(data: &DataDirectory) -> Result<Option<NonZeroU64>, StartError>
 }
 
 /// A shard's ring with its receive buffers.
-fn ring(sizes: RingSizes) -> Result<(Ring, ReceiveBuffers), StartError> {
+pub(super) fn ring(sizes: RingSizes) -> Result<(Ring, ReceiveBuffers), StartError> {
     // Room for one completion per receive buffer on top of what one submission can cause.
     let completions = (sizes.entries * 2).max(u32::from(sizes.recv_buffers) * 2).next_power_of_two();
     let ring = Ring::new(sizes.entries, completions).map_err(|error| StartError::ring("creating the ring", error))?;
@@ -236,7 +237,7 @@ impl Shards {
 }
 
 /// Starts a shard's thread. A shard that cannot go on takes the process with it: the others would wait for its letters.
-fn spawn(name: String, run: impl FnOnce() -> io::Result<()> + Send + 'static) -> Result<(), StartError> {
+pub(super) fn spawn(name: String, run: impl FnOnce() -> io::Result<()> + Send + 'static) -> Result<(), StartError> {
     thread::Builder::new()
         .name(name.clone())
         .spawn(move || {

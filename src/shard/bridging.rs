@@ -19,6 +19,7 @@ use bytes::Bytes;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::bridge::{Bridge, SESSION_PREFIX};
+use crate::fault::Fault;
 use crate::proto::{
     AcknowledgementKind, Connack, Packet, PacketId, PacketType, Properties, PropertyIdentifier, Publish, QoS,
     ReasonCode, Received, RetainHandling, Suback, SubscriptionOptions, Version, decode, encode_subscribe,
@@ -208,6 +209,9 @@ impl Shard {
         // Nothing is sent before the subscriptions are made.
         record.window = 0;
         let known = record.remote;
+        if self.fault.is(Fault::ReceivedIdsForgottenByBridge) {
+            *self.clients.sessions.inbound(session) = Default::default();
+        }
         let (remote, resending) = match known {
             Some(known) if connack.session_present => (known, Resending::Again),
             Some(_) => {

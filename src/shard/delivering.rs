@@ -3,7 +3,7 @@
 use crate::proto::{AcknowledgementKind, QoS, ReasonCode};
 use crate::route::{Message, RouteStamp, Terms};
 use crate::session::{Acknowledged, NextPublish, Reopened, Resend, Resending, packet_id_of};
-use crate::store::{LogPosition, Record};
+use crate::store::{Log, LogPosition, Record};
 
 use super::backlog;
 use super::clients::Clients;
@@ -152,15 +152,11 @@ impl Clients {
         let delivery = Delivery { message, bytes: post.message.bytes() as u32, terms };
         if let Some(key) = connection.filter(|_| outbound.is_clear()) {
             let (next, reserved) = outbound.send_now(delivery);
-            let after = if is_durable {
+            if is_durable {
                 journal::log_delivered(&mut self.log, &mut self.messages, to, next.number, next.message);
                 journal::log_reserved(&mut self.log, to, reserved);
-                self.log.wait_for_appended()
-            } else if next.message.terms.waits_for_log() {
-                self.log.wait_for_appended()
-            } else {
-                LogPosition::NOTHING
-            };
+            }
+            let after = leaves_after(&mut self.log, is_durable, &next.message.terms);
             let NextPublish { number, id, dup, message: Delivery { terms, .. } } = next;
             let packet = OutgoingPublish { id: Some(id), dup, qos: terms.qos, retain: terms.retain };
             let connection = &mut self.connections[key.index()];
@@ -245,14 +241,10 @@ impl Clients {
             let NextPublish { number, id, dup, message: delivery } = next;
             let message = self.messages.get(delivery.message);
             let packet = OutgoingPublish { id: Some(id), dup, qos: delivery.terms.qos, retain: delivery.terms.retain };
-            let after = if is_durable {
+            if is_durable {
                 journal::log_reserved(&mut self.log, session, reserved);
-                self.log.wait_for_appended()
-            } else if delivery.terms.waits_for_log() {
-                self.log.wait_for_appended()
-            } else {
-                LogPosition::NOTHING
-            };
+            }
+            let after = leaves_after(&mut self.log, is_durable, &delivery.terms);
             match self.encoder.publish(connection, self.now, message, packet, &delivery.terms.identifiers, after) {
                 Ok(()) => {
                     sent += 1;
@@ -327,14 +319,13 @@ impl Clients {
         self.pump(session);
     }
 
-    /// Gives up a message in flight that can't be sent again. If it is of QoS 2, the remote of a bridge may hold its packet id,
-    /// and would take the next message with that id for the same: PUBREL frees it, whether it is held or not. The terms of the
-    /// delivery, if it is over.
+    /// Gives up a message in flight that can't be sent again. If it is of QoS 2, the peer may hold its packet id, and would take
+    /// the next message with that id for the same: PUBREL frees it, whether it is held or not [MQTT-4.3.3-12]. The terms of
+    /// the delivery, if it is over.
     fn give_up(&mut self, key: ConnectionKey, session: SessionKey, number: u64, resending: Resending) -> Option<Terms> {
         let id = packet_id_of(number);
         let outbound = self.sessions.outbound_if_any(session).expect("it is in flight");
         if resending == Resending::Again
-            && self.connections[key.index()].role.link().is_some()
             && let Acknowledged::Received(_, delivery) = outbound.handle_pubrec(id, false)
         {
             self.messages.release(delivery.expect("it was held until now").message);
@@ -350,4 +341,9 @@ impl Clients {
         self.log_completed(session, number);
         Some(abandoned.terms)
     }
+}
+
+/// What has to be stable before a delivery leaves that has just been given its id: what the log says of it, if it says anything.
+fn leaves_after(log: &mut Log, is_durable: bool, terms: &Terms) -> LogPosition {
+    if is_durable || terms.waits_for_log() { log.wait_for_appended() } else { LogPosition::NOTHING }
 }

@@ -114,7 +114,7 @@ impl Transmit {
     }
 
     /// The buffer to encode packets into.
-    pub(super) fn buffer(&mut self) -> &mut Vec<u8> {
+    pub(crate) fn buffer(&mut self) -> &mut Vec<u8> {
         &mut self.bytes
     }
 

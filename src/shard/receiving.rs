@@ -266,6 +266,7 @@ impl Shard {
         }
         Ok(())
     }
+
     fn acknowledged_by(
         &mut self,
         session: SessionKey,

@@ -150,8 +150,8 @@ pub(super) struct HeldDelivery {
 
 impl Held {
     /// Puts retained messages where they belong among what is held: each behind the older and before the newer messages
-    /// of its shard, those from before a restart before all. One that is there live comes only once, on the better terms;
-    /// those left over are handed back.
+    /// of its shard, those from before a restart before all but what they have replaced. One that is there live comes only
+    /// once, on the better terms; those left over are handed back.
     pub(super) fn merge(&mut self, retained: Vec<HeldDelivery>, messages: &Messages) -> Vec<HeldDelivery> {
         let mut superfluous = Vec::new();
         let (oldest, mut retained): (Vec<_>, Vec<_>) =
@@ -168,7 +168,7 @@ impl Held {
                     held.terms.absorb(&delivery.terms);
                     superfluous.push(delivery);
                 }
-                None => self.deliveries.push_front(delivery),
+                None => self.deliveries.insert(self.place_of_old(&delivery, messages), delivery),
             }
         }
         // Newest first, so that the oldest of each shard is popped first.
@@ -197,6 +197,20 @@ impl Held {
             self.deliveries.extend(retained.into_iter().rev());
         }
         superfluous
+    }
+
+    /// Where a retained message belongs whose stamp a restart has lost, and that is not there live: in front of all.
+    ///
+    /// Unless an older one for its topic is held. Then it came live, too, and was dropped because the hold was full, and so was
+    /// all that came behind it: it goes behind everything on its topic.
+    fn place_of_old(&self, delivery: &HeldDelivery, messages: &Messages) -> usize {
+        let topic = messages.get(delivery.message).topic_name();
+        let is_on_topic = |held: &HeldDelivery| {
+            held.is_live && held.stamp == delivery.stamp && messages.get(held.message).topic_name() == topic
+        };
+        let replaced = self.deliveries.iter().any(|held| is_on_topic(held) && messages.get(held.message).retain);
+        let last = self.deliveries.iter().rposition(is_on_topic).filter(|_| replaced);
+        last.map_or(0, |last| last + 1)
     }
 }
 
@@ -458,5 +472,25 @@ mod tests {
         let old = vec![delivery(&mut messages, (1, 0), false)];
         assert_eq!(held.merge(old, &messages).len(), 0);
         assert_eq!(stamps(&mut held.deliveries.iter().take(1)), [(1, 0, false)]);
+    }
+
+    /// Behind a restart, with a hold that was full before the newest of the messages came (seed 42861 of the simulator).
+    #[test]
+    fn a_message_without_stamp_comes_behind_the_one_it_replaced() {
+        let mut messages = Messages::default();
+        let mut delivery = |topic, payload: &str, retain, is_live| HeldDelivery {
+            message: messages.insert(Message::new(topic, &[], payload.as_bytes(), QoS::AtLeastOnce, retain, None)),
+            terms: Terms { qos: QoS::AtLeastOnce, retain, identifiers: Identifiers::None },
+            stamp: RouteStamp { shard: ShardId::FIRST, sequence: RouteSequence::BEFORE_START },
+            is_live,
+        };
+        let live = [("t", "1", true), ("t", "2", false), ("u", "1", false)];
+        let live = live.map(|(topic, payload, retain)| delivery(topic, payload, retain, true));
+        let retained = [("t", "3"), ("u", "0")].map(|(topic, payload)| delivery(topic, payload, true, false));
+        let mut held = Held { pending_subscribes: 1, deliveries: live.into(), is_logged: false };
+        assert_eq!(held.merge(retained.into(), &messages).len(), 0);
+        let order = held.deliveries.iter().map(|held| messages.get(held.message));
+        let order: Vec<_> = order.map(|message| (message.topic_name(), message.payload()[0])).collect();
+        assert_eq!(order, [("u", b'0'), ("t", b'1'), ("t", b'2'), ("t", b'3'), ("u", b'1')]);
     }
 }

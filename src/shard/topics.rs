@@ -19,7 +19,8 @@ impl Clients {
     pub(super) fn topic_to_publish<'a>(&mut self, text: &'a str) -> Result<TopicName<'a>, Violation> {
         TopicName::parse_within(text, usize::from(self.limits.max_topic_levels)).map_err(|error| {
             self.count_levels(error);
-            Violation { reason: ReasonCode::TopicNameInvalid, text: fault_of_name(error) }
+            let text = fault(error, "a topic name with more levels than the broker allows", "not a valid topic name");
+            Violation { reason: ReasonCode::TopicNameInvalid, text }
         })
     }
 
@@ -27,7 +28,9 @@ impl Clients {
     pub(super) fn filter_to_subscribe<'a>(&mut self, text: &'a str) -> Result<TopicFilter<'a>, Violation> {
         let filter = TopicFilter::parse_within(text, usize::from(self.limits.max_topic_levels)).map_err(|error| {
             self.count_levels(error);
-            Violation { reason: ReasonCode::TopicFilterInvalid, text: fault_of_filter(error) }
+            let text =
+                fault(error, "a topic filter with more levels than the broker allows", "not a valid topic filter");
+            Violation { reason: ReasonCode::TopicFilterInvalid, text }
         })?;
         // No topic could match it, for nobody may publish there.
         let is_nested = filter.share().is_some() && filter.levels().next() == Some("$share");
@@ -59,9 +62,9 @@ fn is_reserved_dollar(topic: TopicName<'_>) -> bool {
     }
 }
 
-fn fault_of_name(error: TopicError) -> &'static str {
+fn fault(error: TopicError, too_many_levels: &'static str, invalid: &'static str) -> &'static str {
     match error {
-        TopicError::TooManyLevels => "a topic name with more levels than the broker allows",
+        TopicError::TooManyLevels => too_many_levels,
         TopicError::Empty
         | TopicError::TooLong
         | TopicError::NullCharacter
@@ -69,21 +72,7 @@ fn fault_of_name(error: TopicError) -> &'static str {
         | TopicError::MisplacedMultiLevelWildcard
         | TopicError::MisplacedSingleLevelWildcard
         | TopicError::ShareName
-        | TopicError::ShareWithoutFilter => "not a valid topic name",
-    }
-}
-
-fn fault_of_filter(error: TopicError) -> &'static str {
-    match error {
-        TopicError::TooManyLevels => "a topic filter with more levels than the broker allows",
-        TopicError::Empty
-        | TopicError::TooLong
-        | TopicError::NullCharacter
-        | TopicError::WildcardInName
-        | TopicError::MisplacedMultiLevelWildcard
-        | TopicError::MisplacedSingleLevelWildcard
-        | TopicError::ShareName
-        | TopicError::ShareWithoutFilter => "not a valid topic filter",
+        | TopicError::ShareWithoutFilter => invalid,
     }
 }
 

@@ -1,4 +1,5 @@
-//! Shards and clients that answer everything at once. Only what the shards do is [counted].
+//! Shards and clients that answer everything at once. Only what the shards do is [counted], by the module of that name beside
+//! this one: here it counts allocations, in `benches/instructions` instructions, and in `benches/micro` nothing.
 
 use std::collections::VecDeque;
 use std::time::Duration;

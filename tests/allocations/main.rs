@@ -8,11 +8,13 @@
 mod counting;
 mod fleet;
 mod idle;
+mod loads;
 
 use oncemq::proto::{Properties, Property, PropertyWriter, Version};
 
 use counting::take_allocations;
-use fleet::{Client, Durability, Fleet};
+use fleet::{Durability, Fleet};
+use loads::Load;
 
 /// Rounds until everything has grown.
 const WARM_UP_ROUNDS: u64 = 300;
@@ -38,23 +40,12 @@ fn allocations(fleet: &mut Fleet, published: u64, delivered: u64, mut round: imp
     take_allocations()
 }
 
-/// Publishers and subscribers in pairs, some messages of each in a round.
-fn pairs(version: Version, durability: Durability, shards: u16) -> u64 {
-    let mut fleet = Fleet::new(shards, durability);
-    let pairs: Vec<(Client, String)> = (0..10)
-        .map(|pair| {
-            let (from, to) = (pair % usize::from(shards), (pair + 1) % usize::from(shards));
-            let (publisher, subscriber) = (fleet.connect(from, version), fleet.connect(to, version));
-            let topic = format!("pairs/{pair}/value");
-            fleet.subscribe(subscriber, &topic, None);
-            (publisher, topic)
-        })
-        .collect();
-    allocations(&mut fleet, 30, 30, |fleet| {
-        for (publisher, topic) in &pairs {
-            (0..3).for_each(|_| fleet.publish(*publisher, topic, Properties::EMPTY));
-        }
-    })
+/// As [`allocations`], of a load that others measure, too.
+fn allocations_of(mut load: Load) -> u64 {
+    load.repeat(WARM_UP_ROUNDS);
+    take_allocations();
+    load.repeat(ROUNDS);
+    take_allocations()
 }
 
 fn every_kind(mut allocations: impl FnMut(Version, Durability) -> u64) {
@@ -67,40 +58,22 @@ fn every_kind(mut allocations: impl FnMut(Version, Durability) -> u64) {
 
 #[test]
 fn pairs_on_one_shard_allocate_nothing() {
-    every_kind(|version, durability| pairs(version, durability, 1));
+    every_kind(|version, durability| allocations_of(Load::pairs(version, durability, 1)));
 }
 
 #[test]
 fn pairs_across_shards_allocate_nothing() {
-    every_kind(|version, durability| pairs(version, durability, 2));
+    every_kind(|version, durability| allocations_of(Load::pairs(version, durability, 2)));
 }
 
 #[test]
 fn fan_out_allocates_nothing() {
-    every_kind(|version, durability| {
-        let mut fleet = Fleet::new(1, durability);
-        let publisher = fleet.connect(0, version);
-        for _ in 0..100 {
-            let subscriber = fleet.connect(0, version);
-            fleet.subscribe(subscriber, "news/+", None);
-        }
-        allocations(&mut fleet, 1, 100, |fleet| fleet.publish(publisher, "news/today", Properties::EMPTY))
-    });
+    every_kind(|version, durability| allocations_of(Load::fan_out(version, durability)));
 }
 
 #[test]
 fn fan_in_allocates_nothing() {
-    every_kind(|version, durability| {
-        let mut fleet = Fleet::new(1, durability);
-        let subscriber = fleet.connect(0, version);
-        fleet.subscribe(subscriber, "sensors/#", None);
-        let publishers: Vec<Client> = (0..100).map(|_| fleet.connect(0, version)).collect();
-        allocations(&mut fleet, 100, 100, |fleet| {
-            for publisher in &publishers {
-                fleet.publish(*publisher, "sensors/temperature", Properties::EMPTY);
-            }
-        })
-    });
+    every_kind(|version, durability| allocations_of(Load::fan_in(version, durability)));
 }
 
 /// Also with an alias, and a lifetime: what belongs to the hop is left out where the message is copied.

@@ -8,19 +8,21 @@
 //! is what the answers promised, and until the broker shows what it still has, both is right. `crash` has that part.
 
 mod crash;
+mod links;
+mod sending;
 mod wills;
 
 pub(crate) use wills::WillVisits;
 
 use std::collections::{BTreeMap, VecDeque};
 
-use oncemq::proto::{Acknowledgement, Framer, Packet, Publish, QoS, ReasonCode, Received, Version, decode};
-use xxhash_rust::xxh3::xxh3_64;
+use oncemq::proto::{Framer, QoS, ReasonCode, Version};
 
 use crate::aliases::Aliases;
 use crate::client::{ConnectTerms, Meaning};
 use crate::ledger::{Failure, Ledger, fail};
 
+use links::Link;
 use wills::Wills;
 
 const SECOND: u64 = 1_000_000_000;
@@ -49,6 +51,8 @@ pub(crate) struct Audit {
     pub(crate) log_has_failed: bool,
     /// A log may be full: the broker may refuse messages.
     log_is_bounded: bool,
+    /// The bridge may give messages in flight up.
+    bridge_gives_up: bool,
 }
 
 /// Whether a session is there.
@@ -147,10 +151,12 @@ struct Connection {
     due_subacks: u32,
     /// The client has shut its side; its SUBSCRIBEs are still answered, and then the connection ends.
     stream_ended: bool,
+    /// It is one of the bridge.
+    link: Option<Link>,
 }
 
 impl Audit {
-    pub(crate) fn new(clients: usize, log_is_bounded: bool) -> Self {
+    pub(crate) fn new(clients: usize, log_is_bounded: bool, bridge_gives_up: bool) -> Self {
         Self {
             aliases_read: 0,
             aliases_sent: 0,
@@ -161,6 +167,7 @@ impl Audit {
             expiries: 0,
             log_has_failed: false,
             log_is_bounded,
+            bridge_gives_up,
         }
     }
 
@@ -186,6 +193,7 @@ impl Audit {
             due_pubcomp: VecDeque::new(),
             due_subacks: 0,
             stream_ended: false,
+            link: None,
         });
     }
 
@@ -257,7 +265,12 @@ impl Audit {
         match *meaning {
             Meaning::Publish { id: Some(id), qos: QoS::ExactlyOnce, .. } => record.due_pubrec.push_back(id),
             Meaning::Publish { id: Some(id), .. } => record.due_puback.push_back(id),
-            Meaning::Publish { id: None, .. } | Meaning::Connect(_) | Meaning::Other => {}
+            Meaning::Publish { id: None, .. } | Meaning::Connect(_) | Meaning::Connack { .. } | Meaning::Other => {}
+            Meaning::Suback => {
+                if let Some(link) = &mut record.link {
+                    link.awaits_suback = false;
+                }
+            }
             Meaning::Pubrel(id) => record.due_pubcomp.push_back(id),
             Meaning::Subscribe => record.due_subacks += 1,
             Meaning::Pubrec(id) => {
@@ -416,213 +429,17 @@ impl Audit {
         }
         Ok(())
     }
-
-    /// The broker gives bytes to be sent.
-    pub(crate) fn sent(&mut self, connection: usize, bytes: &[u8], max_inflight: u16) -> Result<(), Failure> {
-        let mut received = Received::new(bytes);
-        loop {
-            let record = &mut self.connections[connection];
-            let frame = match record.framer.next_frame(&mut received, u32::MAX) {
-                Ok(Some(frame)) => frame,
-                Ok(None) => return Ok(()),
-                Err(error) => fail!("the broker sent bytes that are no packet on connection {connection}: {error:?}"),
-            };
-            // [MQTT-3.1.2-24]
-            let max_packet_bytes = record.terms.and_then(|terms| terms.max_packet_bytes);
-            if max_packet_bytes.is_some_and(|max| frame.bytes().len() > max as usize) {
-                fail!("a packet of {} bytes was sent on connection {connection}", frame.bytes().len());
-            }
-            match decode(record.version, frame.bytes()) {
-                Ok(packet) => self.sent_packet(connection, &packet, max_inflight)?,
-                Err(error) => fail!("the broker sent a damaged packet on connection {connection}: {error:?}"),
-            }
-        }
-    }
-
-    fn sent_packet(&mut self, index: usize, packet: &Packet<'_>, max_inflight: u16) -> Result<(), Failure> {
-        let record = &mut self.connections[index];
-        if (record.connack == Answer::Due) != matches!(packet, Packet::Connack(_)) {
-            fail!("the broker sent {packet:?} out of place on connection {index}");
-        }
-        match packet {
-            Packet::Connack(connack) => {
-                if connack.reason.is_error() && self.log_has_failed {
-                    record.connack = Answer::Refused;
-                    return Ok(());
-                }
-                record.connack = Answer::Accepted;
-                // [MQTT-3.2.2-2] [MQTT-3.2.2-3]
-                let is_right = match record.expects_session {
-                    Presence::Absent => !connack.session_present,
-                    Presence::Unsure => true,
-                    Presence::Present => connack.session_present,
-                };
-                if !is_right {
-                    fail!("connection {index} of client {} was told {connack:?}", record.client);
-                }
-                let session = &mut self.sessions[record.client];
-                if session.connection == Some(index) && record.is_open {
-                    session.is_confirmed(connack.session_present);
-                }
-                Ok(())
-            }
-            Packet::Publish(publish) => {
-                self.aliases_sent += u64::from(publish.topic.is_empty());
-                let topic = record.aliases.topic(publish)?;
-                let publish = Publish { topic: &topic, ..*publish };
-                match publish.packet_id {
-                    Some(id) => self.sent_publish(index, id.get(), &publish, max_inflight),
-                    None => Ok(()),
-                }
-            }
-            // Whether a refused payload deserved it, its client knows.
-            Packet::Puback(refusal) | Packet::Pubrec(refusal)
-                if refusal.reason.is_error()
-                    && refusal.reason != ReasonCode::PayloadFormatInvalid
-                    && !self.log_has_failed
-                    && !(self.log_is_bounded && refusal.reason == ReasonCode::QuotaExceeded) =>
-            {
-                fail!("connection {index} was told {refusal:?} without need")
-            }
-            Packet::Puback(puback) => acknowledged(index, "PUBACK", puback, &mut record.due_puback),
-            Packet::Pubrec(pubrec) => acknowledged(index, "PUBREC", pubrec, &mut record.due_pubrec),
-            Packet::Pubcomp(pubcomp) => acknowledged(index, "PUBCOMP", pubcomp, &mut record.due_pubcomp),
-            Packet::Pubrel(pubrel) => self.sent_pubrel(index, pubrel),
-            Packet::Disconnect(disconnect) => {
-                if record.ended_because != Some(disconnect.reason) && !self.log_has_failed {
-                    fail!("connection {index} was told {disconnect:?} instead of {:?}", record.ended_because);
-                }
-                Ok(())
-            }
-            Packet::Suback(_) => match record.due_subacks.checked_sub(1) {
-                Some(left) => {
-                    record.due_subacks = left;
-                    Ok(())
-                }
-                None => fail!("connection {index} got a SUBACK for no SUBSCRIBE"),
-            },
-            Packet::Unsuback(_) | Packet::Pingresp => Ok(()),
-            Packet::Connect(_) | Packet::Subscribe(_) | Packet::Unsubscribe(_) | Packet::Pingreq | Packet::Auth(_) => {
-                fail!("the broker sent {packet:?} on connection {index}")
-            }
-        }
-    }
-
-    fn sent_publish(&mut self, index: usize, id: u16, publish: &Publish<'_>, max_inflight: u16) -> Result<(), Failure> {
-        let record = &mut self.connections[index];
-        let session = &mut self.sessions[record.client];
-        if session.connection != Some(index) {
-            // Encoded before another connection took over: it counts for nothing any more.
-            return Ok(());
-        }
-        let content = xxh3_64(publish.topic.as_bytes()) ^ xxh3_64(publish.payload);
-        let is_other = |exchange: &Exchange| !publish.dup || exchange.content != content || exchange.qos != publish.qos;
-        let known = session.exchanges.get_mut(&id).filter(|exchange| !(exchange.may_be_over && is_other(exchange)));
-        session.over.remove(&id);
-        match (known, publish.dup) {
-            // [MQTT-2.2.1-4] [MQTT-4.3.3-1]
-            (Some(exchange), false) => {
-                fail!("id {id} is used again on connection {index} before the end of {exchange:?}")
-            }
-            (None, true) if !session.has_unseen => {
-                fail!("a first PUBLISH with DUP on connection {index}: {publish:?}")
-            }
-            (None, _) => {
-                if publish.dup && record.has_sent_new {
-                    fail!("id {id} was sent again on connection {index}, behind new messages");
-                }
-                record.has_sent_new |= !publish.dup;
-                let ordinal = session.next_ordinal;
-                session.next_ordinal += 1;
-                let exchange = Exchange {
-                    qos: publish.qos,
-                    content,
-                    stage: Stage::Published,
-                    ordinal,
-                    sent_on: index,
-                    published_on: index,
-                    is_released: false,
-                    may_be_over: false,
-                };
-                session.exchanges.insert(id, exchange);
-            }
-            (Some(exchange), true) => {
-                // [MQTT-4.3.3-6]
-                if exchange.stage == Stage::Received {
-                    fail!("id {id} was published again on connection {index} after its PUBREC");
-                }
-                // [MQTT-4.4.0-1]
-                if exchange.sent_on == index {
-                    fail!("id {id} was sent twice on connection {index}");
-                }
-                if exchange.content != content || exchange.qos != publish.qos {
-                    fail!("id {id} was sent again on connection {index} with other content");
-                }
-                // [MQTT-4.6.0-1]
-                if record.has_sent_new || record.last_resent.is_some_and(|ordinal| ordinal > exchange.ordinal) {
-                    fail!("id {id} was sent again on connection {index} out of order");
-                }
-                record.last_resent = Some(exchange.ordinal);
-                exchange.sent_on = index;
-                exchange.published_on = index;
-                exchange.stage = Stage::Published;
-                exchange.may_be_over = false;
-            }
-        }
-        // [MQTT-3.3.4-7]
-        let open = session.exchanges.values().filter(|exchange| exchange.published_on == index).count();
-        let allowed = record.terms.map_or(0, |terms| terms.receive_maximum).min(max_inflight);
-        if open > usize::from(allowed) {
-            fail!("{open} exchanges are open on connection {index}, {allowed} allowed");
-        }
-        Ok(())
-    }
-
-    fn sent_pubrel(&mut self, index: usize, pubrel: &Acknowledgement<'_>) -> Result<(), Failure> {
-        let record = &mut self.connections[index];
-        let id = pubrel.packet_id.get();
-        let session = &mut self.sessions[record.client];
-        let exchange = session.exchanges.get_mut(&id).filter(|_| session.connection == Some(index));
-        if record.due_pubrel.front() == Some(&id) {
-            record.due_pubrel.pop_front();
-            if let Some(exchange) = exchange {
-                exchange.is_released = true;
-            }
-            return Ok(());
-        }
-        if session.connection != Some(index) {
-            return Ok(());
-        }
-        match exchange {
-            Some(exchange) if exchange.stage != Stage::Published && exchange.sent_on != index => {
-                exchange.sent_on = index;
-                exchange.stage = Stage::Received;
-                exchange.is_released = true;
-                exchange.may_be_over = false;
-                Ok(())
-            }
-            exchange => {
-                fail!("PUBREL {id} was sent on connection {index} for {exchange:?}, due: {:?}", record.due_pubrel)
-            }
-        }
-    }
 }
 
 impl Connection {
     /// When the keep-alive is over, from the first to the last moment that it may be: after one and a half intervals
     /// [MQTT-3.1.2-22].
     fn keep_alive_deadline(&self) -> Option<(u64, u64)> {
-        let seconds = self.terms.filter(|_| self.is_open)?.keep_alive_seconds;
-        let allowed = u64::from(seconds) * SECOND * 3 / 2;
-        (seconds > 0).then(|| (self.last_packet_at + allowed, self.last_packet_at.max(self.not_heard_until) + allowed))
-    }
-}
-
-/// Takes an acknowledgement off those that are due; it must be the first.
-fn acknowledged(index: usize, kind: &str, sent: &Acknowledgement<'_>, due: &mut VecDeque<u16>) -> Result<(), Failure> {
-    let id = sent.packet_id.get();
-    match due.pop_front() {
-        Some(expected) if expected == id => Ok(()),
-        expected => fail!("{kind} {id} was sent on connection {index} instead of {expected:?}"),
+        let interval = links::interval(&self.terms.filter(|_| self.is_open)?);
+        if let Some(link) = &self.link {
+            return Some(self.remote_deadline(link, interval));
+        }
+        let allowed = interval * 3 / 2;
+        (interval > 0).then(|| (self.last_packet_at + allowed, self.last_packet_at.max(self.not_heard_until) + allowed))
     }
 }

@@ -4,7 +4,9 @@
 //! keep their side of the contract.
 
 mod crash;
+mod linking;
 mod recovery;
+mod sockets;
 mod storage;
 
 pub(crate) use crash::CrashPlan;
@@ -12,22 +14,21 @@ pub(crate) use crash::CrashPlan;
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use bytes::Bytes;
 use oncemq::config::{Limits, Service};
 use oncemq::fault::PlantedFault;
-use oncemq::proto::{ReasonCode, decode_connect, frame_length};
+use oncemq::proto::ReasonCode;
 use oncemq::route::{Letter, ShardId};
-use oncemq::shard::{Admission, Command, ConnectionKey, Counters, Shard, ShardConfig, Transmit, shard_of};
+use oncemq::shard::{ConnectionKey, Counters, Shard, ShardConfig, shard_of};
 use oncemq::store::{Image, LogEnd};
 use oncemq::time::Timestamp;
-use oncemq::transport::Transport;
 
 use crate::audit::TIMER_SLACK_NS;
-use crate::client::Meaning;
+use crate::bridging::{Bridging, SESSION};
+use crate::event::Event;
 use crate::ledger::{Failure, fail};
-use crate::network::{End, Sending, Stage};
+use crate::network::Stage;
 use crate::scenario::{MILLISECOND, Scenario};
-use crate::world::{Event, World};
+use crate::world::World;
 
 use storage::Storage;
 
@@ -64,7 +65,13 @@ struct Ring {
 }
 
 impl Broker {
-    pub(crate) fn new(scenario: &Scenario, now: Timestamp, seed: u64, fault: PlantedFault) -> Self {
+    pub(crate) fn new(
+        scenario: &Scenario,
+        bridging: Option<&Bridging>,
+        now: Timestamp,
+        seed: u64,
+        fault: PlantedFault,
+    ) -> Self {
         let shards = scenario.shards;
         let mut broker = Self {
             seats: Vec::new(),
@@ -82,7 +89,18 @@ impl Broker {
             config => Shard::new(config),
         });
         broker.seats = started.map(|shard| broker.seat(shard)).collect();
+        broker.keep_bridges(bridging, now);
         broker
+    }
+
+    /// Tells every shard which of its bridges are configured.
+    fn keep_bridges(&mut self, bridging: Option<&Bridging>, now: Timestamp) {
+        let bridge = bridging.and_then(Bridging::bridge);
+        let home = self.shard_of(SESSION);
+        for (shard, seat) in self.seats.iter_mut().enumerate() {
+            let here = bridge.clone().filter(|_| shard == home);
+            seat.shard.keep_bridges(now, here.as_slice());
+        }
     }
 
     fn config(&self, number: u16) -> ShardConfig {
@@ -164,18 +182,25 @@ impl Broker {
         Ok(())
     }
 
-    /// Every connection has ended: nothing may be left but retained messages and, if they have not ended, sessions.
-    pub(crate) fn check_end(&self, violations: (u64, u64), sessions_have_ended: bool) -> Result<(), Failure> {
+    /// Every connection has ended: nothing may be left but retained messages, what belongs to the bridge, its session and
+    /// so many subscriptions together, and, if they have not ended, other sessions.
+    pub(crate) fn check_end(
+        &self,
+        violations: (u64, u64),
+        sessions_have_ended: bool,
+        of_bridge: u64,
+    ) -> Result<(), Failure> {
         if sessions_have_ended {
             self.check_rest(violations)?;
         }
-        for counters in self.counters() {
+        for (shard, counters) in self.counters().enumerate() {
+            let of_bridge = if shard == self.shard_of(SESSION) { of_bridge } else { 0 };
             let sessions = if sessions_have_ended {
                 counters.sessions + counters.subscriptions + counters.shared_groups
             } else {
-                0
+                of_bridge
             };
-            if counters.connections + sessions > 0 {
+            if counters.connections > 0 || sessions != of_bridge {
                 fail!("not everything has ended: {counters}");
             }
         }
@@ -185,143 +210,11 @@ impl Broker {
 
 /// The drivers at work.
 impl World {
-    pub(crate) fn schedule_upstream(&mut self, connection: usize) {
-        if !std::mem::replace(&mut self.connections[connection].up_is_scheduled, true) {
-            self.schedule_soon(Event::Upstream(connection));
-        }
-    }
-
     fn schedule_turn(&mut self, shard: usize) {
         if !std::mem::replace(&mut self.broker.seats[shard].turn_is_scheduled, true) {
             let delay = 1 + self.random.up_to(self.scenario.delay_ns_max / 4);
             self.schedule(self.now + delay, Event::Turn(shard));
         }
-    }
-
-    /// Bytes arrive at the broker, or the end of a connection does.
-    pub(crate) fn upstream(&mut self, index: usize) -> Result<(), Failure> {
-        let connection = &mut self.connections[index];
-        connection.up_is_scheduled = false;
-        if connection.is_black_hole {
-            return Ok(());
-        }
-        match connection.stage {
-            Stage::Gate => self.collect_connect(index),
-            // Nobody reads while the socket is handed over.
-            Stage::Admitting => {}
-            // A completion that the command to pause crossed is still handed over.
-            Stage::Serving(_) if connection.is_paused && !self.random.percent(20) => {}
-            Stage::Serving(key) => self.receive(index, key)?,
-            Stage::Closing(key) => {
-                if !connection.up.is_empty() && self.random.percent(50) {
-                    let bytes = connection.read(connection.up.len());
-                    let (shard, now) = (connection.shard, self.now());
-                    self.broker.seats[shard].shard.handle_received(now, key, &bytes);
-                }
-            }
-            Stage::Closed => connection.up.clear(),
-        }
-        Ok(())
-    }
-
-    fn collect_connect(&mut self, index: usize) {
-        let connection = &mut self.connections[index];
-        if connection.up.is_empty() {
-            if connection.up_end.is_some() {
-                connection.stage = Stage::Closed;
-                connection.down_end.get_or_insert(End::Finished);
-                self.schedule_downstream(index, 0);
-            }
-            return;
-        }
-        let waiting = connection.up.len();
-        let piece = self.piece(waiting, 1);
-        let connection = &mut self.connections[index];
-        let bytes = connection.read(piece);
-        connection.gate.extend(bytes);
-        let length = frame_length(&connection.gate, u32::MAX).expect("an honest client begins with CONNECT");
-        if length.is_some_and(|length| length <= connection.gate.len()) {
-            connection.stage = Stage::Admitting;
-            self.schedule_soon(Event::Admit(index));
-        } else {
-            self.schedule_upstream(index);
-        }
-    }
-
-    pub(crate) fn admit(&mut self, index: usize) -> Result<(), Failure> {
-        let connection = &mut self.connections[index];
-        if connection.stage != Stage::Admitting {
-            return Ok(());
-        }
-        let (client, shard) = (connection.client, connection.shard);
-        let gate = Bytes::from(std::mem::take(&mut connection.gate));
-        self.take_turn_perhaps(shard)?;
-        self.trace.note(self.now, "admit", &[index as u64, shard as u64]);
-        if let Some(previous) = self.audit.served_by(client) {
-            let has_unseen = self.has_unseen(previous);
-            let reason = Some(ReasonCode::SessionTakenOver);
-            self.audit.end(&mut self.ledger, self.now, previous, reason, has_unseen);
-        }
-        match self.connections[index].take_meaning() {
-            Some(Meaning::Connect(terms)) => self.audit.admit(&mut self.ledger, self.now, index, terms),
-            other => unreachable!("an honest client begins with CONNECT, not {other:?}"),
-        }
-        // From here on there is output: CONNACK at least.
-        self.schedule_turn(shard);
-        self.audit_read(index)?;
-        let length = frame_length(&gate, u32::MAX).ok().flatten().expect("the CONNECT is whole");
-        let connect_frame = gate.slice(..length);
-        let client_id = decode_connect(&connect_frame).expect("an honest client's CONNECT").client_id.into();
-        let admission = Admission {
-            connect_frame,
-            client_id,
-            client_id_assigned: false,
-            early_bytes: gate.slice(length..),
-            transport: Transport::Plain,
-        };
-        let now = self.now();
-        let seat = &mut self.broker.seats[shard];
-        let key = seat.shard.handle_admission(now, admission);
-        if seat.connections.len() <= key.index() {
-            seat.connections.resize(key.index() + 1, None);
-        }
-        if seat.connections[key.index()].replace(index).is_some() {
-            fail!("{key:?} of shard {shard} was given out twice");
-        }
-        self.connections[index].stage = Stage::Serving(key);
-        self.schedule_upstream(index);
-        self.end_sent_away(shard);
-        Ok(())
-    }
-
-    fn receive(&mut self, index: usize, key: ConnectionKey) -> Result<(), Failure> {
-        let connection = &mut self.connections[index];
-        let shard = connection.shard;
-        if connection.up.is_empty() {
-            return match connection.up_end {
-                Some(End::Finished) if !connection.up_end_is_known => {
-                    connection.up_end_is_known = true;
-                    self.take_turn_perhaps(shard)?;
-                    self.end_of_stream(index)
-                }
-                Some(End::Reset) if !connection.up_end_is_known => {
-                    self.take_turn_perhaps(shard)?;
-                    self.connection_failed(index)
-                }
-                Some(_) | None => Ok(()),
-            };
-        }
-        let waiting = connection.up.len();
-        let piece = self.piece(waiting, 1);
-        let bytes = self.connections[index].read(piece);
-        self.trace.note(self.now, "received", &[index as u64, piece as u64]);
-        self.audit_read(index)?;
-        let now = self.now();
-        self.broker.seats[shard].shard.handle_received(now, key, &bytes);
-        self.schedule_turn(shard);
-        self.end_sent_away(shard);
-        self.schedule_upstream(index);
-        Ok(())
     }
 
     /// Stops the broker: every shard ends its connections.
@@ -336,34 +229,6 @@ impl World {
             self.broker.seats[shard].shard.handle_shutdown(now);
             self.schedule_turn(shard);
         }
-    }
-
-    fn end_of_stream(&mut self, index: usize) -> Result<(), Failure> {
-        // The turn before may have told the driver to close.
-        let Stage::Serving(key) = self.connections[index].stage else { return Ok(()) };
-        self.trace.note(self.now, "end of stream", &[index as u64]);
-        self.audit.end_stream(index);
-        let (shard, now) = (self.connections[index].shard, self.now());
-        self.broker.seats[shard].shard.handle_end_of_stream(now, key);
-        self.end_half_closed(shard);
-        self.schedule_turn(shard);
-        self.end_sent_away(shard);
-        Ok(())
-    }
-
-    fn connection_failed(&mut self, index: usize) -> Result<(), Failure> {
-        let Stage::Serving(key) = self.connections[index].stage else { return Ok(()) };
-        self.trace.note(self.now, "failed", &[index as u64]);
-        self.connections[index].up_end_is_known = true;
-        self.connections[index].up_end = Some(End::Reset);
-        self.connections[index].up.clear();
-        let has_unseen = self.has_unseen(index);
-        self.audit.end(&mut self.ledger, self.now, index, None, has_unseen);
-        let (shard, now) = (self.connections[index].shard, self.now());
-        self.broker.seats[shard].shard.handle_connection_failed(now, key);
-        self.schedule_turn(shard);
-        self.end_sent_away(shard);
-        Ok(())
     }
 
     /// Tells the audit of the packets that the broker has read to their end.
@@ -410,6 +275,7 @@ impl World {
         }
         self.drive_log(shard)?;
         self.schedule_timeout(shard);
+        self.note_heard(shard);
         Ok(())
     }
 
@@ -488,130 +354,6 @@ impl World {
         self.schedule_turn(to);
         self.end_half_closed(to);
         self.end_sent_away(to);
-    }
-
-    fn begin_sending(&mut self, shard: usize, key: ConnectionKey, transmit: Transmit) -> Result<(), Failure> {
-        let index = self.connection_of(shard, key)?;
-        let bytes = transmit.parts().collect::<Vec<_>>().concat();
-        self.trace.note(self.now, "transmit", &[index as u64, bytes.len() as u64]);
-        self.trace.note_packets(self.clients[self.connections[index].client].version(), &bytes);
-        let connection = &mut self.connections[index];
-        let is_allowed = connection.sending.is_none()
-            && connection.stage == Stage::Serving(key)
-            && !bytes.is_empty()
-            && bytes.len() == transmit.len();
-        if !is_allowed {
-            fail!("shard {shard} sends {} bytes on connection {index}, {:?}", bytes.len(), connection.stage);
-        }
-        self.audit.sent(index, &bytes, self.scenario.limits.max_inflight)?;
-        connection.sending = Some(Sending { transmit, bytes, written: 0 });
-        connection.write_is_scheduled = true;
-        self.schedule_soon(Event::Write(index));
-        Ok(())
-    }
-
-    /// The kernel takes some bytes, as far as the client has made room.
-    pub(crate) fn write(&mut self, index: usize) -> Result<(), Failure> {
-        let connection = &mut self.connections[index];
-        connection.write_is_scheduled = false;
-        let Stage::Serving(key) = connection.stage else { return Ok(()) };
-        let Some(sending) = &mut connection.sending else { return Ok(()) };
-        let is_refused =
-            (connection.is_abandoned || connection.up_end == Some(End::Reset)) && !connection.is_black_hole;
-        if is_refused && self.random.percent(50) && !connection.up_end_is_known {
-            return self.connection_failed(index);
-        }
-        let room =
-            if is_refused { usize::MAX } else { self.scenario.socket_bytes.saturating_sub(connection.down.len()) };
-        if room == 0 {
-            // Goes on when the client reads.
-            return Ok(());
-        }
-        let left = sending.bytes.len() - sending.written;
-        let piece = self.piece(left.min(room), 50);
-        let connection = &mut self.connections[index];
-        let sending = connection.sending.as_mut().expect("looked at above");
-        if !is_refused {
-            connection.down.extend(&sending.bytes[sending.written..sending.written + piece]);
-        }
-        sending.written += piece;
-        if piece < left {
-            connection.write_is_scheduled = true;
-            self.schedule_soon(Event::Write(index));
-        } else {
-            let transmit = connection.sending.take().expect("looked at above").transmit;
-            let (shard, now) = (connection.shard, self.now());
-            self.broker.seats[shard].shard.handle_sent(now, key, transmit);
-            self.schedule_turn(shard);
-            self.end_half_closed(shard);
-            self.end_sent_away(shard);
-        }
-        self.schedule_downstream(index, self.scenario.delay_ns_max / 2);
-        Ok(())
-    }
-
-    fn obey(&mut self, shard: usize, command: Command) -> Result<(), Failure> {
-        self.trace.note_bytes(&[], || format!("{command:?} of shard {shard}"));
-        let (Command::PauseReceiving(key)
-        | Command::ResumeReceiving(key)
-        | Command::FinishSending(key)
-        | Command::Close(key)) = command;
-        let index = self.connection_of(shard, key)?;
-        let is_open = self.audit.is_open(index);
-        let connection = &mut self.connections[index];
-        let is_legal = connection.stage == Stage::Serving(key)
-            && match command {
-                Command::PauseReceiving(_) => !connection.is_paused,
-                Command::ResumeReceiving(_) => connection.is_paused,
-                Command::FinishSending(_) => connection.sending.is_none() && connection.down_end != Some(End::Finished),
-                Command::Close(_) => true,
-            };
-        if !is_legal {
-            fail!("{command:?} of shard {shard} does not fit connection {index}: {connection:?}");
-        }
-        self.trace.note(self.now, "command", &[index as u64]);
-        if is_open && matches!(command, Command::FinishSending(_) | Command::Close(_)) && self.audit.log_has_failed {
-            self.audit.end(&mut self.ledger, self.now, index, None, true);
-        }
-        match command {
-            Command::PauseReceiving(_) => connection.is_paused = true,
-            Command::ResumeReceiving(_) => {
-                connection.is_paused = false;
-                self.audit.does_not_hear(self.now, index);
-                self.schedule_upstream(index);
-            }
-            Command::FinishSending(_) | Command::Close(_) if is_open && !self.audit.log_has_failed => {
-                fail!("{command:?} ends connection {index} of an honest client");
-            }
-            Command::FinishSending(_) => {
-                connection.down_end.get_or_insert(End::Finished);
-                self.schedule_downstream(index, self.scenario.delay_ns_max);
-            }
-            Command::Close(_) => {
-                connection.stage = Stage::Closing(key);
-                self.schedule_upstream(index);
-                self.schedule_soon(Event::Close(index));
-            }
-        }
-        Ok(())
-    }
-
-    pub(crate) fn close(&mut self, index: usize) {
-        self.trace.note(self.now, "close", &[index as u64]);
-        let now = self.now();
-        let connection = &mut self.connections[index];
-        let Stage::Closing(key) = connection.stage else { unreachable!("scheduled with this stage") };
-        let seat = &mut self.broker.seats[connection.shard];
-        if let Some(Sending { transmit, .. }) = connection.sending.take() {
-            seat.shard.handle_sent(now, key, transmit);
-        }
-        seat.shard.handle_closed(key);
-        seat.connections[key.index()] = None;
-        connection.stage = Stage::Closed;
-        connection.down_end.get_or_insert(End::Reset);
-        let shard = connection.shard;
-        self.schedule_downstream(index, 0);
-        self.schedule_turn(shard);
     }
 
     fn schedule_timeout(&mut self, shard: usize) {

@@ -4,24 +4,36 @@
 //! are not released. It hands a QoS 2 message on with the first PUBLISH of an id and not again before the PUBREL. It
 //! answers in order, but as late as its profile likes. Bytes go in and packets come out; connections are not its affair.
 
+mod connecting;
 mod receiving;
+mod serving;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use oncemq::proto::{
-    Acknowledgement, Connect, Disconnect, Framer, Packet, PacketId, Properties, Property, PropertyWriter, Publish, QoS,
-    ReasonCode, SubscriptionOptions, Version, Will, encode_subscribe, encode_unsubscribe,
+    Acknowledgement, Disconnect, Framer, Packet, PacketId, Properties, Property, PropertyWriter, Publish, QoS,
+    ReasonCode, SubscriptionOptions, Version, encode_subscribe, encode_unsubscribe,
 };
 
 use crate::aliases::Aliases;
+use crate::bridging::{Bridging, Pattern};
 use crate::ledger::{Ledger, MessageNumber, Step};
 use crate::random::Random;
 use crate::scenario::{Profile, Scenario};
+
+use serving::Serving;
 
 /// What a packet that a client writes means to the broker, noted beside its bytes.
 #[derive(Clone, Debug)]
 pub(crate) enum Meaning {
     Connect(ConnectTerms),
+    /// Of the bridge's remote, which accepts.
+    Connack {
+        terms: ConnectTerms,
+        session_present: bool,
+    },
+    /// Of the bridge's remote.
+    Suback,
     Publish {
         id: Option<u16>,
         qos: QoS,
@@ -37,7 +49,7 @@ pub(crate) enum Meaning {
         expiry_seconds: Option<u32>,
     },
     Subscribe,
-    /// UNSUBSCRIBE, PINGREQ.
+    /// UNSUBSCRIBE, PINGREQ; PINGRESP of the bridge's remote.
     Other,
     /// What a client may not send, and what it is told.
     Violation(ReasonCode),
@@ -75,6 +87,8 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) random: &'a mut Random,
     pub(crate) ledger: &'a mut Ledger,
     pub(crate) scenario: &'a Scenario,
+    /// The broker's bridge.
+    pub(crate) bridging: Option<&'a Bridging>,
     pub(crate) written: &'a mut Vec<Outgoing>,
 }
 
@@ -90,6 +104,8 @@ pub(crate) struct Client {
     /// The last connection, if no CONNACK arrived on it.
     pub(crate) unanswered: Option<usize>,
     identifiers: u32,
+    /// What it has more if it plays the remote of the broker's bridge.
+    serving: Option<Serving>,
 }
 
 #[derive(Debug, Default)]
@@ -137,6 +153,8 @@ pub(crate) struct Link {
     told: Aliases,
     /// Topic aliases from the broker.
     heard: Aliases,
+    /// What the bridge carries, if it is its connection.
+    patterns: Vec<Pattern>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -161,6 +179,7 @@ impl Client {
         Self {
             index,
             version: profile.versions[0],
+            serving: profile.is_remote.then(Serving::default),
             profile,
             session: Session::default(),
             link: None,
@@ -175,127 +194,12 @@ impl Client {
         self.version
     }
 
-    /// Opens a connection in place of the one it may have. With `to_end`, the session is thrown away and will end with
-    /// the connection.
-    pub(crate) fn connect(&mut self, around: &mut Surroundings<'_>, connection: usize, to_end: bool) {
-        let random = &mut *around.random;
-        let clean_start = to_end || self.must_start_clean || random.percent(self.profile.clean_percent);
-        if clean_start {
-            self.version = random.pick(&self.profile.versions);
-            self.must_start_clean = true;
-            self.start_session(around.ledger);
-        }
-        let terms = self.choose_terms(around, clean_start, to_end);
-        self.unanswered = Some(connection);
-        self.link = Some(Link {
-            connection,
-            clean_start,
-            expiry_seconds: terms.expiry_seconds,
-            is_accepted: false,
-            is_finished: false,
-            framer: Framer::default(),
-            answers: VecDeque::new(),
-            requests: BTreeMap::new(),
-            quota: usize::from(around.scenario.limits.receive_maximum),
-            told: Aliases::default(),
-            heard: Aliases::new(terms.topic_alias_maximum),
-        });
-        self.write_connect(around, terms);
-        // The client may go on without waiting for CONNACK.
-        if clean_start && !to_end && around.random.percent(30) {
-            if around.random.percent(50) {
-                self.subscribe(around);
-            }
-            self.publish(around);
-        }
-    }
-
-    fn choose_terms(&mut self, around: &mut Surroundings<'_>, clean_start: bool, to_end: bool) -> ConnectTerms {
-        let random = &mut *around.random;
-        let expiry_seconds = match self.version {
-            Version::V311 => {
-                if clean_start {
-                    0
-                } else {
-                    u32::MAX
-                }
-            }
-            Version::V5 if to_end => 0,
-            Version::V5 => random.pick(&self.profile.expiry_seconds),
-        };
-        let (receive_maximum, topic_alias_maximum) = match self.version {
-            Version::V311 => (None, 0),
-            Version::V5 => (self.profile.receive_maximum, self.profile.topic_alias_maximum),
-        };
-        let will =
-            (!to_end && random.percent(self.profile.will_percent)).then(|| self.choose_will(random, around.ledger));
-        ConnectTerms {
-            clean_start,
-            expiry_seconds,
-            receive_maximum: receive_maximum.unwrap_or(u16::MAX),
-            max_packet_bytes: self.max_packet_bytes(),
-            topic_alias_maximum,
-            keep_alive_seconds: self.profile.keep_alive_seconds,
-            will,
-        }
-    }
-
-    fn choose_will(&self, random: &mut Random, ledger: &mut Ledger) -> LeftWill {
-        let is_v5 = self.version == Version::V5;
-        let may_expire = is_v5 && random.percent(self.profile.expiry_percent);
-        let expiry_seconds = may_expire.then(|| random.between(1, 5) as u32);
-        let qos = random.pick(&self.profile.publishes);
-        let topic = format!("w/{}", self.index);
-        let number = ledger.leave_will(self.index, topic, qos, random.percent(30), expiry_seconds);
-        let delay_seconds = if is_v5 { random.pick(&self.profile.will_delay_seconds) } else { 0 };
-        LeftWill { number, delay_seconds }
-    }
-
-    fn write_connect(&mut self, around: &mut Surroundings<'_>, terms: ConnectTerms) {
-        let mut properties = PropertyWriter::new();
-        if terms.expiry_seconds > 0 {
-            properties.push(Property::SessionExpiryInterval(terms.expiry_seconds));
-        }
-        if terms.receive_maximum < u16::MAX {
-            properties.push(Property::ReceiveMaximum(terms.receive_maximum));
-        }
-        if let Some(bytes) = terms.max_packet_bytes {
-            properties.push(Property::MaximumPacketSize(bytes));
-        }
-        if terms.topic_alias_maximum > 0 {
-            properties.push(Property::TopicAliasMaximum(terms.topic_alias_maximum));
-        }
-        let will = terms.will.map(|will| around.ledger.message(will.number));
-        let mut will_properties = PropertyWriter::new();
-        if let Some(LeftWill { delay_seconds: seconds @ 1.., .. }) = terms.will {
-            will_properties.push(Property::WillDelayInterval(seconds));
-        }
-        if let Some(seconds) = will.and_then(|message| message.expiry_seconds) {
-            will_properties.push(Property::MessageExpiryInterval(seconds));
-        }
-        let connect = Connect {
-            version: self.version,
-            clean_start: terms.clean_start,
-            keep_alive_seconds: terms.keep_alive_seconds,
-            client_id: &self.profile.name,
-            will: will.map(|message| Will {
-                topic: &message.topic,
-                payload: &message.payload,
-                qos: message.qos,
-                retain: message.retain,
-                properties: match self.version {
-                    Version::V311 => Properties::EMPTY,
-                    Version::V5 => will_properties.properties(),
-                },
-            }),
-            username: None,
-            password: None,
-            properties: match self.version {
-                Version::V311 => Properties::EMPTY,
-                Version::V5 => properties.properties(),
-            },
-        };
-        self.write(around.written, &Packet::Connect(connect), Meaning::Connect(terms));
+    /// As a server, says that the connection ends, and turns away.
+    pub(crate) fn send_away(&mut self, around: &mut Surroundings<'_>) {
+        let disconnect = Disconnect { reason: ReasonCode::ServerShuttingDown, properties: Properties::EMPTY };
+        let meaning = Meaning::Disconnect { with_will: false, expiry_seconds: None };
+        self.write(around.written, &Packet::Disconnect(disconnect), meaning);
+        self.lose_connection();
     }
 
     /// The next connection starts clean.
@@ -360,8 +264,15 @@ impl Client {
     /// Publishes some messages, as many as the windows allow.
     pub(crate) fn publish(&mut self, around: &mut Surroundings<'_>) {
         for _ in 0..around.random.between(1, 8) {
+            let mut qos = around.random.pick(&self.profile.publishes);
+            let topic = around.scenario.topic(around.random, self.index);
+            if self.is_remote() {
+                match self.qos_to_bridge(around, &topic, qos) {
+                    Some(granted) => qos = granted,
+                    None => continue,
+                }
+            }
             let random = &mut *around.random;
-            let qos = random.pick(&self.profile.publishes);
             let id = match qos {
                 QoS::AtMostOnce => None,
                 QoS::AtLeastOnce | QoS::ExactlyOnce => match self.free_slot() {
@@ -370,13 +281,13 @@ impl Client {
                 },
             };
             if self.version == Version::V5
+                && self.serving.is_none()
                 && random.percent(2)
                 && let Some(id) = id
             {
                 self.claim_falsely(around, id, qos);
                 continue;
             }
-            let topic = around.scenario.topic(random, self.index);
             let retain = random.percent(self.profile.retain_percent);
             let filling = match random.below(100) {
                 0..5 if retain => None,
@@ -419,7 +330,13 @@ impl Client {
         if let Some(seconds) = message.expiry_seconds {
             properties.push(Property::MessageExpiryInterval(seconds));
         }
-        let (topic, alias) = self.link_mut().told.name(&message.topic, number);
+        let name = match around.bridging.filter(|_| self.is_remote()) {
+            Some(bridging) => {
+                bridging.plan.name_at_remote(&message.topic).expect("it was chosen because it has a name")
+            }
+            None => message.topic.clone(),
+        };
+        let (topic, alias) = self.link_mut().told.name(&name, number);
         if let Some(alias) = alias {
             properties.push(Property::TopicAlias(alias));
         }
@@ -540,7 +457,7 @@ impl Client {
         ledger.start_session(self.index, self.max_packet_bytes());
     }
 
-    fn max_packet_bytes(&self) -> Option<u32> {
+    pub(crate) fn max_packet_bytes(&self) -> Option<u32> {
         match self.version {
             Version::V311 => None,
             Version::V5 => self.profile.max_packet_bytes,

@@ -4,12 +4,14 @@
 //! give all entries one order. What a client forgot together with its session is out of its books; what a session
 //! went through without interruption is owed in full.
 
+mod account;
 mod groups;
 
-use oncemq::proto::{QoS, RetainHandling, SubscriptionOptions};
+use oncemq::proto::{QoS, SubscriptionOptions};
 
 use crate::scenario::{is_group_topic, matches};
 
+use account::{Account, Request};
 use groups::Groups;
 
 /// Why a run failed, in words.
@@ -60,48 +62,6 @@ pub(crate) struct Message {
     survives_crash: bool,
 }
 
-/// One filter of one SUBSCRIBE.
-#[derive(Debug)]
-struct Request {
-    filter: String,
-    options: SubscriptionOptions,
-    identifier: Option<u32>,
-    /// Whether there was certainly no subscription to the filter before.
-    is_new: bool,
-    acknowledged_at: Option<Step>,
-    unsubscribe_sent_at: Option<Step>,
-    unsubscribed_at: Option<Step>,
-}
-
-/// The books of one client, for its present session.
-#[derive(Debug, Default)]
-struct Account {
-    requests: Vec<Request>,
-    /// By message.
-    copies: Vec<Copies>,
-    latest: Vec<Latest>,
-    max_packet_bytes: Option<u32>,
-    /// Groups that an earlier session was a member of, as long as the broker may not have heard of its end.
-    ending: Vec<String>,
-}
-
-#[derive(Clone, Copy, Debug, Default)]
-struct Copies {
-    all: u32,
-    without_retain: u32,
-}
-
-/// The latest message that arrived of a publisher, topic and pair of QoS.
-#[derive(Debug)]
-struct Latest {
-    topic: String,
-    publisher: usize,
-    qos: (QoS, QoS),
-    message: MessageNumber,
-    /// The latest of those that were published with RETAIN.
-    retained: Option<MessageNumber>,
-}
-
 /// A PUBLISH as a client received it.
 #[derive(Debug)]
 pub(crate) struct Arrival<'a> {
@@ -114,6 +74,14 @@ pub(crate) struct Arrival<'a> {
     pub(crate) identifiers: Vec<u32>,
     /// The client has this QoS 2 packet id open already, and does not hand the message on.
     pub(crate) is_repeated: bool,
+}
+
+/// How many live copies of a message a session may get.
+#[derive(Clone, Copy, Debug)]
+struct Live {
+    copies: u32,
+    /// So many more at QoS 0, which waits for no log: what a crash takes back is done again.
+    crashes: u32,
 }
 
 /// The books of all clients.
@@ -135,12 +103,6 @@ impl Message {
     fn payload(number: MessageNumber, bytes: usize) -> Vec<u8> {
         let filling = (0..bytes as u32).map(|index| (number.wrapping_mul(31) + index) as u8);
         number.to_le_bytes().into_iter().chain(filling).collect()
-    }
-}
-
-impl Request {
-    fn wants_retained(&self) -> bool {
-        self.options.retain_handling != RetainHandling::SendNever
     }
 }
 
@@ -245,13 +207,13 @@ impl Ledger {
         }
     }
 
-    /// How many live copies of a message a session may get at a QoS.
-    fn live_copies(&self, message: &Message, qos: QoS) -> u32 {
-        // [MQTT-4.3.3]: once; a QoS 1 publisher may cause one for each time it sent.
-        let copies = if message.qos == QoS::AtLeastOnce { message.sends } else { 1 };
-        // QoS 0 waits for no log, and what a crash takes back is done again.
-        let crashes = self.crashes.iter().filter(|step| **step >= message.sent_at).count() as u32;
-        if qos == QoS::AtMostOnce { copies + crashes } else { copies }
+    /// How many live copies of a message a session may get.
+    fn live_copies(&self, message: &Message) -> Live {
+        Live {
+            // [MQTT-4.3.3]: once; a QoS 1 publisher may cause one for each time it sent.
+            copies: if message.qos == QoS::AtLeastOnce { message.sends } else { 1 },
+            crashes: self.crashes.iter().filter(|step| **step >= message.sent_at).count() as u32,
+        }
     }
 
     pub(crate) fn message(&self, number: MessageNumber) -> &Message {
@@ -260,6 +222,16 @@ impl Ledger {
 
     pub(crate) fn message_mut(&mut self, number: MessageNumber) -> &mut Message {
         &mut self.messages[number as usize]
+    }
+
+    /// When a message was first sent.
+    pub(crate) fn sent_at(&self, number: MessageNumber) -> Step {
+        self.message(number).sent_at
+    }
+
+    /// The peer that a message had been sent to has lost its session: it may come once more.
+    pub(crate) fn may_come_again(&mut self, client: usize, number: MessageNumber) {
+        self.accounts[client].may_come_again(number);
     }
 
     /// The broker has acknowledged a message. One that may expire is still not owed.
@@ -297,6 +269,11 @@ impl Ledger {
             unsubscribed_at: None,
         });
         requests.len() - 1
+    }
+
+    /// The filter of an entry.
+    pub(crate) fn filter(&self, client: usize, request: usize) -> &str {
+        &self.accounts[client].requests[request].filter
     }
 
     pub(crate) fn subscribed(&mut self, client: usize, request: usize) {
@@ -346,7 +323,7 @@ impl Ledger {
         if is_group_topic(&message.topic) {
             return self.arrive_shared(client, number, arrival);
         }
-        let live = self.live_copies(message, arrival.qos);
+        let live = self.live_copies(message);
         let account = &mut self.accounts[client];
         account.check_terms(client, number, message, arrival)?;
         if arrival.is_repeated {
@@ -407,184 +384,6 @@ impl Ledger {
     }
 }
 
-impl Account {
-    fn copies(&self, number: MessageNumber) -> Copies {
-        self.copies.get(number as usize).copied().unwrap_or_default()
-    }
-
-    fn requests_for<'a>(&'a self, topic: &'a str) -> impl Iterator<Item = &'a Request> + Clone {
-        self.requests.iter().filter(move |request| matches(&request.filter, topic))
-    }
-
-    /// The subscriptions that were in effect all the time in which the message could be routed; none if they changed.
-    fn in_effect<'a>(&'a self, message: &'a Message) -> Option<Vec<&'a Request>> {
-        let mut in_effect: Vec<&Request> = Vec::new();
-        for request in self.requests_for(&message.topic) {
-            if request.unsubscribed_at.is_some_and(|at| at < message.sent_at) {
-                continue;
-            }
-            let is_stable =
-                request.acknowledged_at.is_some_and(|at| at < message.sent_at) && request.unsubscribe_sent_at.is_none();
-            if !is_stable {
-                return None;
-            }
-            in_effect.retain(|earlier| earlier.filter != request.filter);
-            in_effect.push(request);
-        }
-        Some(in_effect)
-    }
-
-    /// QoS, RETAIN, identifiers: whether the message may come like this.
-    fn check_terms(
-        &self,
-        client: usize,
-        number: MessageNumber,
-        message: &Message,
-        arrival: &Arrival<'_>,
-    ) -> Result<(), Failure> {
-        let possible = self
-            .requests_for(&message.topic)
-            .filter(|request| request.unsubscribed_at.is_none_or(|at| at >= message.sent_at));
-        let Some(highest) = possible.clone().map(|request| request.options.qos).max() else {
-            fail!("client {client} got message {number} of {} without a subscription", message.topic);
-        };
-        // [MQTT-3.8.4-8]
-        if arrival.qos > message.qos.min(highest) {
-            fail!("client {client} got message {number} with {:?}, above the subscription's", arrival.qos);
-        }
-        // [MQTT-3.3.1-8] [MQTT-3.3.1-12] [MQTT-3.3.1-13]
-        let may_retain =
-            possible.clone().any(|request| request.wants_retained() || request.options.retain_as_published);
-        if arrival.retain && !(message.retain && may_retain) {
-            fail!("client {client} got message {number} with RETAIN");
-        }
-        // [MQTT-3.3.2-6]
-        if arrival.expiry_seconds > message.expiry_seconds {
-            fail!("client {client} got message {number} with an expiry of {:?} seconds", arrival.expiry_seconds);
-        }
-        // [MQTT-3.3.4-3]
-        let asked = |identifier: &u32| possible.clone().any(|request| request.identifier == Some(*identifier));
-        if !arrival.identifiers.iter().all(asked) {
-            fail!("client {client} got message {number} with subscription identifiers {:?}", arrival.identifiers);
-        }
-        match self.in_effect(message) {
-            Some(in_effect) if !arrival.retain => check_live_terms(client, number, message, arrival, &in_effect),
-            Some(_) | None => Ok(()),
-        }
-    }
-
-    /// Counts one more copy, if there may be one more and it is its turn.
-    fn count(
-        &mut self,
-        client: usize,
-        number: MessageNumber,
-        message: &Message,
-        arrival: &Arrival<'_>,
-        live: u32,
-    ) -> Result<(), Failure> {
-        let requests = self.requests_for(&message.topic).count() as u32;
-        let lookups = self.requests_for(&message.topic).filter(|request| request.wants_retained()).count() as u32;
-        let index = number as usize;
-        if self.copies.len() <= index {
-            self.copies.resize(index + 1, Copies::default());
-        }
-        let copies = &mut self.copies[index];
-        let is_first = copies.all == 0;
-        if arrival.qos == QoS::AtLeastOnce && arrival.dup && !is_first {
-            return Ok(());
-        }
-        copies.all += 1;
-        copies.without_retain += u32::from(!arrival.retain);
-        if copies.without_retain > live {
-            fail!("client {client} got message {number} {} times", copies.without_retain);
-        }
-        // With one request, a message is either live for it or retained before it. With more, one request may have it
-        // live and each of the others find it retained.
-        let allowed = if requests == 1 { live } else { live + lookups };
-        if copies.all > allowed {
-            fail!("client {client} got message {number} {} times, {allowed} allowed", copies.all);
-        }
-        // [MQTT-4.6.0-5] [MQTT-4.6.0-6]; what may come more than once has no order with itself.
-        let is_in_order = is_first && (!arrival.retain || requests == 1);
-        if is_in_order {
-            self.check_order(client, number, message, arrival, live > 1)?;
-        }
-        Ok(())
-    }
-
-    fn check_order(
-        &mut self,
-        client: usize,
-        number: MessageNumber,
-        message: &Message,
-        arrival: &Arrival<'_>,
-        may_repeat: bool,
-    ) -> Result<(), Failure> {
-        let qos = (message.qos, arrival.qos);
-        let same = |latest: &&mut Latest| {
-            latest.publisher == message.publisher && latest.qos == qos && latest.topic == message.topic
-        };
-        let Some(latest) = self.latest.iter_mut().find(same) else {
-            let Message { publisher, ref topic, .. } = *message;
-            let retained = message.retain.then_some(number);
-            self.latest.push(Latest { topic: topic.clone(), publisher, qos, message: number, retained });
-            return Ok(());
-        };
-        // What is retained may be found behind live messages, but not behind one that has taken its place.
-        let before = if arrival.retain { latest.retained } else { Some(latest.message) };
-        if let Some(before) = before.filter(|before| number < *before && !may_repeat) {
-            fail!("client {client} got message {number} of {} behind {before}", message.topic);
-        }
-        latest.message = latest.message.max(number);
-        if message.retain {
-            latest.retained = latest.retained.max(Some(number));
-        }
-        Ok(())
-    }
-
-    /// Whether some subscription of the client covers the message without doubt, above QoS 0.
-    fn must_get(&self, client: usize, message: &Message) -> bool {
-        message.qos > QoS::AtMostOnce
-            && self.takes(message)
-            && self.requests_for(&message.topic).any(|request| {
-                let is_stable = request.acknowledged_at.is_some_and(|at| at < message.sent_at)
-                    && request.unsubscribe_sent_at.is_none();
-                is_stable && self.is_reliable(client, message, request)
-            })
-    }
-
-    /// Whether some subscription of the client was to bring it the retained message of the topic, or a live one.
-    fn must_see_retained(&self, client: usize, message: &Message) -> bool {
-        message.qos > QoS::AtMostOnce
-            && self.takes(message)
-            && self.requests_for(&message.topic).any(|request| {
-                let wants_retained = match request.options.retain_handling {
-                    RetainHandling::SendAlways => true,
-                    RetainHandling::SendIfNew => request.is_new,
-                    RetainHandling::SendNever => false,
-                };
-                let is_stable = request.acknowledged_at.is_some() && request.unsubscribe_sent_at.is_none();
-                is_stable && wants_retained && self.is_reliable(client, message, request)
-            })
-    }
-
-    /// Whether the message is so small that its packet is not larger than the client allows [MQTT-3.1.2-24].
-    fn takes(&self, message: &Message) -> bool {
-        const MOST_HEADER_BYTES: usize = 200;
-        self.max_packet_bytes.is_none_or(|max| message.payload.len() + MOST_HEADER_BYTES < max as usize)
-    }
-
-    /// Whether neither the subscription nor what may have replaced it lets the message fall to QoS 0 or be left out.
-    fn is_reliable(&self, client: usize, message: &Message, from: &Request) -> bool {
-        let own = message.publisher == client;
-        let mut is_later = false;
-        self.requests.iter().filter(|request| request.filter == from.filter).all(|request| {
-            is_later |= std::ptr::eq(request, from);
-            !is_later || request.options.qos > QoS::AtMostOnce && !(own && request.options.no_local)
-        })
-    }
-}
-
 /// The message that arrived; none for an empty payload, which can't say which it is.
 fn identify<'m>(
     messages: &'m [Message],
@@ -599,36 +398,4 @@ fn identify<'m>(
         Some((_, message)) if message.payload == arrival.payload && message.topic == arrival.topic => Ok(found),
         Some(_) | None => fail!("a message of {} arrived that nobody sent: {:?}", arrival.topic, arrival.payload),
     }
-}
-
-/// A live copy under subscriptions that did not change has exactly their terms.
-fn check_live_terms(
-    client: usize,
-    number: MessageNumber,
-    message: &Message,
-    arrival: &Arrival<'_>,
-    in_effect: &[&Request],
-) -> Result<(), Failure> {
-    let own = message.publisher == client;
-    let giving: Vec<_> = in_effect.iter().filter(|request| !(own && request.options.no_local)).collect();
-    // [MQTT-3.8.3-3]
-    let Some(highest) = giving.iter().map(|request| request.options.qos).max() else {
-        fail!("client {client} got its own message {number}, against no local");
-    };
-    let expected = message.qos.min(highest);
-    if arrival.qos != expected {
-        fail!("client {client} got message {number} with {:?} instead of {expected:?}", arrival.qos);
-    }
-    if message.retain && giving.iter().any(|request| request.options.retain_as_published) {
-        fail!("client {client} got message {number} without RETAIN, against retain as published");
-    }
-    // [MQTT-3.3.4-4]
-    let mut identifiers: Vec<u32> = giving.iter().filter_map(|request| request.identifier).collect();
-    let mut arrived = arrival.identifiers.clone();
-    identifiers.sort_unstable();
-    arrived.sort_unstable();
-    if arrived != identifiers {
-        fail!("client {client} got message {number} with identifiers {arrived:?} instead of {identifiers:?}");
-    }
-    Ok(())
 }

@@ -13,9 +13,11 @@
 
 mod aliases;
 mod audit;
+mod bridging;
 mod broker;
 mod client;
 mod disk;
+mod event;
 mod ledger;
 mod network;
 mod random;
@@ -190,6 +192,11 @@ fn finds_a_tail_believed_against_its_checksum() {
 #[test]
 fn finds_received_ids_lost_at_a_restart() {
     assert_found(Fault::ReceivedIdsLostAtRestart);
+}
+
+#[test]
+fn finds_received_ids_forgotten_by_a_bridge() {
+    assert_found(Fault::ReceivedIdsForgottenByBridge);
 }
 
 #[test]

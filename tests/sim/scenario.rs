@@ -6,6 +6,7 @@ use std::time::Duration;
 use oncemq::config::{Durability, Limits, QueuePolicy, SharedBalance, SlowReaderPolicy};
 use oncemq::proto::{QoS, RetainHandling, SubscriptionOptions, Version};
 
+use crate::bridging::{BridgePlan, SESSION};
 use crate::random::Random;
 
 /// A millisecond in the unit of the virtual clock.
@@ -30,7 +31,9 @@ pub(crate) struct Scenario {
     pub(crate) report_interval: Option<Duration>,
     /// Queues are so small that messages may be dropped, counted.
     pub(crate) has_tiny_queues: bool,
+    /// The last one plays the remote of the bridge, if there is one.
     pub(crate) clients: Vec<Profile>,
+    pub(crate) bridge: Option<BridgePlan>,
     /// Times of activity, each followed by a rest in which everything has to be delivered.
     pub(crate) rounds: u32,
     /// Whether the broker is shut down at last, instead of all clients ending their sessions.
@@ -81,6 +84,8 @@ pub(crate) struct Storage {
 #[derive(Clone, Debug)]
 pub(crate) struct Profile {
     pub(crate) name: String,
+    /// Whether it plays the remote of the broker's bridge.
+    pub(crate) is_remote: bool,
     /// The Receive Maximum it announces in 5.0.
     pub(crate) receive_maximum: Option<u16>,
     /// The Maximum Packet Size it announces in 5.0.
@@ -129,6 +134,10 @@ impl Scenario {
             // In 3.1.1 the broker would have to end the connections of honest clients.
             profiles.iter_mut().for_each(|profile| profile.versions = vec![Version::V5]);
         }
+        // With a full log the broker would have to end the connections of an honest remote.
+        let is_bridged = !has_bounded_log && random.percent(40);
+        let bridge = is_bridged.then(|| BridgePlan::new(random, profiles.len(), has_time_limits));
+        profiles.extend(bridge.as_ref().map(|plan| Profile::of_remote(random, plan, has_time_limits)));
         Self {
             shards: random.pick(&[1, 2, 2, 3, 4]),
             limits: Limits {
@@ -170,6 +179,7 @@ impl Scenario {
             report_interval: random.pick(&[None, None, Some(Duration::from_millis(50)), Some(Duration::from_secs(2))]),
             has_tiny_queues,
             clients: profiles,
+            bridge,
             rounds: random.between(1, 3) as u32,
             ends_by_shutdown: random.percent(15),
             actions_per_round: 10 + random.up_to(400) as u32,
@@ -248,6 +258,7 @@ impl Profile {
         let versions = vec![vec![Version::V311], vec![Version::V5], vec![Version::V5, Version::V311]];
         Self {
             name: format!("client-{}-{index}", random.below(1000)),
+            is_remote: false,
             receive_maximum: random.percent(60).then(|| random.between(1, 6) as u16),
             max_packet_bytes: random.percent(15).then(|| random.between(500, 9_500) as u32),
             topic_alias_maximum: TOPIC_ALIAS_MAXIMA[index as usize % TOPIC_ALIAS_MAXIMA.len()],
@@ -271,6 +282,15 @@ impl Profile {
             resubscribe_percent: random.pick(&[0, 30]),
             publishes: if random.percent(50) { vec![QoS::ExactlyOnce] } else { any_qos.clone() },
             subscribes: if random.percent(50) { vec![QoS::ExactlyOnce] } else { any_qos },
+        }
+    }
+
+    fn of_remote(random: &mut Random, plan: &BridgePlan, has_time_limits: bool) -> Self {
+        Self {
+            name: SESSION.to_owned(),
+            is_remote: true,
+            versions: vec![plan.version],
+            ..Self::new(random, plan.remote as u64, has_time_limits)
         }
     }
 

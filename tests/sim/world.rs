@@ -4,6 +4,9 @@
 //! everything has come to rest, and the books have to balance. At last all clients end their sessions, and the broker
 //! must be empty.
 
+mod lives;
+mod remote;
+
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
@@ -12,8 +15,10 @@ use oncemq::shard::Counters;
 use oncemq::time::Timestamp;
 
 use crate::audit::Audit;
+use crate::bridging::Bridging;
 use crate::broker::{Broker, CrashPlan};
 use crate::client::{Client, Outgoing, Surroundings};
+use crate::event::Event;
 use crate::ledger::{Failure, Ledger, fail};
 use crate::network::{Connection, Stage};
 use crate::random::Random;
@@ -22,84 +27,6 @@ use crate::trace::Trace;
 
 /// Events that a run never needs: one that takes more does not come to rest.
 const STEPS_MAX: u64 = 2_000_000;
-
-/// Something that happens at a moment.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub(crate) enum Event {
-    /// A client does what it likes.
-    Act(usize),
-    /// A client sends answers on a connection.
-    Answer(usize),
-    /// A client shows on a connection that it is alive.
-    Ping(usize),
-    /// Bytes of a connection arrive at the broker.
-    Upstream(usize),
-    /// Bytes of a connection arrive at the client.
-    Downstream(usize),
-    /// The kernel takes bytes of a connection.
-    Write(usize),
-    /// The gate hands a connection over.
-    Admit(usize),
-    /// A driver closes a connection.
-    Close(usize),
-    /// A driver asks its shard what to do.
-    Turn(usize),
-    /// A driver's timer.
-    Timeout(usize),
-    /// Letters arrive: from one shard at another.
-    Ring(usize, usize),
-    /// The disk is done with the write of a shard.
-    Written(usize),
-    /// A read from a log is done.
-    Read(usize),
-    /// The broker is killed, or the machine is.
-    Crash,
-    /// The broker comes back.
-    Restart,
-}
-
-impl Event {
-    /// Whether it comes only because time goes by: the world is at rest when nothing else is left.
-    fn is_timer(self) -> bool {
-        match self {
-            Event::Ping(_) | Event::Timeout(_) => true,
-            Event::Act(_)
-            | Event::Answer(_)
-            | Event::Upstream(_)
-            | Event::Downstream(_)
-            | Event::Write(_)
-            | Event::Admit(_)
-            | Event::Close(_)
-            | Event::Turn(_)
-            | Event::Ring(..)
-            | Event::Written(_)
-            | Event::Read(_)
-            | Event::Crash
-            | Event::Restart => false,
-        }
-    }
-
-    /// Whether it happens inside the broker, and so not any more if that is gone.
-    fn is_of_broker(self) -> bool {
-        match self {
-            Event::Write(_)
-            | Event::Admit(_)
-            | Event::Close(_)
-            | Event::Turn(_)
-            | Event::Timeout(_)
-            | Event::Ring(..)
-            | Event::Written(_)
-            | Event::Read(_)
-            | Event::Crash => true,
-            Event::Act(_)
-            | Event::Answer(_)
-            | Event::Ping(_)
-            | Event::Upstream(_)
-            | Event::Downstream(_)
-            | Event::Restart => false,
-        }
-    }
-}
 
 /// What clients are about.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -128,6 +55,7 @@ pub(crate) struct World {
     has_ended: Vec<bool>,
     pub(crate) connections: Vec<Connection>,
     pub(crate) broker: Broker,
+    pub(crate) bridging: Option<Bridging>,
     pub(crate) crash_plan: CrashPlan,
     pub(crate) ledger: Ledger,
     pub(crate) audit: Audit,
@@ -140,12 +68,17 @@ impl World {
         let clients: Vec<_> =
             scenario.clients.iter().cloned().enumerate().map(|(index, profile)| Client::new(index, profile)).collect();
         let now = 1_700_000_000_000 * MILLISECOND;
+        let bridging = scenario.bridge.clone().map(|plan| Bridging::new(plan, &mut random));
+        let bridge_gives_up = bridging.as_ref().is_some_and(|bridging| {
+            bridging.plan.gives_up() || scenario.clients[bridging.plan.remote].max_packet_bytes.is_some()
+        });
         Self {
-            broker: Broker::new(&scenario, Timestamp::from_nanos(now), random.next(), fault),
+            broker: Broker::new(&scenario, bridging.as_ref(), Timestamp::from_nanos(now), random.next(), fault),
+            bridging,
             crash_plan: CrashPlan::new(&scenario, &mut random),
             ledger: Ledger::new(clients.len()),
-            audit: Audit::new(clients.len(), scenario.limits.max_log_bytes.is_some()),
-            has_ended: vec![false; clients.len()],
+            audit: Audit::new(clients.len(), scenario.limits.max_log_bytes.is_some(), bridge_gives_up),
+            has_ended: clients.iter().map(Client::is_remote).collect(),
             random,
             trace: Trace::new(with_text),
             scenario,
@@ -160,6 +93,7 @@ impl World {
 
     /// Lets everything happen.
     pub(crate) fn run(&mut self) -> Result<(), Failure> {
+        self.begin_bridge();
         for _ in 0..self.scenario.rounds {
             self.mood = Mood::Active(self.scenario.actions_per_round);
             self.wake_all();
@@ -167,6 +101,7 @@ impl World {
                 self.step()?;
             }
             self.mood = Mood::Settling;
+            self.mend_bridge();
             self.wake_all();
             while self.busy > 0 || !self.broker.has_logged_all() {
                 self.step()?;
@@ -181,11 +116,20 @@ impl World {
             self.mood = Mood::Ending;
             self.wake_all();
         }
+        while self.busy > 0 || self.is_any_client_connected() || !self.broker.has_logged_all() {
+            self.step()?;
+        }
+        self.end_bridge();
         let is_open = |connection: &Connection| connection.stage != Stage::Closed;
         while self.busy > 0 || self.connections.iter().any(is_open) || !self.broker.is_drained() {
             self.step()?;
         }
         self.check_end()
+    }
+
+    fn is_any_client_connected(&self) -> bool {
+        let is_of_client = |connection: &Connection| !self.clients[connection.client].is_remote();
+        self.connections.iter().any(|connection| connection.stage != Stage::Closed && is_of_client(connection))
     }
 
     pub(crate) fn now(&self) -> Timestamp {
@@ -204,6 +148,7 @@ impl World {
             Event::Ring(..) => self.scenario.ring_delay_ns_max,
             Event::Written(_) | Event::Read(_) => self.scenario.storage.write_ns_max,
             Event::Restart => self.scenario.storage.absence_ns_max,
+            Event::Reach => self.scenario.bridge.as_ref().map_or(0, |plan| plan.pause_ns_max),
             Event::Act(_)
             | Event::Answer(_)
             | Event::Ping(_)
@@ -251,6 +196,7 @@ impl World {
             Event::Downstream(connection) => self.downstream(connection)?,
             Event::Write(connection) => self.write(connection)?,
             Event::Admit(connection) => self.admit(connection)?,
+            Event::Reach => self.reach(),
             Event::Close(connection) => self.close(connection),
             Event::Turn(shard) => self.turn(shard)?,
             Event::Timeout(shard) => self.timeout(shard)?,
@@ -288,6 +234,7 @@ impl World {
             random: &mut self.random,
             ledger: &mut self.ledger,
             scenario: &self.scenario,
+            bridging: self.bridging.as_ref(),
             written: &mut written,
         };
         let result = act(&mut self.clients[client], &mut around);
@@ -302,203 +249,6 @@ impl World {
             self.schedule_upstream(index);
         }
         result
-    }
-
-    fn act(&mut self, client: usize) {
-        match self.mood {
-            Mood::Active(0) => {}
-            Mood::Active(actions) => {
-                self.mood = Mood::Active(actions - 1);
-                self.act_freely(client);
-                let pause = 1 + self.random.up_to(self.scenario.pause_ns_max);
-                self.schedule(self.now + pause, Event::Act(client));
-            }
-            Mood::Settling => {
-                if self.has_dead_link(client) {
-                    self.connect(client, false);
-                }
-            }
-            Mood::Ending => self.act_last(client),
-            Mood::Watching => {}
-        }
-    }
-
-    /// Whether the client has no connection on which anything will happen.
-    fn has_dead_link(&self, client: usize) -> bool {
-        match &self.clients[client].link {
-            Some(link) => self.connections[link.connection].is_black_hole,
-            None => true,
-        }
-    }
-
-    fn act_freely(&mut self, client: usize) {
-        let Some(link) = &self.clients[client].link else {
-            return self.connect(client, false);
-        };
-        if link.is_finished {
-            return;
-        }
-        if self.random.percent(self.scenario.drop_percent) {
-            return self.drop_connection(client);
-        }
-        if !link.is_accepted {
-            return;
-        }
-        match self.random.below(100) {
-            0..55 => self.with_client(client, |client, around| client.publish(around)),
-            55..85 => self.with_client(client, |client, around| client.subscribe(around)),
-            85..93 => self.with_client(client, |client, around| client.unsubscribe(around)),
-            93..96 => self.with_client(client, |client, around| client.ping(around)),
-            _ => self.disconnect(client),
-        }
-    }
-
-    fn act_last(&mut self, client: usize) {
-        if self.has_ended[client] {
-            return;
-        }
-        if self.has_dead_link(client) {
-            return self.connect(client, true);
-        }
-        let link = self.clients[client].link.as_ref().expect("not dead");
-        if link.is_accepted && !link.is_finished {
-            self.has_ended[client] = link.expiry_seconds == 0;
-            self.disconnect(client);
-            self.schedule_soon(Event::Act(client));
-        }
-    }
-
-    fn connect(&mut self, client: usize, to_end: bool) {
-        if self.broker.is_gone() {
-            // Refused; the client tries again when it acts again.
-            return;
-        }
-        self.turn_away(client);
-        // A client that loses its session and then the CONNACK that says so would resume a session which knows nothing of
-        // its exchanges. The protocol has no remedy for that, so it is spared to clients here.
-        if self.clients[client].unanswered.is_some_and(|connection| self.audit.has_new_session(connection)) {
-            self.clients[client].throw_session_away();
-        }
-        // What the gate still has of an older connection would take the new one over.
-        for connection in self.connections.iter_mut().filter(|connection| connection.client == client) {
-            if matches!(connection.stage, Stage::Gate | Stage::Admitting) {
-                connection.stage = Stage::Closed;
-            }
-        }
-        let index = self.connections.len();
-        let shard = self.broker.shard_of(&self.clients[client].profile.name);
-        self.connections.push(Connection::new(client, shard));
-        self.trace.note(self.now, "connect", &[client as u64, index as u64]);
-        self.with_client(client, |client, around| client.connect(around, index, to_end));
-        self.audit.open(client, self.clients[client].version());
-        self.schedule_ping(client, index);
-    }
-
-    fn disconnect(&mut self, client: usize) {
-        let connection = self.clients[client].link.as_ref().expect("connected").connection;
-        self.trace.note(self.now, "disconnect", &[client as u64, connection as u64]);
-        self.with_client(client, |client, around| client.disconnect(around));
-        self.connections[connection].finish();
-        self.connections[connection].is_abandoned = self.random.percent(30);
-        self.schedule_upstream(connection);
-        self.schedule_downstream(connection, 0);
-    }
-
-    /// Ends a client's connection in one of the many ways in which that happens.
-    fn drop_connection(&mut self, client: usize) {
-        let index = self.clients[client].link.as_ref().expect("connected").connection;
-        let way = self.random.below(7);
-        self.trace.note(self.now, "drop", &[client as u64, index as u64, way]);
-        let connection = &mut self.connections[index];
-        match way {
-            // The network breaks it; the client notices with the bytes that still arrive.
-            0 => connection.reset(&mut self.random),
-            // The client dies or gives up, and what is on its way may be lost.
-            1 => {
-                connection.reset(&mut self.random);
-                connection.is_abandoned = true;
-                self.clients[client].lose_connection();
-            }
-            // The client closes its socket.
-            2 => {
-                connection.finish();
-                connection.is_abandoned = true;
-                self.clients[client].lose_connection();
-            }
-            // The client closes its sending side, and reads on.
-            3 => {
-                connection.finish();
-                self.clients[client].finish();
-            }
-            // Nothing arrives any more; the client notices at some time.
-            4 => connection.is_black_hole = true,
-            // The client has a fault.
-            5 => {
-                self.with_client(client, |client, around| client.misbehave(around));
-                self.connections[index].finish();
-            }
-            // A second connection while the first one lives.
-            _ => return self.connect(client, false),
-        }
-        self.schedule_upstream(index);
-        self.schedule_downstream(index, 0);
-        if way == 4 && self.random.percent(50) {
-            self.clients[client].lose_connection();
-        }
-    }
-
-    /// The client takes no further notice of its connection.
-    fn turn_away(&mut self, client: usize) {
-        let Some(link) = &self.clients[client].link else { return };
-        let index = link.connection;
-        self.clients[client].lose_connection();
-        if self.random.percent(50) {
-            self.connections[index].finish();
-            self.schedule_upstream(index);
-        }
-        self.schedule_downstream(index, 0);
-    }
-
-    fn answer(&mut self, connection: usize) {
-        let client = self.connections[connection].client;
-        if self.is_linked(connection) && self.clients[client].has_answers() {
-            self.with_client(client, |client, around| client.answer(around));
-            self.schedule_answer(connection);
-        }
-    }
-
-    fn schedule_answer(&mut self, connection: usize) {
-        let client = &self.clients[self.connections[connection].client];
-        if client.has_answers() {
-            let delay = 1 + self.random.up_to(client.profile.answer_delay_ns_max);
-            self.schedule(self.now + delay, Event::Answer(connection));
-        }
-    }
-
-    fn ping(&mut self, connection: usize) {
-        let client = self.connections[connection].client;
-        if !self.is_linked(connection) {
-            return;
-        }
-        let link = self.clients[client].link.as_ref().expect("linked");
-        if link.is_accepted && !link.is_finished {
-            self.with_client(client, |client, around| client.ping(around));
-        }
-        self.schedule_ping(client, connection);
-    }
-
-    fn schedule_ping(&mut self, client: usize, connection: usize) {
-        let profile = &self.clients[client].profile;
-        if profile.keep_alive_seconds > 0 && profile.pings {
-            let interval = u64::from(profile.keep_alive_seconds) * 1000 * MILLISECOND / 2;
-            self.schedule(self.now + interval, Event::Ping(connection));
-        }
-    }
-
-    /// Whether the connection is the one that its client uses.
-    fn is_linked(&self, connection: usize) -> bool {
-        let client = self.connections[connection].client;
-        self.clients[client].link.as_ref().is_some_and(|link| link.connection == connection)
     }
 
     pub(crate) fn schedule_downstream(&mut self, connection: usize, delay: u64) {
@@ -534,10 +284,7 @@ impl World {
         let piece = self.piece(waiting, 20);
         let connection = &mut self.connections[index];
         let bytes: Vec<u8> = connection.down.drain(..piece).collect();
-        if connection.sending.is_some() && !connection.write_is_scheduled {
-            connection.write_is_scheduled = true;
-            self.schedule_soon(Event::Write(index));
-        }
+        self.go_on_writing(index);
         if is_linked {
             self.trace.note(self.now, "arrived", &[index as u64, piece as u64]);
             let had_answers = self.clients[client].has_answers();
@@ -558,7 +305,8 @@ impl World {
     fn check_rest(&mut self) -> Result<(), Failure> {
         self.trace.note(self.now, "rest", &[]);
         for (index, client) in self.clients.iter().enumerate() {
-            if let Some(what) = client.waits_for() {
+            let is_away = client.is_remote() && !self.is_bridged();
+            if let Some(what) = client.waits_for().filter(|_| !is_away) {
                 fail!("client {index} waits for {what}");
             }
         }
@@ -590,6 +338,7 @@ impl World {
     pub(crate) fn visits(&self) -> Vec<(&'static str, u64)> {
         let sum = |count: fn(Counters) -> u64| self.broker.history().map(count).sum();
         let wills = self.audit.will_visits();
+        let bridge = self.bridging.as_ref().map(|bridging| bridging.visits).unwrap_or_default();
         let visits = [
             ("take-over", sum(|counters| counters.takeovers)),
             ("repeat by a publisher", sum(|counters| counters.duplicates_suppressed)),
@@ -615,6 +364,13 @@ impl World {
             ("will taken back in time", wills.resumed),
             ("will that waits in a crash", wills.crashed),
             ("message of a group", self.ledger.shared()),
+            ("bridge connected again", bridge.resumed),
+            ("bridge whose remote has lost the session", bridge.lost),
+            ("message in flight to a remote that loses the session", bridge.in_flight_at_loss),
+            ("bridge to a remote that knows none", bridge.fallbacks),
+            ("other patterns of a bridge", bridge.changed),
+            ("bridge removed", bridge.removed),
+            ("message that a bridge does not carry", sum(|counters| counters.dropped_not_bridged)),
             ("message given back to a group", sum(|counters| counters.shared_returned)),
         ];
         visits.into_iter().chain(self.broker.storage.visits()).collect()
@@ -623,6 +379,8 @@ impl World {
     /// All sessions have ended: nothing may be left.
     fn check_end(&mut self) -> Result<(), Failure> {
         self.trace.note(self.now, "end", &[]);
-        self.broker.check_end(self.audit.violations, !self.scenario.ends_by_shutdown)
+        let bridges = self.bridging.iter().filter(|bridging| bridging.is_configured());
+        let of_bridge = bridges.map(|bridging| 1 + bridging.local_filters().len() as u64).sum();
+        self.broker.check_end(self.audit.violations, !self.scenario.ends_by_shutdown, of_bridge)
     }
 }

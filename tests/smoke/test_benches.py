@@ -6,7 +6,7 @@ import subprocess
 import tempfile
 import unittest
 
-from interop.broker import ROOT
+from interop.broker import ROOT, TARGET
 
 LIMIT_SECONDS = 120
 
@@ -23,10 +23,18 @@ class Benches(unittest.TestCase):
         self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
         return json.loads(done.stdout)
 
+    def test_versus_compares_with_the_floor_in_every_load(self):
+        quick = ("--runs", "1", "--seconds", "1", "--warm-up", "0")
+        for row in self.bench("versus", *quick, "--against", "floor", "--protocol", "both"):
+            self.assertGreater(row["cpu_ratios"]["floor"], 0, row)
+
     @unittest.skipUnless(shutil.which("mosquitto"), "compares with mosquitto, which is not installed")
-    def test_versus_compares(self):
-        (row,) = self.bench("versus", "--loads", "pairs-w100", "--runs", "1", "--seconds", "1", "--warm-up", "0")
-        self.assertGreater(row["cpu_ratio"], 0)
+    def test_versus_compares_with_brokers(self):
+        quick = ("--loads", "pairs-w100", "--runs", "1", "--seconds", "1", "--warm-up", "0")
+        itself = f"{TARGET / 'oncemq'} --listen 127.0.0.1:{{port}} --durability none --data-dir {{folder}}/data"
+        other = ("--other", f"other={itself}")
+        for row in self.bench("versus", *quick, "--durability", "both", *other):
+            self.assertEqual(set(row["cpu_ratios"]), {"floor", "mosquitto", "other"})
 
     def test_durable_shows_what_each_mode_costs(self):
         result = self.bench("durable", "--quick")
@@ -49,6 +57,12 @@ class Benches(unittest.TestCase):
         result = self.bench("subscriptions", "--quick")
         self.assertGreater(result["bytes_per_distinct_subscription"], 0)
         self.assertEqual([row["subscriptions"] for row in result["steps"]], [0, 1_000, 2_000])
+
+    def test_neighbours_bear_each_other(self):
+        result = self.bench("neighbours", "--quick")
+        self.assertEqual(len(result), 7)
+        for kind, row in result.items():
+            self.assertGreater(row["with"]["p99_us"], 0, kind)
 
     def test_crash_loses_nothing_of_oncemq(self):
         brokers = ["oncemq-sync", "oncemq-write"]

@@ -1,7 +1,11 @@
 """Each command of the load generator, small: its ledger must balance, which its exit status says."""
 
+import concurrent.futures
 import json
+import pathlib
 import subprocess
+import tempfile
+import time
 import unittest
 
 from interop.broker import HELD, PROTOCOLS, SHARD_COUNTS, TARGET, matrix
@@ -53,6 +57,24 @@ class LoadGenerator:
 
     def test_chaos_balances(self):
         self.generate("chaos", "--pairs", 10, "--duration", "5s", "--seed", 1)
+
+    def test_chaos_at_a_rate_publishes_no_more(self):
+        report = self.generate("chaos", "--pairs", 4, "--duration", "3s", "--rate", 100, "--seed", 1)
+        self.assertLessEqual(report["ledger"]["expected"], 400)
+
+    def test_two_generators_start_together_and_their_reports_compare(self):
+        # Time to connect the clients of both.
+        start = ("--start-at", int(time.time()) + 5, "--warm-up", "0s", "--duration", "1s")
+        with concurrent.futures.ThreadPoolExecutor() as pool:
+            reports = list(pool.map(lambda window: self.generate("run", *start, "--window", window), (1, 10)))
+        with tempfile.TemporaryDirectory() as directory:
+            paths = [pathlib.Path(directory, f"{number}.json") for number in range(2)]
+            for path, report in zip(paths, reports):
+                path.write_text(json.dumps(report))
+            compared = subprocess.run(
+                [TARGET / "oncemq-loadgen", "compare", *paths], capture_output=True, text=True, check=True
+            )
+        self.assertRegex(compared.stdout, r"(?m)^window +1 +10 +x10\.000$")
 
     def test_connect_holds_its_clients(self):
         self.generate("connect", "--clients", 300, "--hold", "200ms", "--broker-pid", self.broker.process.pid)

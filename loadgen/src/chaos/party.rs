@@ -11,6 +11,7 @@ use crate::fleet::Counters;
 use crate::ledger::{Arrival, Ledger, Published};
 use crate::message::MessageForm;
 use crate::opening::{BrokerLimits, unexpected};
+use crate::pacer::Timing;
 use crate::payload::Stamp;
 
 /// One connection of a party: the cutter through which all its packets go, and what they are written to.
@@ -44,17 +45,18 @@ pub(super) trait Party {
 
     fn handle_packet(&mut self, packet: &Packet<'_>, line: &mut Line<'_>) -> Result<(), Fault>;
 
-    /// Messages may be published.
-    fn publish(&mut self, line: &mut Line<'_>);
+    /// Messages may be published, since `start_ns`.
+    fn publish(&mut self, start_ns: u64, line: &mut Line<'_>);
 
     /// The broker has lost the session, so its state ends here too [MQTT-3.2.2-5].
     fn lose_session(&mut self, counters: &Counters);
 }
 
-/// Publishes as fast as its window lets it.
+/// Publishes what is due as fast as its window lets it.
 #[derive(Debug)]
 pub(super) struct Publisher {
     form: MessageForm,
+    timing: Timing,
     sender: Sender,
     next_sequence: u64,
     refused: Vec<u64>,
@@ -63,8 +65,8 @@ pub(super) struct Publisher {
 }
 
 impl Publisher {
-    pub(super) fn new(form: MessageForm, window: u16) -> Self {
-        Self { form, sender: Sender::new(window), next_sequence: 0, refused: Vec::new(), abandoned: Vec::new() }
+    pub(super) fn new(form: MessageForm, timing: Timing, window: u16) -> Self {
+        Self { form, timing, sender: Sender::new(window), next_sequence: 0, refused: Vec::new(), abandoned: Vec::new() }
     }
 
     /// What it says about its messages in the end, and how many of them the broker refused.
@@ -136,9 +138,12 @@ impl Party for Publisher {
         Ok(())
     }
 
-    fn publish(&mut self, line: &mut Line<'_>) {
+    fn publish(&mut self, start_ns: u64, line: &mut Line<'_>) {
         while !line.cutter.has_struck() {
             let (sequence, qos) = (self.next_sequence, self.form.qos);
+            if self.timing.due_ns(start_ns, sequence).is_some_and(|due_ns| due_ns > line.now_ns) {
+                break;
+            }
             let Some(packet_id) = self.sender.begin(qos, sequence, line.now_ns) else {
                 break;
             };
@@ -255,7 +260,7 @@ impl Party for Subscriber {
         }
     }
 
-    fn publish(&mut self, _line: &mut Line<'_>) {}
+    fn publish(&mut self, _start_ns: u64, _line: &mut Line<'_>) {}
 
     fn lose_session(&mut self, counters: &Counters) {
         let held = std::mem::take(&mut self.receiver).held();
@@ -288,11 +293,11 @@ mod tests {
             payload_bytes: 20,
             publisher: 0,
         };
-        let mut publisher = Publisher::new(form, 3);
+        let mut publisher = Publisher::new(form, Timing::Closed, 3);
         let (mut cutter, counters) = (Cutter::new(Random::new(1, 0)), Counters::default());
         let mut out = Vec::new();
         let mut line = Line { cutter: &mut cutter, out: &mut out, counters: &counters, now_ns: 0 };
-        publisher.publish(&mut line);
+        publisher.publish(0, &mut line);
         publisher.handle_packet(&Packet::Pubrec(acknowledgement(2)), &mut line).expect("in use");
         publisher.lose_session(&counters);
         assert_eq!((counters.published.value(), counters.completed.value()), (3, 3));

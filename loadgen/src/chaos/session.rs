@@ -107,16 +107,17 @@ enum Ending {
     Decided,
 }
 
-/// Lives through connections until [`Phase::Close`], then ends the session. Returns the party with its account.
+/// Lives through connections until [`Phase::Close`], then ends the session. Returns the party with its account. A kick
+/// wakes it when it has something to publish.
 pub(super) async fn live<P: Party>(
     seat: Rc<Seat>,
+    kick: Rc<Kick>,
     terms: Terms,
     party: P,
     random: Random,
     mishaps: Rc<RefCell<Mishaps>>,
     life: Arc<Life>,
 ) -> P {
-    let kick = seat.new_kick();
     let mut client = Chaotic::new(Rc::clone(&seat), terms, party, random, mishaps);
     let (own, number) = (login(&client.terms, Session::Transient), client.terms.number);
     let address = client.terms.address;
@@ -345,8 +346,10 @@ impl<P: Party> Client for Chaotic<P> {
             Phase::Open => {}
             Phase::Publish => {
                 flow = self.end(now_ns);
-                let mut line = Line { cutter: &mut self.cutter, out, counters: &self.seat.counters, now_ns };
-                self.party.publish(&mut line);
+                if let Some(schedule) = self.seat.schedule() {
+                    let mut line = Line { cutter: &mut self.cutter, out, counters: &self.seat.counters, now_ns };
+                    self.party.publish(schedule.publish_start_ns, &mut line);
+                }
             }
             Phase::Drain => self.cutter.disarm(),
             Phase::Close => {

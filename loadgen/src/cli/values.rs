@@ -1,7 +1,7 @@
 //! Parsers for the values of flags. Each error says what is allowed; clap adds the flag and what was given.
 
 use std::str::FromStr;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use oncemq::proto::{QoS, Version};
 
@@ -83,6 +83,15 @@ pub(super) fn rate_or_zero(given: &str) -> Result<f64, String> {
         Ok(0.0) => Ok(0.0),
         Ok(_) | Err(_) => rate(given).map_err(|_| format!("expected 0, or a number per second, at most {RATE_MAX:.0}")),
     }
+}
+
+pub(super) fn unix_time(given: &str) -> Result<SystemTime, String> {
+    given
+        .parse::<f64>()
+        .ok()
+        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+        .and_then(|since_epoch| SystemTime::UNIX_EPOCH.checked_add(since_epoch))
+        .ok_or_else(|| "expected seconds since 1970-01-01 00:00 UTC".to_owned())
 }
 
 pub(super) fn duration(given: &str) -> Result<Duration, String> {

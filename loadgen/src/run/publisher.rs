@@ -7,28 +7,8 @@ use crate::exchange::{AfterPubrec, Ended, Sender};
 use crate::fleet::Phase;
 use crate::ledger::Published;
 use crate::message::MessageForm;
+use crate::pacer::Timing;
 use crate::participant::Participant;
-
-/// When a publisher's messages are due.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Timing {
-    /// As soon as the window has room.
-    Closed,
-    /// Message n at `offset_ns` + n × `interval_ns` after publishing starts.
-    Open { offset_ns: f64, interval_ns: f64 },
-}
-
-impl Timing {
-    /// When message `sequence` is due; `None` for at once.
-    pub(super) fn due_ns(&self, start_ns: u64, sequence: u64) -> Option<u64> {
-        match *self {
-            Self::Closed => None,
-            Self::Open { offset_ns, interval_ns } => {
-                Some(start_ns.saturating_add((offset_ns + interval_ns * sequence as f64) as u64))
-            }
-        }
-    }
-}
 
 /// A publisher: keeps its window full, or to its timing, until the phase or the count ends it.
 #[derive(Debug)]
@@ -166,19 +146,5 @@ impl Client for Publisher {
             Phase::Open | Phase::Drain | Phase::Close => {}
         }
         Ok(self.participant.poll(now_ns, out))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn open_loop_messages_are_due_at_fixed_times_whatever_happened_before() {
-        let timing = Timing::Open { offset_ns: 250.0, interval_ns: 1_000.5 };
-        assert_eq!(timing.due_ns(10_000, 0), Some(10_250));
-        assert_eq!(timing.due_ns(10_000, 2), Some(12_251));
-        assert_eq!(timing.due_ns(10_000, 1_000_000), Some(1_000_510_250));
-        assert_eq!(Timing::Closed.due_ns(10_000, 3), None);
     }
 }

@@ -111,6 +111,29 @@ fn a_message_too_large_for_the_client_is_skipped() {
     assert_eq!(fleet.count(|counters| counters.messages), 1);
 }
 
+/// A message in flight that the client does not take any more after a resume: it may hold the packet id, which must not stay in
+/// its way. PUBREL frees it [MQTT-4.3.3-12], and the message is not sent again.
+#[test]
+fn a_message_in_flight_that_has_become_too_large_frees_its_id() {
+    let mut fleet = Fleet::new(1);
+    let publisher = fleet.connect(Version::V311, "publisher", true);
+    let subscriber = fleet.connect_v5("subscriber", 1);
+    fleet.subscribe(subscriber, "t", ExactlyOnce);
+    fleet.publish(publisher, "t", &"x".repeat(100), ExactlyOnce, 1);
+    fleet.publish(publisher, "t", "small", ExactlyOnce, 2);
+    fleet.drop_connection(subscriber);
+    let mut properties = PropertyWriter::new();
+    properties.push(Property::MaximumPacketSize(50)).push(Property::ReceiveMaximum(1));
+    let subscriber = fleet.connect_v5_with("subscriber", properties);
+    let pubrel = Got::Ack(AcknowledgementKind::Pubrel, 1, ReasonCode::Success);
+    assert_eq!(fleet.got(subscriber)[1..], [pubrel], "it holds the only slot until PUBCOMP");
+    assert_eq!(fleet.count(|counters| counters.dropped_too_large), 1);
+    fleet.ack_with(subscriber, AcknowledgementKind::Pubcomp, 1, ReasonCode::PacketIdentifierNotFound);
+    let got = fleet.got(subscriber);
+    assert!(matches!(&got[..], [Got::Publish { payload, id: 2, dup: false, .. }] if payload == "small"), "{got:?}");
+    assert_eq!(fleet.count(|counters| counters.messages), 1);
+}
+
 /// A payload above the threshold of sending by reference arrives whole, with what surrounds it.
 #[test]
 fn large_payloads_arrive_whole() {

@@ -439,17 +439,6 @@ fn several_filters_get_one_answer_in_their_order() {
     }
 }
 
-/// [MQTT-3.8.3-4]
-#[test]
-fn no_local_on_a_shared_subscription_is_a_protocol_error() {
-    let mut fleet = Fleet::new(1);
-    let client = fleet.connect_v5_transient("client");
-    fleet.got(client);
-    let options = SubscriptionOptions { no_local: true, ..SubscriptionOptions::from_qos(AtMostOnce) };
-    fleet.subscribe_with(client, "$share/group/t", options);
-    assert_eq!(fleet.got(client), [Got::Disconnect(ReasonCode::ProtocolError)]);
-}
-
 /// [MQTT-3.8.4-3] [MQTT-3.8.4-4]
 #[test]
 fn a_subscription_to_the_same_filter_replaces_the_one_before() {

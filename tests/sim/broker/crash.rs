@@ -3,10 +3,11 @@
 use oncemq::config::Durability;
 
 use crate::disk::Crash;
+use crate::event::Event;
 use crate::network::Stage;
 use crate::random::Random;
 use crate::scenario::Scenario;
-use crate::world::{Event, World};
+use crate::world::World;
 
 /// The next crash.
 #[derive(Clone, Copy, Debug)]

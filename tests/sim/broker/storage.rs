@@ -8,10 +8,11 @@ use oncemq::fault::PlantedFault;
 use oncemq::store::{LogConfig, LogFailure};
 
 use crate::disk::{Crash, Disk};
+use crate::event::Event;
 use crate::ledger::{Failure, fail};
 use crate::random::Random;
 use crate::scenario;
-use crate::world::{Event, World};
+use crate::world::World;
 
 use super::crash::Moment;
 use super::{CrashPlan, Shard};
@@ -195,6 +196,9 @@ impl World {
             }
         };
         self.broker.seats = shards.into_iter().map(|shard| self.broker.seat(shard)).collect();
+        self.change_bridge(self.broker.storage.durability == Durability::None);
+        let now = self.now();
+        self.broker.keep_bridges(self.bridging.as_ref(), now);
         for shard in 0..self.broker.seats.len() {
             self.schedule_turn(shard);
         }

@@ -5,6 +5,7 @@ use oncemq::proto::{
 };
 
 use crate::aliases::Aliases;
+use crate::bridging::Bridging;
 use crate::ledger::{Arrival, Failure, Ledger, MessageNumber, fail};
 
 use super::{Answer, Client, Meaning, Request, Stage, Surroundings, packet_id};
@@ -20,6 +21,10 @@ impl Client {
                 Ok(None) => return Ok(()),
                 Err(error) => fail!("client {} got bytes that are no packet: {error:?}", self.index),
             };
+            if self.is_remote() && !self.link_mut().is_accepted {
+                self.receive_connect(around, frame.bytes())?;
+                continue;
+            }
             let packet = match decode(self.version, frame.bytes()) {
                 Ok(packet) => packet,
                 Err(error) => fail!("client {} got a damaged packet: {error:?} {:?}", self.index, frame.bytes()),
@@ -34,16 +39,24 @@ impl Client {
         if self.link_mut().is_accepted == matches!(packet, Packet::Connack(_)) {
             fail!("client {client} got {packet:?} out of place");
         }
+        self.note_told(packet);
         match packet {
             Packet::Connack(connack) => self.receive_connack(around, connack),
             Packet::Publish(publish) => self.receive_publish(around.ledger, publish),
+            Packet::Subscribe(subscribe) if self.is_remote() => self.receive_subscribe(around, subscribe),
+            Packet::Pingreq if self.is_remote() => {
+                if !self.link_mut().is_finished {
+                    self.write(around.written, &Packet::Pingresp, Meaning::Other);
+                }
+                Ok(())
+            }
             Packet::Puback(refusal) | Packet::Pubrec(refusal) if self.awaits_refusal(refusal.packet_id) => {
                 self.receive_refusal(refusal)
             }
             Packet::Puback(puback) => {
                 let message = self.take_exchange(puback.packet_id, Stage::AwaitingPuback, "PUBACK")?;
                 if is_accepted(client, puback)? {
-                    around.ledger.acknowledge(message);
+                    self.note_acknowledged(around, message);
                 }
                 Ok(())
             }
@@ -59,7 +72,8 @@ impl Client {
                     fail!("client {client} got PUBREC for {exchange:?}");
                 }
                 exchange.stage = Stage::Releasing;
-                around.ledger.acknowledge(exchange.message);
+                let message = exchange.message;
+                self.note_acknowledged(around, message);
                 self.queue_answer(Answer::Pubrel(id));
                 Ok(())
             }
@@ -119,8 +133,17 @@ impl Client {
         Ok(())
     }
 
+    /// The broker has taken a message; if it comes over a bridge, perhaps in order to drop it.
+    fn note_acknowledged(&self, around: &mut Surroundings<'_>, message: MessageNumber) {
+        let (topic, sent_at) = (&around.ledger.message(message).topic, around.ledger.sent_at(message));
+        let is_carried = |bridging: &Bridging| bridging.carries_since(topic, sent_at);
+        if !self.is_remote() || around.bridging.is_some_and(is_carried) {
+            around.ledger.acknowledge(message);
+        }
+    }
+
     /// Sends again what is not acknowledged, in its order [MQTT-4.4.0-1] [MQTT-4.6.0-1].
-    fn resend(&mut self, around: &mut Surroundings<'_>) {
+    pub(super) fn resend(&mut self, around: &mut Surroundings<'_>) {
         let exchanges = std::mem::take(&mut self.session.exchanges);
         for exchange in &exchanges {
             match exchange.stage {
@@ -149,6 +172,7 @@ impl Client {
             fail!("client {} got a first PUBLISH with {id:?}, which is not released", self.index);
         }
         let topic = self.link_mut().heard.topic(publish)?;
+        let topic = self.name_here(topic)?;
         let arrival = Arrival {
             topic: &topic,
             payload: publish.payload,
@@ -160,6 +184,9 @@ impl Client {
             is_repeated: is_open && publish.qos == QoS::ExactlyOnce,
         };
         ledger.arrive(self.index, &arrival)?;
+        if let Some(id) = id {
+            self.note_handed_on(id, publish.payload);
+        }
         match (publish.qos, id) {
             (QoS::AtLeastOnce, Some(id)) => self.queue_answer(Answer::Puback(id)),
             (QoS::ExactlyOnce, Some(id)) => {

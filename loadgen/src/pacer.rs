@@ -1,4 +1,4 @@
-//! Wakes open-loop publishers when their messages are due.
+//! When the messages of publishers are due, and what wakes publishers then.
 //!
 //! Tokio's timers tick in milliseconds, which would show in every latency of an open loop. So a thread sleeps to within
 //! some tens of microseconds and pokes the runtime through a socket pair.
@@ -9,7 +9,6 @@ use std::rc::Rc;
 use std::thread;
 use std::time::Duration;
 
-use super::publisher::Timing;
 use crate::clock::Clock;
 use crate::connection::Kick;
 use crate::fleet::{Phase, Seat};
@@ -18,20 +17,56 @@ use crate::fleet::{Phase, Seat};
 const TICK_MIN: Duration = Duration::from_micros(100);
 const TICK_MAX: Duration = Duration::from_millis(5);
 
+/// When a publisher's messages are due.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Timing {
+    /// Closed loop: as soon as the window has room.
+    Closed,
+    /// Open loop: message n at `offset_ns` + n × `interval_ns` after publishing starts.
+    Open { offset_ns: f64, interval_ns: f64 },
+}
+
+impl Timing {
+    /// The timing of one of so many publishers, who together send `rate` messages a second: all at the same interval, spread
+    /// evenly over it. Without a rate, a closed loop.
+    pub(crate) fn of(rate: Option<f64>, publisher: u32, publishers: u32) -> Self {
+        match rate {
+            None => Self::Closed,
+            Some(rate) => {
+                let between_ns = 1e9 / rate;
+                Self::Open {
+                    offset_ns: between_ns * f64::from(publisher),
+                    interval_ns: between_ns * f64::from(publishers),
+                }
+            }
+        }
+    }
+
+    /// When message `sequence` is due; `None` for at once.
+    pub(crate) fn due_ns(&self, start_ns: u64, sequence: u64) -> Option<u64> {
+        match *self {
+            Self::Closed => None,
+            Self::Open { offset_ns, interval_ns } => {
+                Some(start_ns.saturating_add((offset_ns + interval_ns * sequence as f64) as u64))
+            }
+        }
+    }
+}
+
 /// The publishers of one worker, in the order in which they are due; all have the same interval.
-pub(super) struct Pacer {
+pub(crate) struct Pacer {
     publishers: Vec<(Rc<Kick>, Timing)>,
     /// Wake-ups given so far; they go round the publishers.
     given: u64,
 }
 
 impl Pacer {
-    pub(super) fn new(publishers: Vec<(Rc<Kick>, Timing)>) -> Self {
+    pub(crate) fn new(publishers: Vec<(Rc<Kick>, Timing)>) -> Self {
         Self { publishers, given: 0 }
     }
 
     /// Runs until the seat leaves [`Phase::Publish`].
-    pub(super) async fn run(mut self, seat: &Seat) -> io::Result<()> {
+    pub(crate) async fn run(mut self, seat: &Seat) -> io::Result<()> {
         let Some(interval) = self.tick() else {
             return Ok(());
         };
@@ -90,4 +125,18 @@ fn spawn_ticks(clock: Clock, interval: Duration) -> io::Result<BlockingUnixStrea
         }
     })?;
     Ok(reader)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn open_loop_messages_are_due_at_fixed_times_whatever_happened_before() {
+        let timing = Timing::of(Some(4_000_000.0), 1, 4);
+        assert_eq!(timing.due_ns(10_000, 0), Some(10_250));
+        assert_eq!(timing.due_ns(10_000, 2), Some(12_250));
+        assert_eq!(timing.due_ns(10_000, 1_000_000), Some(1_000_010_250));
+        assert_eq!(Timing::of(None, 1, 4).due_ns(10_000, 3), None);
+    }
 }
