@@ -86,6 +86,10 @@ struct ServeArguments {
           value_parser = pinning)]
     pin: Pinning,
 
+    /// Let the kernel put the broker's memory into huge pages: it then grows in steps of 2 MiB.
+    #[arg(long, env = "ONCEMQ_HUGE_PAGES")]
+    huge_pages: bool,
+
     /// How long a shard without work looks for some before it sleeps; it uses all of its CPU meanwhile [0..=100000].
     #[arg(long, value_name = "MICROSECONDS", env = "ONCEMQ_SPIN_US", default_value_t = 0,
           value_parser = number(config::SPIN_US))]
@@ -373,6 +377,7 @@ impl ServeArguments {
             listen: self.listen,
             shards: self.shards.and_then(NonZeroU16::new),
             pinning: self.pin,
+            huge_pages: self.huge_pages,
             spin: Duration::from_micros(self.spin_us.into()),
             durability: self.durability,
             log: LogSettings {

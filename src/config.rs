@@ -28,6 +28,8 @@ pub struct ServeConfig {
     pub shards: Option<NonZeroU16>,
     /// Where the shards run.
     pub pinning: Pinning,
+    /// Whether the kernel may put the broker's memory into huge pages.
+    pub huge_pages: bool,
     /// How long a shard without work looks for some before it sleeps.
     pub spin: Duration,
     /// When an acknowledgement may leave.

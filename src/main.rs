@@ -23,6 +23,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const OTHER_FILES: u64 = 256;
 
 fn main() -> ExitCode {
+    // Before memory is used, for what lies in huge pages stays there.
+    io::allow_huge_pages(false);
     match Cli::parse().into_action().unwrap_or_else(|error| error.exit()) {
         Action::Serve { config, log_level } => {
             start_logging(log_level);
@@ -43,6 +45,7 @@ fn end<E: Display>(result: Result<ExitCode, E>) -> ExitCode {
 /// Starts everything, serves until a signal ends it.
 fn serve(config: &ServeConfig) -> Result<(), StartError> {
     io::check_kernel()?;
+    io::allow_huge_pages(config.huge_pages);
     io::outlive_file_size_limit();
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGUSR1]).map_err(|source| StartError::Signals { source })?;
     let permits = ConnectionPermits::new(connections_max(config));

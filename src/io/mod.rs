@@ -53,6 +53,7 @@ pub use inspecting::inspect_log;
 pub use permit::{ConnectionEnded, ConnectionPermit, ConnectionPermits};
 pub use restoring::{RestoredLogs, restore};
 pub use system::{
-    allowed_cpus, check_kernel, listen, outlive_file_size_limit, raise_open_file_limit, stop_listening, take_descriptor,
+    allow_huge_pages, allowed_cpus, check_kernel, listen, outlive_file_size_limit, raise_open_file_limit,
+    stop_listening, take_descriptor,
 };
 pub use threads::{Placement, Shards, place, start};

@@ -53,6 +53,11 @@ class Benches(unittest.TestCase):
         self.assertGreater(result["subscribe_seconds"], 0)
         self.assertGreater(result["with"]["p99_us"], 0)
 
+    def test_subscriptions_are_stored_and_others_served(self):
+        result = self.bench("subscriptions", "--quick")
+        self.assertIn("bytes_per_distinct_subscription", result)
+        self.assertEqual([row["subscriptions"] for row in result["steps"]], [0, 1_000, 2_000])
+
     def test_neighbours_bear_each_other(self):
         result = self.bench("neighbours", "--quick")
         self.assertEqual(len(result), 7)
