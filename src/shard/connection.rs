@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::num::NonZeroU32;
 
+use crate::auth::Identity;
 use crate::proto::{AcknowledgementKind, Framer, PacketId, ReasonCode, Version};
 use crate::store::LogPosition;
 use crate::time::Timestamp;
@@ -120,6 +121,8 @@ pub(super) struct Connection {
     pub(super) version: Version,
     /// Who is at the other end.
     pub(super) role: Role,
+    /// The account of a client; none if it did not have to say who it is.
+    pub(super) identity: Option<Box<Identity>>,
     pub(super) transport: Transport,
     pub(super) framer: Framer,
     pub(super) output: Output,
@@ -164,6 +167,7 @@ impl Connection {
             session: None,
             version,
             role: Role::Client,
+            identity: None,
             transport,
             framer: Framer::default(),
             output: Output::default(),
