@@ -1,5 +1,6 @@
 //! The real process from outside: start, the bytes at its front door, signals, and what it says when it cannot start.
 
+mod access;
 mod broker;
 mod durable;
 #[cfg(feature = "planted-faults")]
