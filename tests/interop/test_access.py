@@ -3,10 +3,13 @@ and SCRAM-SHA-256 by a client that shares no code with the broker.
 """
 
 import base64
+import contextlib
 import hashlib
 import hmac
 import os
 import pathlib
+import pty
+import re
 import secrets
 import shutil
 import subprocess
@@ -99,6 +102,31 @@ class Passwords(AccessCase):
             self.assertTrue(self.broker.is_running())
         self.assertEqual(self.publish("mqttv5", "-u", "nadine", "-P", "enidan").returncode, 0)
         self.assertEqual(self.publish("mqttv5", "-u", "margot", "-P", "togram").returncode, 0x86)
+
+
+    def test_a_password_is_asked_for_twice_and_not_shown(self):
+        for answers, status in [(("enidan", "enidan"), 0), (("enidan", "nadine"), 1)]:
+            self.assertEqual(self.ask(["passwd", str(self.file), "nadine"], answers), status, answers)
+        self.assertIn("nadine:$argon2id$", self.file.read_text())
+
+    def ask(self, arguments, answers):
+        """Runs `oncemq` at a terminal and answers its questions; its exit status."""
+        process, terminal = pty.fork()
+        if process == 0:
+            os.execv(oncemq(), ["oncemq", *arguments])
+        shown = b""
+        for question, answer in zip((b"New password", b"The same again"), answers, strict=True):
+            while not re.search(question + rb"[^:]*: ", shown):
+                shown += os.read(terminal, 1024)
+            os.write(terminal, answer.encode() + b"\n")
+        with contextlib.suppress(OSError):  # how the end of a terminal is told
+            while content := os.read(terminal, 1024):
+                shown += content
+        _, status = os.waitpid(process, 0)
+        for answer in answers:
+            self.assertNotIn(answer.encode(), shown.replace(b"for nadine", b""))
+        os.close(terminal)
+        return os.waitstatus_to_exitcode(status)
 
 
 class Scram(AccessCase):
