@@ -221,12 +221,12 @@ struct ServeArguments {
     #[arg(long, value_name = "CLIENTS", env = "ONCEMQ_MAX_CONNECTIONS", value_parser = number(config::MAX_CONNECTIONS))]
     max_connections: Option<u32>,
 
-    /// Clients whose CONNECT is not complete; further ones wait to be accepted [1..=65536].
+    /// Clients that are not admitted yet; further ones wait to be accepted [1..=65536].
     #[arg(long, value_name = "CLIENTS", env = "ONCEMQ_MAX_HALF_OPEN", default_value_t = config::MAX_HALF_OPEN_DEFAULT,
           value_parser = number(config::MAX_HALF_OPEN))]
     max_half_open: u32,
 
-    /// Time that a client has to complete its CONNECT [100ms..=5m].
+    /// Time that a client has to complete its CONNECT and to show who it is [100ms..=5m].
     #[arg(long, value_name = "DURATION", env = "ONCEMQ_CONNECT_TIMEOUT",
           default_value_t = Span(config::CONNECT_TIMEOUT_DEFAULT), value_parser = span(config::CONNECT_TIMEOUT))]
     connect_timeout: Span,

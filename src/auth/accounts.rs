@@ -183,6 +183,8 @@ fn account_of(content: &str) -> Result<Option<(&str, &str)>, &'static str> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     // The passwords are `secret` and `hunter2`.
@@ -252,6 +254,23 @@ mod tests {
             (0..64).map(|number| accounts.entry_for(&number.to_string()).expect("an entry").stored).collect();
         kinds.dedup();
         assert!(kinds.len() > 2, "all kinds of entries are checked for who does not exist");
+    }
+
+    proptest! {
+        /// Text of a disk, some of it near to what it should be; what is read can be checked.
+        #[test]
+        fn no_text_panics(
+            text in ".{0,80}",
+            entry in "a:(\\$argon2id\\$v=19\\$m=[0-9]{1,2},t=[0-9],p=[0-9]|SCRAM-SHA-256|\\$7|\\$6)\\$([0-9]{1,2}[:$])?[a-zA-Z]{4,24}[:$][a-zA-Z]{22,86}",
+        ) {
+            for text in [text, entry] {
+                if let Ok(accounts) = Accounts::parse(&text)
+                    && let Some(found) = accounts.entry_for("a")
+                {
+                    prop_assert!(!found.stored.matches(b"password"));
+                }
+            }
+        }
     }
 
     #[test]

@@ -259,6 +259,8 @@ fn name_of(escaped: &str) -> Option<Box<str>> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     /// The exchange of RFC 7677, section 3.
@@ -361,6 +363,21 @@ mod tests {
         ] {
             let first = ClientFirst::parse(message.as_bytes());
             assert!(matches!(first, Err(ScramError::Malformed(_))), "{message:?}: {first:?}");
+        }
+    }
+
+    proptest! {
+        /// Bytes of the network, some of them near to what they should be.
+        #[test]
+        fn no_message_panics(
+            bytes in prop::collection::vec(any::<u8>(), 0..64),
+            text in "(n|y|p=x),(a=.*)?,n=.{0,20},r=.{0,10}",
+            last in "c=[a-z=]{0,8},r=.{0,80},p=[A-Za-z0-9+/]{0,44}=?",
+        ) {
+            for message in [&bytes[..], text.as_bytes(), last.as_bytes()] {
+                let _ = ClientFirst::parse(message);
+                let _ = exchange().finish(message);
+            }
         }
     }
 

@@ -4,7 +4,7 @@
 //! All that is slow, branchy or hostile before a client is admitted happens here, on a thread and a runtime of its own
 //! (tokio-uring), so that a storm of reconnecting clients never delays a message.
 //!
-//! Limits: a client has `connect_timeout` from being accepted to the end of its CONNECT, and memory grows only with bytes
+//! Limits: a client has `connect_timeout` from being accepted to showing who it is, and memory grows only with bytes
 //! that it really sent. There are at most `max_half_open` such clients; further ones wait in the listen backlog. Shards hold
 //! at most as many clients as there are permits; a client beyond that is told so (5.0: 0x97, or 0x9C with the server that the
 //! operator has named; 3.1.1: 3).
