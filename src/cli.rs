@@ -7,6 +7,7 @@ mod access;
 mod bridges;
 mod service;
 mod values;
+mod web_socket;
 
 use std::net::SocketAddr;
 use std::num::{NonZeroU16, NonZeroU32, NonZeroU64};
@@ -27,6 +28,7 @@ use access::{AccessArguments, PasswordArguments};
 use bridges::{BridgeArgument, TopicArgument};
 use service::ServiceArguments;
 use values::{Bytes, Span, address, bytes, number, pinning, power_of_two, span};
+use web_socket::WebSocketArguments;
 
 /// MQTT 3.1.1 and 5.0 broker that delivers exactly once.
 #[derive(Debug, Parser)]
@@ -286,6 +288,9 @@ struct ServeArguments {
     #[command(flatten)]
     service: ServiceArguments,
 
+    #[command(flatten)]
+    web_socket: WebSocketArguments,
+
     /// Bridge to another broker, of which this one becomes a client: `NAME=HOST[:PORT]`, and behind it, separated by
     /// commas, protocol=5.0|3.1.1, client-id=ID, keep-alive=SECONDS, user=NAME, password-file=FILE, receive-maximum=COUNT,
     /// max-inflight=COUNT; repeat for more.
@@ -391,11 +396,15 @@ impl Cli {
 
 impl ServeArguments {
     fn into_config(self) -> Result<ServeConfig, String> {
-        let access = self.access.into_settings(&self.listen)?;
+        let web_socket = self.web_socket.into_settings();
+        let listen = self.listen.iter().map(|address| ("--listen", *address));
+        let web_sockets = web_socket.listen.iter().map(|address| ("--websocket-listen", *address));
+        let access = self.access.into_settings(listen.chain(web_sockets))?;
         Ok(ServeConfig {
             access,
             bridges: bridges::assemble(self.bridge, self.bridge_topic, self.max_inflight, host_name)?,
             listen: self.listen,
+            web_socket,
             shards: self.shards.and_then(NonZeroU16::new),
             pinning: self.pin,
             huge_pages: self.huge_pages,

@@ -6,6 +6,7 @@
 
 mod access;
 mod service;
+mod web_socket;
 
 use std::net::SocketAddr;
 use std::num::{NonZeroU16, NonZeroU32, NonZeroU64};
@@ -20,12 +21,17 @@ use crate::store::RecoveryMode;
 
 pub use access::*;
 pub use service::{NOTICE_BYTES_MAX, Notice, Service};
+pub use web_socket::{
+    MAX_UPGRADE_HEADERS, MAX_UPGRADE_REQUEST_BYTES, WEBSOCKET_PATH_DEFAULT, WebSocketRules, WebSocketSettings,
+};
 
 /// Everything `oncemq serve` was told, checked as far as that is possible without asking the machine.
 #[derive(Clone, Debug)]
 pub struct ServeConfig {
     /// Addresses to accept clients on; never empty.
     pub listen: Vec<SocketAddr>,
+    /// Where and to whom MQTT over WebSocket is served.
+    pub web_socket: WebSocketSettings,
     /// Number of shards; `None` means one per CPU that this process may use.
     pub shards: Option<NonZeroU16>,
     /// Where the shards run.

@@ -71,17 +71,19 @@ pub enum StartError {
     },
 
     /// An address to listen on is taken.
-    #[error(
-        "--listen {address}: the port is in use; stop the process that holds it (`ss -ltnp`) or choose another port"
-    )]
+    #[error("{flag} {address}: the port is in use; stop the process that holds it (`ss -ltnp`) or choose another port")]
     PortInUse {
+        /// The flag that names it.
+        flag: &'static str,
         /// The address.
         address: SocketAddr,
     },
 
     /// An address to listen on cannot be used.
-    #[error("--listen {address}: {source}; choose an address of this machine and a port that this user may bind")]
+    #[error("{flag} {address}: {source}; choose an address of this machine and a port that this user may bind")]
     Listen {
+        /// The flag that names it.
+        flag: &'static str,
         /// The address.
         address: SocketAddr,
         /// What the kernel answered.
@@ -302,11 +304,11 @@ impl StartError {
         }
     }
 
-    /// The error for a failure of the kernel while a listener was set up.
-    pub(crate) fn listen(address: SocketAddr, source: io::Error) -> Self {
+    /// The error for a failure of the kernel while the listener that a flag asks for was set up.
+    pub(crate) fn listen(flag: &'static str, address: SocketAddr, source: io::Error) -> Self {
         match source.kind() {
-            io::ErrorKind::AddrInUse => Self::PortInUse { address },
-            _ => Self::Listen { address, source },
+            io::ErrorKind::AddrInUse => Self::PortInUse { flag, address },
+            _ => Self::Listen { flag, address, source },
         }
     }
 }
@@ -332,9 +334,9 @@ mod tests {
     #[test]
     fn a_taken_port_is_told_apart() {
         let address = "127.0.0.1:1883".parse().expect("an address");
-        let taken = StartError::listen(address, io::Error::from_raw_os_error(libc::EADDRINUSE)).to_string();
+        let taken = StartError::listen("--listen", address, io::Error::from_raw_os_error(libc::EADDRINUSE)).to_string();
         assert!(taken.contains("127.0.0.1:1883") && taken.contains("in use"), "{taken}");
-        let denied = StartError::listen(address, io::Error::from_raw_os_error(libc::EACCES)).to_string();
+        let denied = StartError::listen("--listen", address, io::Error::from_raw_os_error(libc::EACCES)).to_string();
         assert!(denied.contains("Permission denied"), "{denied}");
     }
 }

@@ -4,13 +4,14 @@ use std::fmt::{Display, Write};
 use std::io::{IsTerminal, stderr};
 use std::num::NonZeroU32;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::Parser;
 use oncemq::auth::Access;
 use oncemq::cli::{Action, Cli, LogLevel};
 use oncemq::config::{AccessSettings, Durability, MAX_CONNECTIONS, SHARDS_MAX, SHUTDOWN_MAX, ServeConfig};
 use oncemq::error::{PasswordFileError, StartError};
-use oncemq::gate::{self, Gate};
+use oncemq::gate::{self, Entrance, Gate, Listener};
 use oncemq::io::{self, Clock, ConnectionPermits, DataDirectory, Placement, Shards};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
@@ -63,7 +64,7 @@ fn serve(config: &ServeConfig) -> Result<(), StartError> {
         Durability::Sync | Durability::Write => Some(DataDirectory::hold(&config.log.directory)?),
         Durability::None => None,
     };
-    let listeners = config.listen.iter().map(|&address| io::listen(address)).collect::<Result<Vec<_>, _>>()?;
+    let listeners = listeners(config)?;
     let clock = Clock::start();
     let shard_count = u16::try_from(placement.len()).expect("no more shards than SHARDS_MAX");
     let logs = data.as_ref().map(|data| io::restore(data, config, shard_count, &clock)).transpose()?;
@@ -113,6 +114,19 @@ fn introduce_access(settings: &AccessSettings, access: &Access) -> String {
     }
 }
 
+/// Opens all addresses that clients are accepted on.
+fn listeners(config: &ServeConfig) -> Result<Vec<Listener>, StartError> {
+    let plain = config.listen.iter().map(|&address| {
+        let socket = io::listen("--listen", address)?;
+        Ok(Listener { socket, entrance: Entrance::Plain })
+    });
+    let web_sockets = config.web_socket.listen.iter().map(|&address| {
+        let socket = io::listen("--websocket-listen", address)?;
+        Ok(Listener { socket, entrance: Entrance::WebSocket(Arc::clone(&config.web_socket.rules)) })
+    });
+    plain.chain(web_sockets).collect()
+}
+
 fn shut_down(gate: &Gate, shards: &Shards) {
     info!("shutting down");
     gate.stop();
@@ -145,8 +159,7 @@ fn connections_max(config: &ServeConfig) -> u32 {
 
 /// The banner: what runs, where, and with which limits; the ready line comes last.
 fn introduce(config: &ServeConfig, access: &str, placement: &Placement, gate: &Gate, connections_max: u32) {
-    let addresses: Vec<String> = gate.addresses().iter().map(ToString::to_string).collect();
-    let addresses = addresses.join(" ");
+    let addresses = gate.addresses().join(" ");
     let mut shards = String::new();
     for (shard, cpu) in placement.iter().enumerate() {
         // Writing into a String cannot fail.

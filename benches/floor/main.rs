@@ -42,7 +42,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     match &arguments[..] {
         [flag, address, ..] if flag == "--listen" => {
             oncemq::io::raise_open_file_limit();
-            accept(&oncemq::io::listen(address.parse()?)?, &entrance)
+            accept(&oncemq::io::listen("--listen", address.parse()?)?, &entrance)
         }
         _ => check::messages_pass(entrance),
     }

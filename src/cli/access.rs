@@ -48,13 +48,16 @@ pub(super) struct PasswordArguments {
 }
 
 impl AccessArguments {
-    /// Who may connect to a broker that listens on these addresses.
-    pub(super) fn into_settings(self, listen: &[SocketAddr]) -> Result<AccessSettings, String> {
+    /// Who may connect to a broker that listens on these addresses, each with the flag that names it.
+    pub(super) fn into_settings(
+        self,
+        mut listen: impl Iterator<Item = (&'static str, SocketAddr)>,
+    ) -> Result<AccessSettings, String> {
         let Self { password_file, allow_anonymous } = self;
         let is_open = password_file.is_none() && !allow_anonymous;
-        match listen.iter().find(|address| is_open && !address.ip().to_canonical().is_loopback()) {
-            Some(address) => Err(format!(
-                "--listen {address}: anyone who reaches this address could connect; give accounts with --password-file, or \
+        match listen.find(|(_, address)| is_open && !address.ip().to_canonical().is_loopback()) {
+            Some((flag, address)) => Err(format!(
+                "{flag} {address}: anyone who reaches this address could connect; give accounts with --password-file, or \
                  say --allow-anonymous if that is what you want"
             )),
             None => Ok(AccessSettings { password_file, allow_anonymous }),

@@ -8,20 +8,17 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::time::timeout;
-use tokio_uring::buf::BoundedBuf;
 use tokio_uring::net::TcpStream;
 use tracing::{debug, warn};
 
 use crate::io::{Arrival, ConnectionPermit, Peer, take_descriptor};
 use crate::shard::{Admission, shard_of};
-use crate::transport::Transport;
+use crate::transport::{Close, Transport};
 
-use super::Context;
-use super::greeting::{Progress, Refusal, Welcome, judge, progress};
+use super::greeting::{Refusal, Welcome, judge, progress};
 use super::identifying::{Attempt, Identified};
-
-/// A CONNECT with a client id, a user name and a password of ordinary length fits, and with it what is sent right behind.
-const FIRST_READ_BYTES: usize = 512;
+use super::packets::{FIRST_READ_BYTES, Packets};
+use super::{Context, Entrance};
 
 /// A client that was refused may send this much more before it is cut off.
 const DRAIN_BYTES_MAX: usize = 64 * 1024;
@@ -30,14 +27,13 @@ const DRAIN_BYTES_MAX: usize = 64 * 1024;
 pub(super) struct Client {
     pub(super) stream: TcpStream,
     pub(super) peer: SocketAddr,
+    entrance: Entrance,
     pub(super) context: Rc<Context>,
 }
 
 /// A client that may come in.
 struct Entrant {
     connect_frame: Bytes,
-    /// What came behind CONNECT, or behind the last packet of an exchange.
-    early_bytes: Bytes,
     welcome: Welcome,
     identified: Identified,
     permit: ConnectionPermit,
@@ -45,7 +41,7 @@ struct Entrant {
 
 /// Why a client is not admitted.
 pub(super) enum Dismissal {
-    /// There is no packet, and no answer.
+    /// There is no packet, and so no answer with one.
     Silent(NoPacket),
     /// It has said that it goes.
     Gone,
@@ -62,45 +58,57 @@ pub(super) enum NoPacket {
     Closed,
     #[error("{0}")]
     Foreign(&'static str),
+    /// Below the packets there is an answer to what came.
+    #[error("{text}")]
+    Answered { text: &'static str, answer: Vec<u8> },
     #[error(transparent)]
     Failed(#[from] io::Error),
 }
 
 impl Client {
-    pub(super) fn new(stream: TcpStream, peer: SocketAddr, context: Rc<Context>) -> Self {
-        Self { stream, peer, context }
+    pub(super) fn new(stream: TcpStream, peer: SocketAddr, entrance: Entrance, context: Rc<Context>) -> Self {
+        Self { stream, peer, entrance, context }
     }
 
     /// Hears the client out, and admits or refuses it.
     pub(super) async fn welcome(self) {
         let peer = self.peer;
-        match self.within(self.context.limits.connect_timeout, self.hear()).await {
+        let mut packets = Packets::new(&self.stream);
+        match self.within(self.context.limits.connect_timeout, self.hear(&mut packets)).await {
             Some(Ok(entrant)) => {
-                if let Err(error) = self.admit(entrant) {
+                let (early_bytes, transport) = packets.into_rest();
+                if let Err(error) = self.admit(entrant, early_bytes, transport) {
                     debug!("{peer} could not be handed over: {error}");
                 }
             }
-            Some(Err(Dismissal::Refused(refusal))) => self.refuse(&refusal).await,
+            Some(Err(Dismissal::Refused(refusal))) => self.refuse(&refusal, &mut packets).await,
             Some(Err(Dismissal::Failed(refusal, attempt))) => {
                 attempt.hold_back().await;
-                self.refuse(&refusal).await;
+                self.refuse(&refusal, &mut packets).await;
             }
-            Some(Err(Dismissal::Silent(error))) => debug!("{peer} is not admitted: {error}"),
+            Some(Err(Dismissal::Silent(error))) => {
+                debug!("{peer} is not admitted: {error}");
+                if let NoPacket::Answered { answer, .. } = error {
+                    self.say_last(answer).await;
+                }
+            }
             Some(Err(Dismissal::Gone)) => debug!("{peer} is not admitted: it has disconnected"),
             None => debug!("{peer} is not admitted: what it has to say did not come in time"),
         }
     }
 
     /// Reads what the client has to say before it comes in.
-    async fn hear(&self) -> Result<Entrant, Dismissal> {
+    async fn hear(&self, packets: &mut Packets<'_>) -> Result<Entrant, Dismissal> {
+        match &self.entrance {
+            Entrance::Plain => {}
+            Entrance::WebSocket(rules) => packets.upgrade(rules).await?,
+        }
         let max_connect_bytes = self.context.limits.max_connect_bytes;
-        let first = Vec::with_capacity(FIRST_READ_BYTES);
-        let (mut bytes, total) = read_packet(&self.stream, first, |bytes| progress(bytes, max_connect_bytes)).await?;
-        let mut welcome = judge(&bytes[..total], random)?;
-        let mut early = bytes.split_off(total);
-        let identified = self.identify(&mut welcome, &mut early).await?;
+        let connect_frame = packets.read(|bytes| progress(bytes, max_connect_bytes)).await?;
+        let mut welcome = judge(&connect_frame, random)?;
+        let identified = self.identify(&mut welcome, packets).await?;
         let permit = self.permit(&welcome)?;
-        Ok(Entrant { connect_frame: Bytes::from(bytes), early_bytes: Bytes::from(early), welcome, identified, permit })
+        Ok(Entrant { connect_frame: Bytes::from(connect_frame), welcome, identified, permit })
     }
 
     fn permit(&self, welcome: &Welcome) -> Result<ConnectionPermit, Refusal> {
@@ -118,8 +126,8 @@ impl Client {
 
     /// Hands the client to its shard. The runtime keeps its own descriptor, so the shard gets a duplicate, and this one is
     /// closed when `self` ends; no operation is in flight on it.
-    fn admit(self, entrant: Entrant) -> io::Result<()> {
-        let Entrant { connect_frame, early_bytes, welcome, identified, permit } = entrant;
+    fn admit(self, entrant: Entrant, early_bytes: Bytes, transport: Transport) -> io::Result<()> {
+        let Entrant { connect_frame, welcome, identified, permit } = entrant;
         self.stream.set_nodelay(true)?;
         let socket = take_descriptor(&self.stream)?;
         let doors = &self.context.doors;
@@ -131,19 +139,24 @@ impl Client {
             identity: identified.identity,
             authentication_data: identified.authentication_data,
             early_bytes,
-            transport: Transport::Plain,
+            transport,
         };
         doors.admit(shard, Arrival { socket, peer: Peer::Client(admission), permit });
         Ok(())
     }
 
-    /// Says why, if there is a way to, and gives the client time to read it: closing at once could reset the connection
-    /// while the answer is on its way.
-    async fn refuse(&self, refusal: &Refusal) {
+    /// Says why, if there is a way to.
+    async fn refuse(&self, refusal: &Refusal, packets: &mut Packets<'_>) {
         debug!("{} is refused: {refusal}", self.peer);
-        let Some(answer) = refusal.answer(self.context.server_reference.as_ref()) else {
-            return;
-        };
+        let connack = refusal.answer(self.context.server_reference.as_ref()).unwrap_or_default();
+        let answer = packets.last_words(connack, Close::policy(refusal.text()));
+        if !answer.is_empty() {
+            self.say_last(answer).await;
+        }
+    }
+
+    /// Answers and gives the client time to read it: closing at once could reset the connection while the answer is on its way.
+    async fn say_last(&self, answer: Vec<u8>) {
         let lingered = self.within(self.context.limits.linger, async {
             self.stream.write_all(answer).await.0?;
             self.stream.shutdown(Shutdown::Write)?;
@@ -185,32 +198,6 @@ impl From<NoPacket> for Dismissal {
 impl From<io::Error> for Dismissal {
     fn from(error: io::Error) -> Self {
         Self::Silent(error.into())
-    }
-}
-
-/// Reads on behind `bytes` until a whole packet is there; all that came, and the length of the packet. The buffer at most
-/// doubles with each read, so its size follows the bytes that came and not the length that was declared.
-pub(super) async fn read_packet(
-    stream: &TcpStream,
-    mut bytes: Vec<u8>,
-    progress: impl Fn(&[u8]) -> Progress,
-) -> Result<(Vec<u8>, usize), NoPacket> {
-    loop {
-        match progress(&bytes) {
-            Progress::Complete { total } => return Ok((bytes, total)),
-            Progress::Foreign(text) => return Err(NoPacket::Foreign(text)),
-            Progress::Incomplete { total } if bytes.len() == bytes.capacity() => {
-                let missing = total.map_or(bytes.len(), |total| total - bytes.len());
-                bytes.reserve_exact(missing.min(bytes.len()).max(FIRST_READ_BYTES));
-            }
-            Progress::Incomplete { .. } => {}
-        }
-        let filled = bytes.len();
-        let (result, slice) = stream.read(bytes.slice(filled..)).await;
-        bytes = slice.into_inner();
-        if result? == 0 {
-            return Err(NoPacket::Closed);
-        }
     }
 }
 

@@ -137,6 +137,13 @@ impl From<ConnectError> for Refusal {
     }
 }
 
+impl Refusal {
+    /// Why, in words.
+    pub(super) fn text(&self) -> &'static str {
+        self.error.text
+    }
+}
+
 impl fmt::Display for Refusal {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.error.fmt(formatter)

@@ -13,9 +13,10 @@ use crate::config::MAX_AUTH_BYTES;
 use crate::proto::ReasonCode;
 
 use super::Context;
-use super::client::{Client, Dismissal, random, read_packet};
+use super::client::{Client, Dismissal, random};
 use super::conversation::{self, Answer};
 use super::greeting::Welcome;
+use super::packets::Packets;
 
 /// Who has come, and what the shard has to tell him.
 #[derive(Default)]
@@ -33,8 +34,12 @@ pub(super) struct Attempt {
 }
 
 impl Client {
-    /// Finds out who the client is. `early` is what it has sent behind its last packet.
-    pub(super) async fn identify(&self, welcome: &mut Welcome, early: &mut Vec<u8>) -> Result<Identified, Dismissal> {
+    /// Finds out who the client is.
+    pub(super) async fn identify(
+        &self,
+        welcome: &mut Welcome,
+        packets: &mut Packets<'_>,
+    ) -> Result<Identified, Dismissal> {
         let access = self.context.access();
         let claim = std::mem::replace(&mut welcome.claim, Claim::Anonymous);
         let attempt = match claim {
@@ -54,7 +59,7 @@ impl Client {
                 let checked = self.context.passwords.run(check).await;
                 checked.map(|identity| Identified { identity: Some(identity), authentication_data: None })
             }
-            Step::Converse(opening) => self.converse(*opening, welcome, early).await?,
+            Step::Converse(opening) => self.converse(*opening, welcome, packets).await?,
         };
         let counters = &self.context.counters;
         match identified {
@@ -85,7 +90,7 @@ impl Client {
         &self,
         opening: ScramOpening,
         welcome: &Welcome,
-        early: &mut Vec<u8>,
+        packets: &mut Packets<'_>,
     ) -> Result<Result<Identified, Denial>, Dismissal> {
         let no_random =
             || welcome.refusal(ReasonCode::ServerUnavailable, "the machine gave no random bytes for a nonce");
@@ -93,12 +98,10 @@ impl Client {
         let challenge = conversation::challenge(conversation.data(), welcome.max_packet_bytes).ok_or_else(|| {
             welcome.refusal(ReasonCode::PacketTooLarge, "AUTH is larger than the client's Maximum Packet Size")
         })?;
-        self.stream.write_all(challenge).await.0?;
+        packets.write(challenge).await?;
         let max_bytes = self.context.limits.max_connect_bytes.min(MAX_AUTH_BYTES);
-        let progress = |bytes: &[u8]| conversation::progress(bytes, max_bytes);
-        let (bytes, total) = read_packet(&self.stream, std::mem::take(early), progress).await?;
-        *early = bytes[total..].to_vec();
-        match conversation::answer(&bytes[..total]) {
+        let answer = packets.read(|bytes| conversation::progress(bytes, max_bytes)).await?;
+        match conversation::answer(&answer) {
             Answer::Data(data) => {
                 let finished = conversation.finish(data, random::<32>().ok_or_else(no_random)?);
                 Ok(finished.map(|Authenticated { identity, data }| Identified {

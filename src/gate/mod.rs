@@ -4,6 +4,8 @@
 //! All that is slow, branchy or hostile before a client is admitted happens here, on a thread and a runtime of its own
 //! (tokio-uring), so that a storm of reconnecting clients never delays a message.
 //!
+//! A client of MQTT over WebSocket asks for that first, in a request of HTTP; no other request is served.
+//!
 //! Limits: a client has `connect_timeout` from being accepted to showing who it is, and memory grows only with bytes
 //! that it really sent. There are at most `max_half_open` such clients; further ones wait in the listen backlog. Shards hold
 //! at most as many clients as there are permits; a client beyond that is told so (5.0: 0x97, or 0x9C with the server that the
@@ -24,12 +26,15 @@ mod conversation;
 mod counters;
 mod greeting;
 mod identifying;
+mod packets;
 mod password_threads;
 mod throttle;
+mod upgrade;
+mod web_socket;
 
 use std::cell::RefCell;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::TcpListener;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -42,7 +47,7 @@ use tracing::{info, warn};
 
 use crate::auth::{Access, Failures};
 use crate::bridge::Bridge;
-use crate::config::{GateLimits, Notice, PASSWORD_THREADS, ServeConfig};
+use crate::config::{GateLimits, Notice, PASSWORD_THREADS, ServeConfig, WebSocketRules};
 use crate::error::StartError;
 use crate::io::{Clock, ConnectionPermits, Doors, stop_listening};
 
@@ -58,9 +63,26 @@ const RING_ENTRIES: u32 = 1024;
 /// Pause after an accept that failed for want of something that only others can give back.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
+/// Where clients are accepted.
+pub struct Listener {
+    /// The socket.
+    pub socket: TcpListener,
+    /// How they come in.
+    pub entrance: Entrance,
+}
+
+/// What a client does before its CONNECT.
+#[derive(Clone, Debug)]
+pub enum Entrance {
+    /// Nothing.
+    Plain,
+    /// It asks for a WebSocket.
+    WebSocket(Arc<WebSocketRules>),
+}
+
 /// The gate, open until it is stopped.
 pub struct Gate {
-    listeners: Arc<[TcpListener]>,
+    listeners: Arc<[Listener]>,
     stopping: Arc<AtomicBool>,
     access: CurrentAccess,
     counters: Arc<GateCounters>,
@@ -88,13 +110,13 @@ struct Context {
 /// Starts accepting on `listeners` who may connect by `access`, and opening the bridges of `config`, on a thread of its own;
 /// returns once clients are served.
 pub fn start(
-    listeners: Vec<TcpListener>,
+    listeners: Vec<Listener>,
     config: &ServeConfig,
     access: Access,
     permits: ConnectionPermits,
     doors: Doors,
 ) -> Result<Gate, StartError> {
-    let listeners: Arc<[TcpListener]> = listeners.into();
+    let listeners: Arc<[Listener]> = listeners.into();
     let shard_limits = &config.limits;
     let passwords = PasswordThreads::start(if access.accounts().is_some() { PASSWORD_THREADS } else { 0 })?;
     let access = Arc::new(Mutex::new(Arc::new(access)));
@@ -146,7 +168,7 @@ impl Gate {
         // Before the listeners are woken, so that who finds the failure finds the reason; the system call orders them.
         self.stopping.store(true, Ordering::Release); // pairs with the acquire in `accept`
         for listener in self.listeners.iter() {
-            stop_listening(listener);
+            stop_listening(&listener.socket);
         }
     }
 
@@ -168,9 +190,23 @@ impl Gate {
         info!("counters gate {}", self.counters);
     }
 
-    /// The addresses that clients are accepted on, with the port that the kernel chose where none was given.
-    pub fn addresses(&self) -> Vec<SocketAddr> {
-        self.listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect()
+    /// The addresses that clients are accepted on, with the port that the kernel chose where none was given: those of
+    /// WebSockets as clients name them.
+    pub fn addresses(&self) -> Vec<String> {
+        let address_of = |listener: &Listener| {
+            let address = listener.socket.local_addr().ok()?;
+            Some(match &listener.entrance {
+                Entrance::Plain => address.to_string(),
+                Entrance::WebSocket(rules) => format!("ws://{address}{}", rules.path),
+            })
+        };
+        self.listeners.iter().filter_map(address_of).collect()
+    }
+}
+
+impl Listener {
+    fn try_clone(&self) -> io::Result<Self> {
+        Ok(Self { socket: self.socket.try_clone()?, entrance: self.entrance.clone() })
     }
 }
 
@@ -184,13 +220,13 @@ impl Context {
 
 /// The gate's thread.
 fn serve(
-    listeners: &[TcpListener],
+    listeners: &[Listener],
     stopping: &Arc<AtomicBool>,
     context: Context,
     routes: Vec<Route>,
     report: &Sender<io::Result<()>>,
 ) {
-    let listening: io::Result<Vec<TcpListener>> = listeners.iter().map(TcpListener::try_clone).collect();
+    let listening: io::Result<Vec<Listener>> = listeners.iter().map(Listener::try_clone).collect();
     let runtime = tokio_uring::Runtime::new(tokio_uring::builder().entries(RING_ENTRIES));
     let (listening, runtime) = match (listening, runtime) {
         (Ok(listening), Ok(runtime)) => (listening, runtime),
@@ -213,15 +249,16 @@ fn serve(
     });
 }
 
-async fn accept(listener: TcpListener, stopping: Arc<AtomicBool>, context: Rc<Context>) {
-    let listener = tokio_uring::net::TcpListener::from_std(listener);
+async fn accept(listener: Listener, stopping: Arc<AtomicBool>, context: Rc<Context>) {
+    let Listener { socket, entrance } = listener;
+    let listener = tokio_uring::net::TcpListener::from_std(socket);
     loop {
         let Ok(slot) = Arc::clone(&context.half_open).acquire_owned().await else {
             return;
         };
         match listener.accept().await {
             Ok((stream, peer)) => {
-                let client = Client::new(stream, peer, Rc::clone(&context));
+                let client = Client::new(stream, peer, entrance.clone(), Rc::clone(&context));
                 tokio_uring::spawn(async move {
                     client.welcome().await;
                     drop(slot);

@@ -75,21 +75,21 @@ pub(super) const END_OF_PROCESS_MAX: Duration = Duration::from_secs(3);
 /// How often to look meanwhile.
 pub(super) const END_OF_PROCESS_POLL: Duration = Duration::from_millis(20);
 
-/// A listener with a backlog for a storm of reconnecting clients. Waits a moment for a port that is in use: its holder may
-/// just have been killed.
-pub fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {
+/// A listener, for which `flag` asks, with a backlog for a storm of reconnecting clients. Waits a moment for a port that is in
+/// use: its holder may just have been killed.
+pub fn listen(flag: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {
     let deadline = Instant::now() + END_OF_PROCESS_MAX;
     let listener = loop {
         match TcpListener::bind(address) {
             Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < deadline => {
                 thread::sleep(END_OF_PROCESS_POLL);
             }
-            bound => break bound.map_err(|error| StartError::listen(address, error))?,
+            bound => break bound.map_err(|error| StartError::listen(flag, address, error))?,
         }
     };
     // SAFETY: no memory is involved. A second listen on a listening socket sets the backlog anew.
     if unsafe { libc::listen(listener.as_raw_fd(), BACKLOG) } != 0 {
-        return Err(StartError::listen(address, io::Error::last_os_error()));
+        return Err(StartError::listen(flag, address, io::Error::last_os_error()));
     }
     Ok(listener)
 }
@@ -248,7 +248,7 @@ mod tests {
 
     #[test]
     fn a_stopped_listener_refuses() {
-        let listener = listen("127.0.0.1:0".parse().expect("an address")).expect("a free port");
+        let listener = listen("--listen", "127.0.0.1:0".parse().expect("an address")).expect("a free port");
         let address = listener.local_addr().expect("its address");
         stop_listening(&listener);
         assert!(listener.accept().is_err());

@@ -6,9 +6,7 @@ use bytes::Bytes;
 
 use crate::auth::Identity;
 use crate::fault::Fault;
-use crate::proto::{
-    Connack, Connect, Packet, PropertyWriter, ReasonCode, Received, Version, connects_as_bridge, decode_connect,
-};
+use crate::proto::{Connack, Connect, Packet, PropertyWriter, ReasonCode, Version, connects_as_bridge, decode_connect};
 use crate::route::{Presence, WillMessage};
 use crate::session::{Resending, SessionExpiry};
 use crate::store::LogPosition;
@@ -37,9 +35,9 @@ pub struct Admission {
     pub identity: Option<Box<Identity>>,
     /// The last message of the exchange that has shown it, for CONNACK.
     pub authentication_data: Option<Box<str>>,
-    /// What the client sent behind CONNECT without waiting for CONNACK, as the codec reads it.
+    /// What the client sent behind CONNECT without waiting for CONNACK, as it came from the socket.
     pub early_bytes: Bytes,
-    /// What all further bytes pass through.
+    /// What these and all further bytes pass through.
     pub transport: Transport,
 }
 
@@ -70,15 +68,14 @@ impl Shard {
         entry.insert(connection);
         if self.has_all_sessions() && self.clients.sessions.find(&admission.client_id).is_none() {
             self.turn_away(key);
-            return key;
-        }
-        match self.acceptable(&connect, &admission) {
-            Ok(acceptable) => {
-                self.admit(key, &connect, acceptable, &admission);
-                self.receive(key, &mut Received::new(&admission.early_bytes));
+        } else {
+            match self.acceptable(&connect, &admission) {
+                Ok(acceptable) => self.admit(key, &connect, acceptable, &admission),
+                Err(violation) => self.refuse(key, violation),
             }
-            Err(violation) => self.refuse(key, violation),
         }
+        // Also of a client that is refused: its transport has to know what has come.
+        self.receive_bytes(key, &admission.early_bytes);
         self.end_overflowed();
         key
     }

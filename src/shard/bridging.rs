@@ -22,7 +22,7 @@ use crate::bridge::{Bridge, SESSION_PREFIX};
 use crate::fault::Fault;
 use crate::proto::{
     AcknowledgementKind, Connack, Packet, PacketId, PacketType, Properties, PropertyIdentifier, Publish, QoS,
-    ReasonCode, Received, RetainHandling, Suback, SubscriptionOptions, Version, decode, encode_subscribe,
+    ReasonCode, RetainHandling, Suback, SubscriptionOptions, Version, decode, encode_subscribe,
 };
 use crate::route::{Message, TopicFilter, TopicName};
 use crate::session::{RemoteSession, Resending, SessionExpiry, packet_id_of};
@@ -49,9 +49,9 @@ pub struct OpenedBridge {
     pub version: Version,
     /// CONNACK, whole; [`Opening`](crate::bridge::Opening) has found it acceptable.
     pub connack_frame: Bytes,
-    /// What came behind it.
+    /// What came behind it, as it came from the socket.
     pub early_bytes: Bytes,
-    /// What all further bytes pass through.
+    /// What these and all further bytes pass through.
     pub transport: Transport,
 }
 
@@ -171,7 +171,7 @@ impl Shard {
         match self.clients.sessions.find(&opened.bridge.session_id()) {
             Some(session) if self.clients.log.failure().is_none() => {
                 self.link(key, session, &opened.bridge, &connack);
-                self.receive(key, &mut Received::new(&opened.early_bytes));
+                self.receive_bytes(key, &opened.early_bytes);
             }
             Some(_) | None => self.close(key),
         }

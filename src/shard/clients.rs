@@ -36,6 +36,8 @@ pub(super) struct Clients {
     pub(super) attached: u64,
     pub(super) sessions: Sessions,
     pub(super) messages: Messages,
+    /// Where packets that come through a transport are opened, one receive at a time.
+    pub(super) opened: Vec<u8>,
     /// Where the bytes of new messages go.
     pub(super) message_bytes: MessageBytes,
     pub(super) backlogs: Backlogs,
@@ -80,6 +82,7 @@ impl Clients {
             attached: 0,
             sessions,
             messages: Messages::default(),
+            opened: Vec::new(),
             message_bytes: MessageBytes::default(),
             backlogs: Backlogs::default(),
             log,
@@ -212,8 +215,7 @@ impl Clients {
             if connection.phase == Phase::Closing {
                 continue;
             }
-            if let Some(transmit) = connection.output.take_transmit() {
-                let transmit = connection.transport.seal(transmit);
+            if let Some(transmit) = connection.output.take_transmit(&mut connection.transport) {
                 self.counters.bytes_sent += transmit.len() as u64;
                 return Some((key, transmit));
             }
@@ -224,7 +226,7 @@ impl Clients {
     pub(super) fn handle_sent(&mut self, key: ConnectionKey, transmit: Transmit) -> bool {
         let connection = &mut self.connections[key.index()];
         connection.output.handle_sent(transmit, &mut self.encoder.buffers);
-        let is_flushed = connection.output.is_flushed();
+        let is_flushed = connection.is_flushed();
         if !is_flushed {
             self.mark_dirty(key);
         }

@@ -52,7 +52,8 @@ pub(super) enum Phase {
     Open,
     /// The last bytes are on their way; what is received is ignored.
     Flushing {
-        /// Whether the client has ended its side (FIN or DISCONNECT), so that nobody waits for ours.
+        /// Whether the client has ended its side (FIN or DISCONNECT; on a WebSocket its close frame), so that nobody waits for
+        /// ours.
         client_ended: bool,
     },
     /// All is sent and our side is shut: the client should read it and end its side.
@@ -194,6 +195,11 @@ impl Connection {
         self.phase == Phase::Open
     }
 
+    /// Whether everything has been written, also what the transport has to say.
+    pub(super) fn is_flushed(&self) -> bool {
+        self.output.is_flushed() && !self.transport.has_frames(true)
+    }
+
     pub(super) fn is_paused(&self) -> bool {
         self.paused_by_output || self.paused_by_backlog
     }
@@ -204,11 +210,11 @@ mod tests {
     use super::*;
 
     /// What every idle client costs is a decision: tuning.md, "Memory", tells what it is made of. Two and a half cache lines,
-    /// and the word for who the client is: behind the role's pointer each packet of an account would have to look there.
+    /// and the words for who the client is and for its transport: behind the role's pointer each packet would have to look there.
     #[test]
-    fn a_connection_is_two_and_a_half_cache_lines_and_a_word() {
-        assert_eq!(size_of::<Connection>(), 168);
-        assert_eq!(size_of::<Option<Connection>>(), 168, "a place in the slab costs no more");
+    fn a_connection_is_two_and_a_half_cache_lines_and_two_words() {
+        assert_eq!(size_of::<Connection>(), 176);
+        assert_eq!(size_of::<Option<Connection>>(), 176, "a place in the slab costs no more");
         assert_eq!(size_of::<Option<ConnectionKey>>(), 4);
     }
 

@@ -7,6 +7,7 @@ use crate::route::{Author, Letter, Presence, Removed};
 use crate::session::SessionExpiry;
 use crate::store::Record;
 use crate::time::Timestamp;
+use crate::transport::Close;
 
 use super::connection::{Connection, ConnectionKey, Phase};
 use super::farewell::Farewell;
@@ -193,7 +194,8 @@ impl Shard {
         let linger = self.clients.now + self.clients.limits.linger;
         let connection = self.clients.connection(key);
         assert!(connection.is_open(), "a connection is finished once");
-        let client_ended = client_ended || connection.stream_ended;
+        connection.transport.end(Close::NORMAL);
+        let client_ended = (client_ended && connection.transport.ends_with_disconnect()) || connection.stream_ended;
         connection.timer_at = linger;
         connection.phase = Phase::Flushing { client_ended };
         let is_paused = connection.is_paused();
@@ -205,8 +207,11 @@ impl Shard {
                 connection.paused_by_backlog = false;
             });
         }
-        if self.clients.connection(key).output.is_flushed() {
+        if self.clients.connection(key).is_flushed() {
             self.flushed(key, client_ended);
+        } else {
+            // Only the transport may have something to say.
+            self.clients.mark_dirty(key);
         }
     }
 

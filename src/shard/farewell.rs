@@ -6,6 +6,7 @@
 use crate::config::Notice;
 use crate::proto::{Connack, Disconnect, Packet, Properties, Property, PropertyWriter, ReasonCode, Version};
 use crate::store::LogPosition;
+use crate::transport::Close;
 
 use super::Shard;
 use super::connection::ConnectionKey;
@@ -20,6 +21,15 @@ pub(crate) struct Farewell {
 }
 
 impl Farewell {
+    /// How to say it on a WebSocket, where there is also a word for it in 3.1.1.
+    pub(crate) fn close(self) -> Close {
+        if self.reason == ReasonCode::ServerShuttingDown {
+            Close::GOING_AWAY
+        } else {
+            Close::policy(self.text.unwrap_or_default())
+        }
+    }
+
     /// The ways to say it in 5.0, the one with the most words first.
     pub(crate) fn ways(self, server_reference: Option<&Notice>) -> impl Iterator<Item = (ReasonCode, PropertyWriter)> {
         let text = self.text.map(Property::ReasonString);
@@ -42,6 +52,7 @@ impl Farewell {
 impl Shard {
     /// Refuses a client with CONNACK, if there is one that says so.
     pub(super) fn send_refusal(&mut self, key: ConnectionKey, farewell: Farewell) {
+        self.clients.connection(key).transport.end(farewell.close());
         // 3.1.1 has hardly a return code for what a client does wrong: the connection is closed [3.1.1: MQTT-4.8.0-1].
         let is_tellable = match self.clients.connection(key).version {
             Version::V311 => farewell.reason.connack_return_code().is_some(),
@@ -57,6 +68,7 @@ impl Shard {
     /// Tells a client, or the remote of a bridge, that its connection ends; 3.1.1 has no DISCONNECT from the server.
     pub(super) fn send_disconnect(&mut self, key: ConnectionKey, farewell: Farewell) {
         let connection = self.clients.connection(key);
+        connection.transport.end(farewell.close());
         match (connection.role.link(), connection.version) {
             (None, Version::V311) => {}
             (None, Version::V5) | (Some(_), _) => self.send_farewell(key, farewell, |reason, properties| {

@@ -63,6 +63,7 @@ mod sharing;
 mod subscribing;
 mod timers;
 mod topics;
+mod unwrapping;
 
 pub use admission::Admission;
 pub use bridging::OpenedBridge;
@@ -78,7 +79,6 @@ use std::collections::VecDeque;
 
 use crate::config::{Limits, Service};
 use crate::fault::PlantedFault;
-use crate::proto::Received;
 use crate::route::{Letter, Matches, RouteSequence, RouteStamp, ShardId, SubscriptionTrie};
 use crate::store::{Log, LogConfig, LogEnd, LogFailure, LogWrite, SegmentNumber};
 use crate::time::Timestamp;
@@ -214,9 +214,7 @@ impl Shard {
     pub fn handle_received(&mut self, now: Timestamp, key: ConnectionKey, bytes: &[u8]) {
         self.clients.now = now;
         self.clients.counters.bytes_received += bytes.len() as u64;
-        let mut transport = std::mem::take(&mut self.clients.connection(key).transport);
-        transport.open(bytes, |bytes| self.receive(key, &mut Received::new(bytes)));
-        self.clients.connection(key).transport = transport;
+        self.receive_bytes(key, bytes);
         self.clients.balance_output(key);
         self.end_overflowed();
     }

@@ -13,6 +13,7 @@ use std::num::NonZeroUsize;
 use bytes::Bytes;
 
 use crate::store::LogPosition;
+use crate::transport::Transport;
 
 /// From this size on a payload goes out by reference. Below it, copying is cheaper than one more segment.
 pub(super) const LARGE_PAYLOAD_BYTES: usize = 8 * 1024;
@@ -32,7 +33,8 @@ const KEPT_HELD: usize = 4096;
 /// A list or queue with room for more entries than these is not kept for reuse.
 const KEPT_ENTRIES: usize = 16;
 
-/// Bytes for one send, owned until the send is complete.
+/// Bytes for one send, owned until the send is complete: packets, and once they have passed through the connection's
+/// transport, what goes over the wire.
 #[derive(Debug, Default)]
 pub struct Transmit {
     bytes: Vec<u8>,
@@ -113,7 +115,7 @@ impl Transmit {
             .filter(|part| !part.is_empty())
     }
 
-    /// The buffer to encode packets into.
+    /// The buffer to encode packets into, or what a transport says behind them.
     pub(crate) fn buffer(&mut self) -> &mut Vec<u8> {
         &mut self.bytes
     }
@@ -123,6 +125,14 @@ impl Transmit {
         let large = self.large.get_or_insert_with(|| pool.large.pop().unwrap_or_default());
         large.bytes += payload.len();
         large.payloads.push((self.bytes.len(), payload));
+    }
+
+    /// Puts bytes before all others. Payloads that go out by reference stay where they are.
+    pub(crate) fn prepend(&mut self, bytes: &[u8]) {
+        self.bytes.splice(0..0, bytes.iter().copied());
+        for (offset, _) in self.large.iter_mut().flat_map(|large| &mut large.payloads) {
+            *offset += bytes.len();
+        }
     }
 
     /// Appends another transmit; what it lay in is given to the pool, or what this one lies in if there is nothing in it.
@@ -191,12 +201,15 @@ impl Output {
         self.next.is_empty() && self.held.is_none() && self.in_flight_bytes.is_none()
     }
 
-    /// What can be sent now: everything that waits for nothing, unless a transmit is in flight or there is nothing.
-    pub(super) fn take_transmit(&mut self) -> Option<Transmit> {
-        if self.in_flight_bytes.is_some() || self.next.is_empty() {
+    /// What can be sent now, as it goes over the wire: everything that waits for nothing, and what the transport has to say
+    /// beside it, unless a transmit is in flight or there is nothing.
+    #[inline]
+    pub(super) fn take_transmit(&mut self, transport: &mut Transport) -> Option<Transmit> {
+        let is_last = !self.is_holding();
+        if self.in_flight_bytes.is_some() || (self.next.is_empty() && !transport.has_frames(is_last)) {
             return None;
         }
-        let transmit = std::mem::take(&mut self.next);
+        let transmit = transport.seal(std::mem::take(&mut self.next), is_last);
         self.in_flight_bytes = NonZeroUsize::new(transmit.len());
         Some(transmit)
     }
@@ -258,6 +271,7 @@ impl BufferPool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::transport::Close;
 
     #[test]
     fn large_payloads_lie_between_what_was_encoded_around_them() {
@@ -268,7 +282,7 @@ mod tests {
         output.section(LogPosition::NOTHING, &mut pool).push_large(Bytes::from_static(b"payload2 "), &mut pool);
         output.section(LogPosition::NOTHING, &mut pool).buffer().extend_from_slice(b"ack");
         assert_eq!(output.waiting_bytes(), 29);
-        let transmit = output.take_transmit().expect("something to send");
+        let transmit = output.take_transmit(&mut Transport::Plain).expect("something to send");
         assert_eq!(transmit.len(), 29);
         assert!(transmit.as_single().is_none());
         assert_eq!(transmit.parts().collect::<Vec<_>>().concat(), b"header1 payload1 payload2 ack");
@@ -279,17 +293,45 @@ mod tests {
     }
 
     #[test]
+    fn what_is_put_before_all_leaves_large_payloads_in_their_places() {
+        let mut transmit = Transmit::default();
+        transmit.buffer().extend_from_slice(b"header ");
+        transmit.push_large(Bytes::from_static(b"payload "), &mut BufferPool::default());
+        transmit.buffer().extend_from_slice(b"ack");
+        transmit.prepend(b"frame ");
+        assert_eq!(transmit.parts().collect::<Vec<_>>().concat(), b"frame header payload ack");
+        assert_eq!(transmit.len(), 24);
+    }
+
+    #[test]
+    fn a_transport_may_have_something_to_say_beside_packets() {
+        let mut pool = BufferPool::default();
+        let mut output = Output::default();
+        let mut transport = Transport::WebSocket(Box::default());
+        assert!(output.take_transmit(&mut transport).is_none());
+        transport.end(Close::NORMAL);
+        output.section(LogPosition::at(1), &mut pool).buffer().push(1);
+        assert!(output.take_transmit(&mut transport).is_none(), "it follows on what waits for the log");
+        output.discard_held(&mut pool);
+        let transmit = output.take_transmit(&mut transport).expect("a close frame");
+        assert!(output.take_transmit(&mut transport).is_none());
+        assert!(!output.is_flushed(), "in flight");
+        output.handle_sent(transmit, &mut pool);
+        assert!(output.is_flushed());
+    }
+
+    #[test]
     fn one_transmit_is_in_flight_at_a_time() {
         let mut pool = BufferPool::default();
         let mut output = Output::default();
-        assert!(output.take_transmit().is_none());
+        assert!(output.take_transmit(&mut Transport::Plain).is_none());
         output.section(LogPosition::NOTHING, &mut pool).buffer().push(1);
-        let first = output.take_transmit().expect("something to send");
+        let first = output.take_transmit(&mut Transport::Plain).expect("something to send");
         assert_eq!(first.as_single(), Some(&[1][..]));
         output.section(LogPosition::NOTHING, &mut pool).buffer().push(2);
-        assert!(output.take_transmit().is_none(), "the first is still in flight");
+        assert!(output.take_transmit(&mut Transport::Plain).is_none(), "the first is still in flight");
         output.handle_sent(first, &mut pool);
-        assert_eq!(output.take_transmit().expect("the second").as_single(), Some(&[2][..]));
+        assert_eq!(output.take_transmit(&mut Transport::Plain).expect("the second").as_single(), Some(&[2][..]));
     }
 
     #[test]
@@ -305,14 +347,14 @@ mod tests {
         write(&mut output, third, 5);
         assert_eq!(output.waiting_bytes(), 5);
         let sent = |output: &mut Output, pool: &mut BufferPool| {
-            let transmit = output.take_transmit().expect("something to send");
+            let transmit = output.take_transmit(&mut Transport::Plain).expect("something to send");
             let bytes = transmit.parts().collect::<Vec<_>>().concat();
             output.handle_sent(transmit, pool);
             bytes
         };
         assert_eq!(sent(&mut output, &mut pool), [1]);
         assert!(output.release(first, &mut pool));
-        assert!(output.take_transmit().is_none(), "nothing is stable that far");
+        assert!(output.take_transmit(&mut Transport::Plain).is_none(), "nothing is stable that far");
         assert!(output.release(second, &mut pool));
         assert_eq!(sent(&mut output, &mut pool), [2, 3, 4]);
         assert!(!output.is_flushed());

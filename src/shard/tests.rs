@@ -7,7 +7,7 @@ use super::*;
 use crate::config::{QueuePolicy, SharedBalance, SlowReaderPolicy};
 use crate::proto::{
     Acknowledgement, AcknowledgementKind, Connack, Connect, Disconnect, Framer, Packet, PacketId, Properties, Property,
-    PropertyWriter, Publish, QoS, ReasonCode, RetainHandling, SubscriptionOptions, Version, Will, decode,
+    PropertyWriter, Publish, QoS, ReasonCode, Received, RetainHandling, SubscriptionOptions, Version, Will, decode,
     encode_subscribe, encode_unsubscribe,
 };
 use crate::store::{Image, LogConfig, LogEnd};
@@ -33,6 +33,7 @@ mod service;
 mod shared;
 mod statements;
 mod traps;
+mod web_socket;
 
 use fleet::{Client, Fleet, Got, limits};
 

@@ -44,9 +44,11 @@ class Broker:
         self.shards = shards
         self.host = "127.0.0.1"
         self.port = free_port()
+        self.web_socket_port = free_port()
         self.directory = pathlib.Path(tempfile.mkdtemp(prefix="oncemq-test-"))
         self.log_path = self.directory / "log"
         command = [binary, "--listen", f"{self.host}:{self.port}", "--shards", str(shards)]
+        command += ["--websocket-listen", f"{self.host}:{self.web_socket_port}"]
         command += ["--durability", durability, "--data-dir", self.directory / "data", *flags]
         with open(self.log_path, "wb") as log:
             self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)

@@ -1,4 +1,4 @@
-// MQTT.js against a running broker: node mqttjs.cjs HOST PORT 3.1.1|5.0 CASE
+// MQTT.js against a running broker: node mqttjs.cjs tcp|ws HOST PORT 3.1.1|5.0 CASE
 // Ends with status 0 when the case held. The cases are those of cases.py, and their name begins every topic and client
 // id. test_libraries.py runs this, and bounds its time.
 'use strict'
@@ -7,8 +7,10 @@ const assert = require('node:assert/strict')
 const { once } = require('node:events')
 const { setTimeout: sleep } = require('node:timers/promises')
 const mqtt = require('../.env/node_modules/mqtt')
+// MQTT.js brings it along.
+const WebSocket = require('../.env/node_modules/ws')
 
-const [host, port, protocol, name] = process.argv.slice(2)
+const [transport, host, port, protocol, name] = process.argv.slice(2)
 const SESSION_EXPIRY_SECONDS = 3600
 // MQTT.js sends whatever it is given, whatever the broker's Receive Maximum. This is below any broker's.
 const WINDOW = 16
@@ -22,6 +24,12 @@ class Peer {
     this.disconnectReason = undefined
     this.severed = false
     this.client = mqtt.connect({
+      protocol: { tcp: 'mqtt', ws: 'ws' }[transport],
+      path: '/mqtt',
+      createWebsocket: (url, subprotocols, options) => {
+        this.webSocket = new WebSocket(url, subprotocols, options.wsOptions)
+        return this.webSocket
+      },
       host,
       port: Number(port),
       protocolVersion: protocol === '5.0' ? 5 : 4,
@@ -50,11 +58,12 @@ class Peer {
     return packet.sessionPresent
   }
 
-  // Breaks the connection where it stands: a reset, no DISCONNECT.
+  // Breaks the connection where it stands: no DISCONNECT, and no close frame.
   async sever () {
     const closed = new Promise(resolve => this.client.once('close', resolve))
     this.severed = true
-    this.client.stream.resetAndDestroy()
+    if (this.webSocket) this.webSocket.terminate()
+    else this.client.stream.resetAndDestroy()
     await closed
   }
 

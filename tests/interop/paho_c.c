@@ -1,4 +1,4 @@
-/* paho's C library, MQTTClient with its callbacks: paho_c HOST PORT 3.1.1|5.0 CASE
+/* paho's C library, MQTTClient with its callbacks: paho_c tcp|ws HOST PORT 3.1.1|5.0 CASE
  *
  * Ends with status 0 when the case held; the cases are those of cases.py. A connection breaks here as it does for a C
  * program in the field: its process dies. Such processes are forked before this one has a client, because a client has
@@ -530,10 +530,10 @@ static const struct {
 };
 
 int main(int count, char *arguments[]) {
-    check(count == 5, "usage: paho_c HOST PORT 3.1.1|5.0 CASE");
-    snprintf(address, sizeof address, "tcp://%s:%s", arguments[1], arguments[2]);
-    is_v5 = strcmp(arguments[3], "5.0") == 0;
-    name = arguments[4];
+    check(count == 6, "usage: paho_c tcp|ws HOST PORT 3.1.1|5.0 CASE");
+    snprintf(address, sizeof address, "%s://%s:%s", arguments[1], arguments[2], arguments[3]);
+    is_v5 = strcmp(arguments[4], "5.0") == 0;
+    name = arguments[5];
     for (size_t index = 0; index < sizeof cases / sizeof *cases; index++) {
         if (strcmp(cases[index].name, name) == 0) {
             cases[index].run();

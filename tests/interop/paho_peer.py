@@ -11,6 +11,7 @@ from interop.broker import PATIENCE_SECONDS, wait_until
 from interop.peer import SESSION_EXPIRY_SECONDS, Peer
 
 PROTOCOL_VERSIONS = {"3.1.1": paho.MQTTv311, "5.0": paho.MQTTv5}
+TRANSPORTS = {"tcp": "tcp", "ws": "websockets"}
 
 
 class PahoPeer(Peer):
@@ -24,7 +25,11 @@ class PahoPeer(Peer):
         self._acknowledged = set()
         clean = {} if self.protocol == "5.0" else {"clean_session": not self.persistent}
         self.client = self.new_client(
-            client_id=self.client_id, protocol=PROTOCOL_VERSIONS[self.protocol], reconnect_on_failure=False, **clean
+            client_id=self.client_id,
+            protocol=PROTOCOL_VERSIONS[self.protocol],
+            transport=TRANSPORTS[self.broker.transport],
+            reconnect_on_failure=False,
+            **clean,
         )
         if self.will is not None:
             self.client.will_set(self.will.topic, self.will.payload, qos=2, retain=self.will.retain)
@@ -64,7 +69,8 @@ class PahoPeer(Peer):
     def sever(self):
         connection = self.client.socket()
         if connection is not None:
-            connection.shutdown(socket.SHUT_RDWR)
+            # A WebSocket has one below it.
+            getattr(connection, "_socket", connection).shutdown(socket.SHUT_RDWR)
         # paho's thread ends at the end of the stream, since it may not reconnect by itself.
         self.client.loop_stop()
 

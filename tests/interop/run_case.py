@@ -1,4 +1,4 @@
-"""Runs one case with one Python library: python -m interop.run_case LIBRARY HOST PORT PROTOCOL CASE
+"""Runs one case with one Python library: python -m interop.run_case LIBRARY tcp|ws HOST PORT PROTOCOL CASE
 
 The process ends with status 0 when the case held, and says on standard error what failed otherwise. It is a process of
 its own because paho 1.x and 2.x can't be installed side by side.
@@ -20,17 +20,17 @@ ADAPTERS = {
     "paho-2": ("interop.paho_peer", "PahoPeer"),
 }
 
-Address = collections.namedtuple("Address", "host port")
+Address = collections.namedtuple("Address", "transport host port")
 
 
 def main():
-    library, host, port, protocol, case = sys.argv[1:]
+    library, transport, host, port, protocol, case = sys.argv[1:]
     # What the libraries have to say about broken connections is what the cases are about.
     logging.disable(logging.CRITICAL)
     module, name = ADAPTERS[library]
     attributes = {
         "peer_class": getattr(importlib.import_module(module), name),
-        "broker": Address(host, int(port)),
+        "broker": Address(transport, host, int(port)),
         "protocol": protocol,
         "name": case,
     }

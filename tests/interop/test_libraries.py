@@ -24,10 +24,11 @@ CASES = [name.removeprefix("test_") for name in vars(ClientCases) if name.starts
 
 @dataclasses.dataclass(frozen=True)
 class Library:
-    # The command that runs a case, when called; HOST PORT PROTOCOL CASE follow.
+    # The command that runs a case, when called; TRANSPORT HOST PORT PROTOCOL CASE follow.
     command: Callable
     # Cases that ask for what the library does not do, with the reason.
     left_out: dict = dataclasses.field(default_factory=dict)
+    transport: str = "tcp"
 
 
 def python(environment, adapter):
@@ -79,7 +80,13 @@ LIBRARIES = {
             "message out again when its PUBLISH is repeated",
         },
     ),
+    # Not paho's C library: 1.3.11 keeps what it has received over WebSocket in one place for all its connections, and stands
+    # still, with the answer due, as soon as two of them receive at the same time.
+    "paho-2-ws": Library(python("python", "paho-2"), transport="ws"),
+    "mqtt-js-ws": Library(mqttjs, transport="ws"),
 }
+# Over WebSocket the shards see the same packets.
+SHARD_COUNTS_OF = {"tcp": SHARD_COUNTS, "ws": SHARD_COUNTS[-1:]}
 
 
 class LibraryCases:
@@ -103,7 +110,9 @@ class LibraryCases:
     @classmethod
     def run_case(cls, case):
         """Runs it as a process in a directory of its own, for what the library may keep there."""
-        command = [*cls.command, cls.broker.host, str(cls.broker.port), cls.protocol, case]
+        transport = cls.library.transport
+        port = {"tcp": cls.broker.port, "ws": cls.broker.web_socket_port}[transport]
+        command = [*cls.command, transport, cls.broker.host, str(port), cls.protocol, case]
         environment = {**os.environ, "PYTHONPATH": str(ROOT / "tests")}
         with tempfile.TemporaryDirectory(prefix="oncemq-case-") as directory:
             return subprocess.run(
@@ -120,7 +129,7 @@ def add_tests(name, library):
     tests = {f"test_{case}": lambda self, case=case: self.check_case(case) for case in cases}
     title = "".join(part.capitalize() for part in name.split("-"))
     attributes = {**tests, "cases": cases, "library": library, "__module__": __name__}
-    matrix(shards=SHARD_COUNTS, protocol=PROTOCOLS)(type(title, (LibraryCases,), attributes))
+    matrix(shards=SHARD_COUNTS_OF[library.transport], protocol=PROTOCOLS)(type(title, (LibraryCases,), attributes))
 
 
 for library_name, library in LIBRARIES.items():

@@ -113,16 +113,16 @@ class Case:
     opening: bytes | None = None
     slow: bool = False
 
-    def run(self, broker):
+    def run(self, broker, connection_class=Connection):
         try:
-            seen = self._play(broker)
+            seen = self._play(connection_class(broker))
         except (AssertionError, Closed) as fault:
             raise AssertionError(f"{self.name} [{self.statement}]: {fault!r}") from None
         if not any(outcome.matches(seen) for outcome in self.outcomes):
             raise AssertionError(f"{self.name} [{self.statement}]: {seen}; allowed: {self.outcomes}")
 
-    def _play(self, broker):
-        with Connection(broker) as connection:
+    def _play(self, opened):
+        with opened as connection:
             if self.opening is not None:
                 connection.open_session(self.opening)
             if callable(self.hostile):

@@ -128,10 +128,14 @@ class Connection:
     """One TCP connection, and the frames that arrive on it."""
 
     def __init__(self, broker):
-        self.socket = socket.create_connection((broker.host, broker.port), PATIENCE_SECONDS)
+        self.socket = socket.create_connection((broker.host, self.port_of(broker)), PATIENCE_SECONDS)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.connack = None
         self._received = bytearray()
+
+    @staticmethod
+    def port_of(broker):
+        return broker.port
 
     def __enter__(self):
         return self
@@ -163,16 +167,20 @@ class Connection:
 
     def send(self, content):
         try:
-            self.socket.sendall(content)
+            self.socket.sendall(self.enveloped(content))
         except OSError:
             # The broker may close in the middle of what it refuses; reading tells how.
             pass
+
+    def enveloped(self, content):
+        """What goes over the wire for these bytes of packets."""
+        return content
 
     def trickle(self, content, pause_seconds):
         """Sends byte by byte until the broker closes, or all is sent."""
         for byte in content:
             try:
-                self.socket.sendall(bytes([byte]))
+                self.socket.sendall(self.enveloped(bytes([byte])))
             except OSError:
                 return
             self.socket.settimeout(pause_seconds)
@@ -182,7 +190,7 @@ class Connection:
                 continue
             except OSError:
                 return
-            self._received += received
+            self.take_in(received)
             if not received:
                 return
 
@@ -210,7 +218,7 @@ class Connection:
                 raise Closed from None
             if not content:
                 raise Closed
-            self._received += content
+            self.take_in(content)
         return frame
 
     def take_frame(self):
@@ -233,6 +241,10 @@ class Connection:
         content = self.socket.recv(65_536)
         if not content:
             raise Closed
+        self.take_in(content)
+
+    def take_in(self, content):
+        """Adds what has arrived to the packets that are to be read."""
         self._received += content
 
     def await_frame(self, kind):

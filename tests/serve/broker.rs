@@ -49,7 +49,8 @@ impl Drop for DataDirectory {
 /// A running broker; killed when dropped.
 pub(crate) struct Broker {
     process: Child,
-    address: String,
+    /// Of plain TCP, and behind it those of WebSockets.
+    addresses: Vec<String>,
     log: Receiver<String>,
     /// Dropped after the process was killed.
     _data: Option<DataDirectory>,
@@ -82,25 +83,36 @@ impl Broker {
             }
         });
         let mut seen = Vec::new();
-        let address = loop {
+        let addresses = loop {
             let line = log.recv_timeout(HUNG).unwrap_or_else(|_| panic!("not ready: {seen:?}"));
-            if let Some((_, address)) = line.split_once("ready on ") {
-                break address.trim().to_owned();
+            if let Some((_, addresses)) = line.split_once("ready on ") {
+                break addresses.trim().to_owned();
             }
             seen.push(line);
         };
         // What came before the ready line is part of the log, too.
         let (lines, replayed) = channel();
-        for line in seen.into_iter().chain([format!("ready on {address}")]) {
+        for line in seen.into_iter().chain([format!("ready on {addresses}")]) {
             lines.send(line).expect("the receiver is here");
         }
         thread::spawn(move || log.iter().try_for_each(|line| lines.send(line)));
-        Self { process, address, log: replayed, _data: None }
+        let addresses = addresses.split(' ').map(str::to_owned).collect();
+        Self { process, addresses, log: replayed, _data: None }
     }
 
     /// A connection to it.
     pub(crate) fn connect(&self) -> TcpStream {
-        let stream = TcpStream::connect(&self.address).expect("the broker accepts");
+        Self::connect_to(&self.addresses[0])
+    }
+
+    /// A connection to where it serves WebSockets.
+    pub(crate) fn connect_web_socket(&self) -> TcpStream {
+        let address = self.addresses.iter().find_map(|address| address.strip_prefix("ws://")).expect("such an address");
+        Self::connect_to(address.split('/').next().expect("an address before the path"))
+    }
+
+    fn connect_to(address: &str) -> TcpStream {
+        let stream = TcpStream::connect(address).expect("the broker accepts");
         stream.set_read_timeout(Some(HUNG)).expect("a socket");
         stream
     }

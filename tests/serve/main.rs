@@ -8,6 +8,7 @@ mod failing_disk;
 mod service;
 mod session;
 mod small_disk;
+mod web_socket;
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};

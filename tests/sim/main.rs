@@ -24,6 +24,7 @@ mod network;
 mod random;
 mod scenario;
 mod trace;
+mod web_socket;
 mod world;
 
 use std::collections::BTreeMap;

@@ -6,6 +6,7 @@ use oncemq::shard::{ConnectionKey, Transmit};
 
 use crate::client::{Meaning, Outgoing};
 use crate::random::Random;
+use crate::web_socket::Wire;
 
 /// How a stream ends.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -68,6 +69,9 @@ pub(crate) struct Connection {
     pub(crate) is_black_hole: bool,
     /// The client has closed its socket.
     pub(crate) is_abandoned: bool,
+    pub(crate) wire: Wire,
+    /// The broker has closed its WebSocket.
+    pub(crate) is_closed_by_frame: bool,
 }
 
 impl Connection {
@@ -92,6 +96,8 @@ impl Connection {
             down_is_scheduled: false,
             is_black_hole: false,
             is_abandoned: false,
+            wire: Wire::Plain,
+            is_closed_by_frame: false,
         }
     }
 

@@ -6,6 +6,7 @@ use super::disk::Disk;
 use super::*;
 use crate::auth::Authenticated;
 use crate::bridge::Bridge;
+use crate::transport::Transport;
 
 /// Shards, the connections of their clients, and the bytes that these have got.
 pub(super) struct Fleet {
@@ -221,6 +222,25 @@ impl Fleet {
         self.admit(version, client_id, frame)
     }
 
+    /// A client that has come through a WebSocket, and has sent these bytes behind its CONNECT.
+    pub(super) fn connect_web_socket(&mut self, connect: Connect<'_>, early_bytes: &[u8]) -> Client {
+        let mut frame = Vec::new();
+        let (version, client_id) = (connect.version, connect.client_id);
+        Packet::Connect(connect).encode(version, &mut frame);
+        self.admit_with(
+            version,
+            Admission {
+                connect_frame: Bytes::from(frame),
+                client_id: client_id.into(),
+                client_id_assigned: false,
+                identity: None,
+                authentication_data: None,
+                early_bytes: Bytes::copy_from_slice(early_bytes),
+                transport: Transport::WebSocket(Box::default()),
+            },
+        )
+    }
+
     /// A 3.1.1 client with a clean session that says it is a bridge.
     pub(super) fn connect_bridge(&mut self, client_id: &str) -> Client {
         let mut body = b"\x00\x04MQTT\x84\x02\x00\x00\x00".to_vec();
@@ -259,9 +279,8 @@ impl Fleet {
         authenticated: Option<Authenticated>,
     ) -> Client {
         let (identity, authentication_data) = authenticated.map(|client| (client.identity, client.data)).unzip();
-        let shard = shard_of(client_id, self.shards.len() as u16).index();
-        let key = self.shards[shard].handle_admission(
-            self.now,
+        self.admit_with(
+            version,
             Admission {
                 connect_frame: Bytes::from(frame),
                 client_id: client_id.into(),
@@ -269,9 +288,14 @@ impl Fleet {
                 identity,
                 authentication_data,
                 early_bytes: Bytes::new(),
-                transport: Default::default(),
+                transport: Transport::Plain,
             },
-        );
+        )
+    }
+
+    fn admit_with(&mut self, version: Version, admission: Admission) -> Client {
+        let shard = shard_of(&admission.client_id, self.shards.len() as u16).index();
+        let key = self.shards[shard].handle_admission(self.now, admission);
         self.add_peer(shard, key, version)
     }
 

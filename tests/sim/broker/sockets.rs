@@ -3,12 +3,12 @@
 use bytes::Bytes;
 use oncemq::proto::{ReasonCode, decode_connect, frame_length};
 use oncemq::shard::{Admission, Command, ConnectionKey, Transmit};
-use oncemq::transport::Transport;
 
 use crate::client::Meaning;
 use crate::event::Event;
 use crate::ledger::{Failure, fail};
 use crate::network::{End, Sending, Stage};
+use crate::web_socket::Unwrapped;
 use crate::world::World;
 
 impl World {
@@ -35,6 +35,7 @@ impl World {
             Stage::Closing(key) => {
                 if !connection.up.is_empty() && self.random.percent(50) {
                     let bytes = connection.read(connection.up.len());
+                    let bytes = connection.wire.wrap(bytes);
                     let (shard, now) = (connection.shard, self.now());
                     self.broker.seats[shard].shard.handle_received(now, key, &bytes);
                 }
@@ -104,14 +105,15 @@ impl World {
         let length = frame_length(&gate, u32::MAX).ok().flatten().expect("the CONNECT is whole");
         let connect_frame = gate.slice(..length);
         let client_id = decode_connect(&connect_frame).expect("an honest client's CONNECT").client_id.into();
+        let wire = self.connections[index].wire;
         let admission = Admission {
             connect_frame,
             client_id,
             client_id_assigned: false,
             identity: None,
             authentication_data: None,
-            early_bytes: gate.slice(length..),
-            transport: Transport::Plain,
+            early_bytes: wire.wrap(gate[length..].to_vec()).into(),
+            transport: wire.transport(),
         };
         let now = self.now();
         let key = self.broker.seats[shard].shard.handle_admission(now, admission);
@@ -154,6 +156,7 @@ impl World {
         let waiting = connection.up.len();
         let piece = self.piece(waiting, 1);
         let bytes = self.connections[index].read(piece);
+        let bytes = self.connections[index].wire.wrap(bytes);
         self.trace.note(self.now, "received", &[index as u64, piece as u64]);
         self.audit_read(index)?;
         let now = self.now();
@@ -170,7 +173,11 @@ impl World {
         self.trace.note(self.now, "end of stream", &[index as u64]);
         self.audit.end_stream(index);
         let (shard, now) = (self.connections[index].shard, self.now());
-        self.broker.seats[shard].shard.handle_end_of_stream(now, key);
+        match self.connections[index].wire.last_frame() {
+            // The end of the connection says nothing new behind it.
+            Some(frame) => self.broker.seats[shard].shard.handle_received(now, key, &frame),
+            None => self.broker.seats[shard].shard.handle_end_of_stream(now, key),
+        }
         self.end_half_closed(shard);
         self.schedule_turn(shard);
         self.end_sent_away(shard);
@@ -199,17 +206,21 @@ impl World {
         transmit: Transmit,
     ) -> Result<(), Failure> {
         let index = self.connection_of(shard, key)?;
-        let bytes = transmit.parts().collect::<Vec<_>>().concat();
-        self.trace.note(self.now, "transmit", &[index as u64, bytes.len() as u64]);
+        let sent = transmit.parts().collect::<Vec<_>>().concat();
+        let sent_bytes = sent.len();
+        self.trace.note(self.now, "transmit", &[index as u64, sent_bytes as u64]);
+        let Unwrapped { packets: bytes, is_closed } = self.connections[index].wire.unwrap(sent)?;
         self.trace.note_packets(self.clients[self.connections[index].client].version(), &bytes);
         let connection = &mut self.connections[index];
         let is_allowed = connection.sending.is_none()
             && connection.stage == Stage::Serving(key)
-            && !bytes.is_empty()
-            && bytes.len() == transmit.len();
+            && !connection.is_closed_by_frame
+            && sent_bytes > 0
+            && sent_bytes == transmit.len();
         if !is_allowed {
-            fail!("shard {shard} sends {} bytes on connection {index}, {:?}", bytes.len(), connection.stage);
+            fail!("shard {shard} sends {sent_bytes} bytes on connection {index}, {:?}", connection.stage);
         }
+        connection.is_closed_by_frame = is_closed;
         let max_inflight = match &self.scenario.bridge {
             Some(plan) if self.is_of_bridge(index) => plan.max_inflight,
             Some(_) | None => self.scenario.limits.max_inflight,
@@ -283,7 +294,11 @@ impl World {
             && match command {
                 Command::PauseReceiving(_) => !connection.is_paused,
                 Command::ResumeReceiving(_) => connection.is_paused,
-                Command::FinishSending(_) => connection.sending.is_none() && connection.down_end != Some(End::Finished),
+                Command::FinishSending(_) => {
+                    connection.sending.is_none()
+                        && connection.down_end != Some(End::Finished)
+                        && connection.is_closed_by_frame == connection.wire.is_web_socket()
+                }
                 Command::Close(_) => true,
             };
         if !is_legal {

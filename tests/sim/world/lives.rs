@@ -2,6 +2,7 @@
 
 use crate::network::{Connection, Stage};
 use crate::scenario::MILLISECOND;
+use crate::web_socket::Wire;
 
 use super::{Event, Mood, World};
 
@@ -94,7 +95,9 @@ impl World {
         }
         let index = self.connections.len();
         let shard = self.broker.shard_of(&self.clients[client].profile.name);
-        self.connections.push(Connection::new(client, shard));
+        let mut connection = Connection::new(client, shard);
+        connection.wire = Wire::of_client(index);
+        self.connections.push(connection);
         self.trace.note(self.now, "connect", &[client as u64, index as u64]);
         self.with_client(client, |client, around| client.connect(around, index, to_end));
         self.audit.open(client, self.clients[client].version());
