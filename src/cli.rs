@@ -3,6 +3,7 @@
 //! What is wrong with a value is told by the flag's name, what was given and what is allowed; the process then ends with
 //! code 2. Defaults and bounds live in `config`; what only the machine can tell (a CPU, a port) is checked at start-up.
 
+mod access;
 mod bridges;
 mod service;
 mod values;
@@ -15,15 +16,17 @@ use std::time::Duration;
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
+use crate::auth::Scheme;
 use crate::config::{
     self, Durability, GateLimits, Limits, LogSettings, Pinning, QueuePolicy, RingSizes, SHARDS_MAX, ServeConfig,
     SharedBalance, SlowReaderPolicy,
 };
 use crate::store::RecoveryMode;
 
+use access::{AccessArguments, PasswordArguments};
 use bridges::{BridgeArgument, TopicArgument};
 use service::ServiceArguments;
-use values::{Bytes, Span, bytes, loopback, number, pinning, power_of_two, span};
+use values::{Bytes, Span, address, bytes, number, pinning, power_of_two, span};
 
 /// MQTT 3.1.1 and 5.0 broker that delivers exactly once.
 #[derive(Debug, Parser)]
@@ -43,6 +46,8 @@ enum Command {
     /// Look into the logs of a broker that does not run.
     #[command(subcommand)]
     Log(LogCommand),
+    /// Set or delete the password of a user in a password file; it is asked for, or read from standard input.
+    Passwd(PasswordArguments),
 }
 
 /// What can be learned about the logs in a data directory that no broker holds.
@@ -72,9 +77,9 @@ struct LogArguments {
 /// The flags of `serve`.
 #[derive(Debug, Args)]
 struct ServeArguments {
-    /// Address to accept clients on; repeat for more. Loopback only, until access rules exist.
+    /// Address to accept clients on; repeat for more. Others than loopback want --password-file or --allow-anonymous.
     #[arg(long, value_name = "ADDRESS:PORT", env = "ONCEMQ_LISTEN", value_delimiter = ',',
-          default_value = config::LISTEN_DEFAULT, value_parser = loopback)]
+          default_value = config::LISTEN_DEFAULT, value_parser = address)]
     listen: Vec<SocketAddr>,
 
     /// Shards, each with a thread of its own [default: one per CPU that the process may use] [1..=64].
@@ -220,12 +225,12 @@ struct ServeArguments {
     #[arg(long, value_name = "CLIENTS", env = "ONCEMQ_MAX_CONNECTIONS", value_parser = number(config::MAX_CONNECTIONS))]
     max_connections: Option<u32>,
 
-    /// Clients whose CONNECT is not complete; further ones wait to be accepted [1..=65536].
+    /// Clients that are not admitted yet; further ones wait to be accepted [1..=65536].
     #[arg(long, value_name = "CLIENTS", env = "ONCEMQ_MAX_HALF_OPEN", default_value_t = config::MAX_HALF_OPEN_DEFAULT,
           value_parser = number(config::MAX_HALF_OPEN))]
     max_half_open: u32,
 
-    /// Time that a client has to complete its CONNECT [100ms..=5m].
+    /// Time that a client has to complete its CONNECT and to show who it is [100ms..=5m].
     #[arg(long, value_name = "DURATION", env = "ONCEMQ_CONNECT_TIMEOUT",
           default_value_t = Span(config::CONNECT_TIMEOUT_DEFAULT), value_parser = span(config::CONNECT_TIMEOUT))]
     connect_timeout: Span,
@@ -276,7 +281,11 @@ struct ServeArguments {
     queue_memory: Bytes<u64>,
 
     #[command(flatten)]
+    access: AccessArguments,
+
+    #[command(flatten)]
     service: ServiceArguments,
+
     /// Bridge to another broker, of which this one becomes a client: `NAME=HOST[:PORT]`, and behind it, separated by
     /// commas, protocol=5.0|3.1.1, client-id=ID, keep-alive=SECONDS, user=NAME, password-file=FILE, receive-maximum=COUNT,
     /// max-inflight=COUNT; repeat for more.
@@ -331,6 +340,15 @@ pub enum Action {
         /// What to print.
         inspection: Inspection,
     },
+    /// Change an account of a password file.
+    ChangePassword {
+        /// The file.
+        file: PathBuf,
+        /// The user.
+        user: Box<str>,
+        /// How the new password is kept; `None` deletes the account.
+        scheme: Option<Scheme>,
+    },
 }
 
 /// What to print about the logs in a data directory.
@@ -365,6 +383,7 @@ impl Cli {
             Some(Command::Log(LogCommand::Dump { log, json: false })) => inspect(log, Inspection::Dump),
             Some(Command::Log(LogCommand::Dump { log, json: true })) => inspect(log, Inspection::DumpJson),
             Some(Command::Log(LogCommand::Stats(log))) => inspect(log, Inspection::Statistics),
+            Some(Command::Passwd(change)) => Ok(change.into_action()),
             None => serve(self.serve),
         }
     }
@@ -372,7 +391,9 @@ impl Cli {
 
 impl ServeArguments {
     fn into_config(self) -> Result<ServeConfig, String> {
+        let access = self.access.into_settings(&self.listen)?;
         Ok(ServeConfig {
+            access,
             bridges: bridges::assemble(self.bridge, self.bridge_topic, self.max_inflight, host_name)?,
             listen: self.listen,
             shards: self.shards.and_then(NonZeroU16::new),
@@ -515,7 +536,7 @@ mod tests {
         let cli = Cli::try_parse_from(arguments).map_err(|error| error.to_string())?;
         match cli.into_action().map_err(|error| error.to_string())? {
             Action::Serve { config, .. } => Ok(*config),
-            Action::InspectLog { .. } => Err("another command".to_owned()),
+            Action::InspectLog { .. } | Action::ChangePassword { .. } => Err("another command".to_owned()),
         }
     }
 
@@ -545,7 +566,7 @@ mod tests {
                 Action::InspectLog { directory, inspection } => {
                     assert_eq!((directory, inspection), (PathBuf::from("data"), expected));
                 }
-                Action::Serve { .. } => panic!("{words:?} does not serve"),
+                Action::Serve { .. } | Action::ChangePassword { .. } => panic!("{words:?} looks into a log"),
             }
         }
     }
@@ -631,8 +652,8 @@ mod tests {
             ("--connect-timeout", "0", "from 100ms to 5m"),
             ("--linger", "1h", "(ms, s, m)"),
             ("--sys-interval", "61m", "from 0ms to 60m"),
-            ("--listen", "0.0.0.0:1883", "access rules do not exist yet"),
-            ("--listen", "[::]:1883", "[::1]"),
+            ("--listen", "0.0.0.0:1883", "--password-file"),
+            ("--listen", "[::]:1883", "--allow-anonymous"),
             ("--listen", "localhost", "127.0.0.1:1883"),
             ("--durability", "some", "allowed is sync, write or none"),
             ("--segment-bytes", "4KiB", "from 1MiB to 1GiB"),

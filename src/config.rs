@@ -4,6 +4,7 @@
 //! limits from the structures here, so that a number has one home. Relations between limits that must always hold are
 //! checked at compile time below.
 
+mod access;
 mod service;
 
 use std::net::SocketAddr;
@@ -17,6 +18,7 @@ use crate::bridge::Bridge;
 use crate::route::{self, MAX_SHARDS};
 use crate::store::RecoveryMode;
 
+pub use access::*;
 pub use service::{NOTICE_BYTES_MAX, Notice, Service};
 
 /// Everything `oncemq serve` was told, checked as far as that is possible without asking the machine.
@@ -42,6 +44,8 @@ pub struct ServeConfig {
     pub service: Service,
     /// How often the broker says on `$SYS` how it is; `None` is never.
     pub report_interval: Option<Duration>,
+    /// Who may connect.
+    pub access: AccessSettings,
     /// Limits of the way in.
     pub gate: GateLimits,
     /// Sizes of a shard's rings and buffers.

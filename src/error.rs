@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
+use crate::auth::BadLine;
+
 /// A reason why the broker did not start. Its text is one line: the cause, then the remedy.
 #[derive(Debug, Error)]
 #[non_exhaustive]
@@ -118,6 +120,86 @@ pub enum StartError {
     /// The data directory, or a log in it, cannot be used.
     #[error(transparent)]
     Data(#[from] DataError),
+
+    /// The password file cannot be used.
+    #[error("--password-file {0}")]
+    Passwords(#[from] PasswordFileError),
+}
+
+/// Why a password file cannot be read or changed.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum PasswordFileError {
+    /// It cannot be read.
+    #[error("{}: {source}", .path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the kernel answered, or that it is not text.
+        source: io::Error,
+    },
+
+    /// A line is not an account.
+    #[error("{}: {bad}", .path.display())]
+    BadLine {
+        /// The file.
+        path: PathBuf,
+        /// The line, and what is wrong with it.
+        bad: BadLine,
+    },
+
+    /// It cannot be written.
+    #[error("{}: {source}", .path.display())]
+    Unwritable {
+        /// The file.
+        path: PathBuf,
+        /// What the kernel answered.
+        source: io::Error,
+    },
+
+    /// Somebody else changes it, or was stopped while he did.
+    #[error("{} exists: another change is being made; remove the file if that is not so", .path.display())]
+    Draft {
+        /// The file that changes are written to.
+        path: PathBuf,
+    },
+
+    /// The user to delete is not there.
+    #[error("{}: there is no user {user}", .path.display())]
+    NoUser {
+        /// The file.
+        path: PathBuf,
+        /// The user.
+        user: Box<str>,
+    },
+
+    /// SCRAM writes this user name in another way.
+    #[error(
+        "{user:?}: SCRAM does not take this user name, or writes it in another way (SASLprep, RFC 4013); choose another"
+    )]
+    NotPrepared {
+        /// The user.
+        user: Box<str>,
+    },
+
+    /// There was no way to ask for the password.
+    #[error("the password could not be read: {source}")]
+    Unasked {
+        /// What the kernel answered.
+        source: io::Error,
+    },
+
+    /// The password was not typed twice in the same way.
+    #[error("these were two different passwords; nothing is changed")]
+    Mistyped,
+
+    /// The password is empty or too long.
+    #[error("a password has 1 to 65535 bytes; nothing is changed")]
+    PasswordLength,
+
+    /// The kernel gave no random bytes for a salt.
+    #[error("no random bytes for the salt: {0}; allow getrandom in the container's seccomp profile")]
+    Random(getrandom::Error),
 }
 
 /// Why a data directory, or a log in it, cannot be used.

@@ -50,6 +50,7 @@
 //!
 //! | module            | what it is                                                             |
 //! |-------------------|------------------------------------------------------------------------|
+//! | [`auth`]          | who may connect: accounts, passwords, the AUTH exchange                |
 //! | [`proto`]         | the wire format, shared with the load generator                        |
 //! | [`bridge`]        | OnceMQ as a client of another broker: topics, the opening              |
 //! | [`session`]       | the state machines of exactly-once, pure                               |
@@ -62,6 +63,7 @@
 //! | `io`              | the io_uring loop that drives a shard; the only place with `unsafe`    |
 //! | `gate`            | what happens before a client is admitted                               |
 
+pub mod auth;
 pub mod bridge;
 pub mod cli;
 pub mod config;

@@ -6,14 +6,15 @@ use std::num::NonZeroU32;
 use std::process::ExitCode;
 
 use clap::Parser;
+use oncemq::auth::Access;
 use oncemq::cli::{Action, Cli, LogLevel};
-use oncemq::config::{Durability, MAX_CONNECTIONS, SHARDS_MAX, SHUTDOWN_MAX, ServeConfig};
-use oncemq::error::StartError;
+use oncemq::config::{AccessSettings, Durability, MAX_CONNECTIONS, SHARDS_MAX, SHUTDOWN_MAX, ServeConfig};
+use oncemq::error::{PasswordFileError, StartError};
 use oncemq::gate::{self, Gate};
 use oncemq::io::{self, Clock, ConnectionPermits, DataDirectory, Placement, Shards};
-use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 use tracing_subscriber::EnvFilter;
 
 #[global_allocator]
@@ -31,6 +32,9 @@ fn main() -> ExitCode {
             end(serve(&config).map(|()| ExitCode::SUCCESS))
         }
         Action::InspectLog { directory, inspection } => end(io::inspect_log(&directory, inspection)),
+        Action::ChangePassword { file, user, scheme } => {
+            end(io::change_password(&file, &user, scheme).map(|()| ExitCode::SUCCESS))
+        }
     }
 }
 
@@ -47,10 +51,13 @@ fn serve(config: &ServeConfig) -> Result<(), StartError> {
     io::check_kernel()?;
     io::allow_huge_pages(config.huge_pages);
     io::outlive_file_size_limit();
-    let mut signals = Signals::new([SIGTERM, SIGINT, SIGUSR1]).map_err(|source| StartError::Signals { source })?;
+    let mut signals =
+        Signals::new([SIGTERM, SIGINT, SIGHUP, SIGUSR1]).map_err(|source| StartError::Signals { source })?;
     let permits = ConnectionPermits::new(connections_max(config));
     let allowed_cpus = io::allowed_cpus();
     let placement = io::place(config.shards.map(u16::from), SHARDS_MAX, &config.pinning, &allowed_cpus)?;
+    let access = read_access(&config.access)?;
+    let introduction = introduce_access(&config.access, &access);
     // Held until the process ends.
     let data = match config.durability {
         Durability::Sync | Durability::Write => Some(DataDirectory::hold(&config.log.directory)?),
@@ -61,19 +68,15 @@ fn serve(config: &ServeConfig) -> Result<(), StartError> {
     let shard_count = u16::try_from(placement.len()).expect("no more shards than SHARDS_MAX");
     let logs = data.as_ref().map(|data| io::restore(data, config, shard_count, &clock)).transpose()?;
     let shards = io::start(&placement, config, data.as_ref(), logs, clock)?;
-    let gate = gate::start(
-        listeners,
-        config.gate,
-        config.service.server_reference.clone(),
-        &config.bridges,
-        &config.limits,
-        permits.clone(),
-        shards.doors().clone(),
-    )?;
-    introduce(config, &placement, &gate, permits.max());
+    let gate = gate::start(listeners, config, access, permits.clone(), shards.doors().clone())?;
+    introduce(config, &introduction, &placement, &gate, permits.max());
     for signal in signals.forever() {
         match signal {
-            SIGUSR1 => shards.doors().log_counters(),
+            SIGUSR1 => {
+                gate.log_counters();
+                shards.doors().log_counters();
+            }
+            SIGHUP => reload(config, &gate),
             _ => break,
         }
     }
@@ -81,9 +84,39 @@ fn serve(config: &ServeConfig) -> Result<(), StartError> {
     Ok(())
 }
 
+/// Who may connect.
+fn read_access(settings: &AccessSettings) -> Result<Access, PasswordFileError> {
+    let accounts = settings.password_file.as_deref().map(io::read_accounts).transpose()?;
+    Ok(Access::new(accounts, settings.admits_anonymous()))
+}
+
+/// Reads again what may change while the broker runs. What cannot be read stays as it was.
+fn reload(config: &ServeConfig, gate: &Gate) {
+    match read_access(&config.access) {
+        Ok(access) => {
+            info!("access: {}", introduce_access(&config.access, &access));
+            gate.replace_access(access);
+        }
+        Err(error) => error!("{error}; who could connect before still can"),
+    }
+}
+
+/// Who may connect, in words.
+fn introduce_access(settings: &AccessSettings, access: &Access) -> String {
+    match (&settings.password_file, access.accounts(), settings.allow_anonymous) {
+        (Some(file), Some(accounts), is_open) => {
+            let anonymous = if is_open { ", and clients without a user name" } else { "" };
+            format!("{} accounts of {}{anonymous}", accounts.len(), file.display())
+        }
+        (_, _, true) => "anyone, without asking who he is".to_owned(),
+        (_, _, false) => "anyone on this machine, without asking who he is".to_owned(),
+    }
+}
+
 fn shut_down(gate: &Gate, shards: &Shards) {
     info!("shutting down");
     gate.stop();
+    gate.log_counters();
     if shards.shut_down(SHUTDOWN_MAX) {
         info!("stopped");
     } else {
@@ -111,7 +144,7 @@ fn connections_max(config: &ServeConfig) -> u32 {
 }
 
 /// The banner: what runs, where, and with which limits; the ready line comes last.
-fn introduce(config: &ServeConfig, placement: &Placement, gate: &Gate, connections_max: u32) {
+fn introduce(config: &ServeConfig, access: &str, placement: &Placement, gate: &Gate, connections_max: u32) {
     let addresses: Vec<String> = gate.addresses().iter().map(ToString::to_string).collect();
     let addresses = addresses.join(" ");
     let mut shards = String::new();
@@ -128,7 +161,8 @@ fn introduce(config: &ServeConfig, placement: &Placement, gate: &Gate, connectio
     let durability = config.durability;
     let limits = &config.limits;
     info!("oncemq {}", env!("CARGO_PKG_VERSION"));
-    info!("listeners: {addresses} (anonymous, loopback only)");
+    info!("listeners: {addresses}");
+    info!("access: {access}");
     info!("shards: {}{shards}", placement.len());
     info!("durability: {}; survives {}", durability.name(), durability.survives());
     match durability {

@@ -18,6 +18,7 @@ use crate::transport::Transport;
 
 use super::Context;
 use super::greeting::{Progress, Refusal, Welcome, judge, progress};
+use super::identifying::{Attempt, Identified};
 
 /// A CONNECT with a client id, a user name and a password of ordinary length fits, and with it what is sent right behind.
 const FIRST_READ_BYTES: usize = 512;
@@ -27,21 +28,37 @@ const DRAIN_BYTES_MAX: usize = 64 * 1024;
 
 /// A client that has been accepted and not yet been handed over.
 pub(super) struct Client {
-    stream: TcpStream,
-    peer: SocketAddr,
-    context: Rc<Context>,
+    pub(super) stream: TcpStream,
+    pub(super) peer: SocketAddr,
+    pub(super) context: Rc<Context>,
 }
 
-/// A complete CONNECT, and what came behind it.
-struct Greeting {
-    bytes: Vec<u8>,
-    connect_bytes: usize,
+/// A client that may come in.
+struct Entrant {
+    connect_frame: Bytes,
+    /// What came behind CONNECT, or behind the last packet of an exchange.
+    early_bytes: Bytes,
+    welcome: Welcome,
+    identified: Identified,
+    permit: ConnectionPermit,
 }
 
-/// Why there is no CONNECT.
+/// Why a client is not admitted.
+pub(super) enum Dismissal {
+    /// There is no packet, and no answer.
+    Silent(NoPacket),
+    /// It has said that it goes.
+    Gone,
+    /// It is told why.
+    Refused(Refusal),
+    /// It has not shown who it is, and is told so when its time has come.
+    Failed(Refusal, Attempt),
+}
+
+/// Why there is no whole packet.
 #[derive(Debug, thiserror::Error)]
-enum NoGreeting {
-    #[error("it closed the connection before its CONNECT was complete")]
+pub(super) enum NoPacket {
+    #[error("it closed the connection before its packet was complete")]
     Closed,
     #[error("{0}")]
     Foreign(&'static str),
@@ -56,27 +73,34 @@ impl Client {
 
     /// Hears the client out, and admits or refuses it.
     pub(super) async fn welcome(self) {
-        let limits = self.context.limits;
-        let greeting = self.within(limits.connect_timeout, read_connect(&self.stream, limits.max_connect_bytes)).await;
         let peer = self.peer;
-        match greeting {
-            Some(Ok(greeting)) => self.answer(greeting).await,
-            Some(Err(error)) => debug!("{peer} is not admitted: {error}"),
-            None => debug!("{peer} is not admitted: its CONNECT did not come in time"),
-        }
-    }
-
-    async fn answer(self, greeting: Greeting) {
-        let frame = &greeting.bytes[..greeting.connect_bytes];
-        match judge(frame, random).and_then(|welcome| Ok((self.permit(&welcome)?, welcome))) {
-            Ok((permit, welcome)) => {
-                let peer = self.peer;
-                if let Err(error) = self.admit(greeting, welcome, permit) {
+        match self.within(self.context.limits.connect_timeout, self.hear()).await {
+            Some(Ok(entrant)) => {
+                if let Err(error) = self.admit(entrant) {
                     debug!("{peer} could not be handed over: {error}");
                 }
             }
-            Err(refusal) => self.refuse(&refusal).await,
+            Some(Err(Dismissal::Refused(refusal))) => self.refuse(&refusal).await,
+            Some(Err(Dismissal::Failed(refusal, attempt))) => {
+                attempt.hold_back().await;
+                self.refuse(&refusal).await;
+            }
+            Some(Err(Dismissal::Silent(error))) => debug!("{peer} is not admitted: {error}"),
+            Some(Err(Dismissal::Gone)) => debug!("{peer} is not admitted: it has disconnected"),
+            None => debug!("{peer} is not admitted: what it has to say did not come in time"),
         }
+    }
+
+    /// Reads what the client has to say before it comes in.
+    async fn hear(&self) -> Result<Entrant, Dismissal> {
+        let max_connect_bytes = self.context.limits.max_connect_bytes;
+        let first = Vec::with_capacity(FIRST_READ_BYTES);
+        let (mut bytes, total) = read_packet(&self.stream, first, |bytes| progress(bytes, max_connect_bytes)).await?;
+        let mut welcome = judge(&bytes[..total], random)?;
+        let mut early = bytes.split_off(total);
+        let identified = self.identify(&mut welcome, &mut early).await?;
+        let permit = self.permit(&welcome)?;
+        Ok(Entrant { connect_frame: Bytes::from(bytes), early_bytes: Bytes::from(early), welcome, identified, permit })
     }
 
     fn permit(&self, welcome: &Welcome) -> Result<ConnectionPermit, Refusal> {
@@ -94,17 +118,18 @@ impl Client {
 
     /// Hands the client to its shard. The runtime keeps its own descriptor, so the shard gets a duplicate, and this one is
     /// closed when `self` ends; no operation is in flight on it.
-    fn admit(self, greeting: Greeting, welcome: Welcome, permit: ConnectionPermit) -> io::Result<()> {
+    fn admit(self, entrant: Entrant) -> io::Result<()> {
+        let Entrant { connect_frame, early_bytes, welcome, identified, permit } = entrant;
         self.stream.set_nodelay(true)?;
         let socket = take_descriptor(&self.stream)?;
-        let mut connect_frame = Bytes::from(greeting.bytes);
-        let early_bytes = connect_frame.split_off(greeting.connect_bytes);
         let doors = &self.context.doors;
         let shard = shard_of(&welcome.client_id, doors.shards());
         let admission = Admission {
             connect_frame,
             client_id: welcome.client_id,
             client_id_assigned: welcome.client_id_assigned,
+            identity: identified.identity,
+            authentication_data: identified.authentication_data,
             early_bytes,
             transport: Transport::Plain,
         };
@@ -145,27 +170,46 @@ impl Client {
     }
 }
 
-/// Reads until the whole CONNECT is there. The buffer at most doubles with each read, so its size follows the bytes that
-/// came and not the length that was declared.
-async fn read_connect(stream: &TcpStream, max_connect_bytes: u32) -> Result<Greeting, NoGreeting> {
-    let mut bytes = Vec::with_capacity(FIRST_READ_BYTES);
+impl From<Refusal> for Dismissal {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl From<NoPacket> for Dismissal {
+    fn from(error: NoPacket) -> Self {
+        Self::Silent(error)
+    }
+}
+
+impl From<io::Error> for Dismissal {
+    fn from(error: io::Error) -> Self {
+        Self::Silent(error.into())
+    }
+}
+
+/// Reads on behind `bytes` until a whole packet is there; all that came, and the length of the packet. The buffer at most
+/// doubles with each read, so its size follows the bytes that came and not the length that was declared.
+pub(super) async fn read_packet(
+    stream: &TcpStream,
+    mut bytes: Vec<u8>,
+    progress: impl Fn(&[u8]) -> Progress,
+) -> Result<(Vec<u8>, usize), NoPacket> {
     loop {
+        match progress(&bytes) {
+            Progress::Complete { total } => return Ok((bytes, total)),
+            Progress::Foreign(text) => return Err(NoPacket::Foreign(text)),
+            Progress::Incomplete { total } if bytes.len() == bytes.capacity() => {
+                let missing = total.map_or(bytes.len(), |total| total - bytes.len());
+                bytes.reserve_exact(missing.min(bytes.len()).max(FIRST_READ_BYTES));
+            }
+            Progress::Incomplete { .. } => {}
+        }
         let filled = bytes.len();
         let (result, slice) = stream.read(bytes.slice(filled..)).await;
         bytes = slice.into_inner();
         if result? == 0 {
-            return Err(NoGreeting::Closed);
-        }
-        match progress(&bytes, max_connect_bytes) {
-            Progress::Complete { total } => {
-                return Ok(Greeting { bytes, connect_bytes: total });
-            }
-            Progress::Foreign(text) => return Err(NoGreeting::Foreign(text)),
-            Progress::Incomplete { total } if bytes.len() == bytes.capacity() => {
-                let missing = total.map_or(bytes.len(), |total| total - bytes.len());
-                bytes.reserve_exact(missing.min(bytes.len()));
-            }
-            Progress::Incomplete { .. } => {}
+            return Err(NoPacket::Closed);
         }
     }
 }
@@ -185,8 +229,8 @@ async fn drain(stream: &TcpStream) -> io::Result<()> {
     Ok(())
 }
 
-fn random() -> Option<[u8; 16]> {
-    let mut bytes = [0; 16];
+pub(super) fn random<const N: usize>() -> Option<[u8; N]> {
+    let mut bytes = [0; N];
     getrandom::fill(&mut bytes).ok()?;
     Some(bytes)
 }

@@ -2,6 +2,7 @@
 
 use std::fmt::{self, Write};
 
+use crate::auth::Claim;
 use crate::bridge::SESSION_PREFIX;
 use crate::config::Notice;
 use crate::proto::{
@@ -32,14 +33,16 @@ pub(super) enum Progress {
     Foreign(&'static str),
 }
 
-/// A client that may come in.
+/// A client that may come in, if it is who it says.
 #[derive(PartialEq, Eq, Debug)]
 pub(super) struct Welcome {
     pub(super) version: Version,
     pub(super) client_id: Box<str>,
     pub(super) client_id_assigned: bool,
     /// Its Maximum Packet Size.
-    max_packet_bytes: Option<u32>,
+    pub(super) max_packet_bytes: Option<u32>,
+    /// Who it says it is.
+    pub(super) claim: Claim,
 }
 
 /// A client that may not come in.
@@ -72,10 +75,6 @@ pub(super) fn judge(frame: &[u8], random: impl FnOnce() -> Option<[u8; 16]>) -> 
     let connect = decode_connect(frame)?;
     let (version, max_packet_bytes) = (connect.version, connect.properties.maximum_packet_size());
     let refusal = |reason, text| Refusal::new(version, max_packet_bytes, reason, text);
-    // [MQTT-4.12.0-1]: there is no method yet that the server could support.
-    if connect.properties.authentication_method().is_some() {
-        return Err(refusal(ReasonCode::BadAuthenticationMethod, "enhanced authentication is not supported"));
-    }
     // These sessions are our own bridges'.
     if connect.client_id.starts_with(SESSION_PREFIX) {
         return Err(refusal(ReasonCode::ClientIdentifierNotValid, "a client id that is reserved for bridges"));
@@ -90,14 +89,19 @@ pub(super) fn judge(frame: &[u8], random: impl FnOnce() -> Option<[u8; 16]>) -> 
     } else {
         connect.client_id.into()
     };
-    Ok(Welcome { version, client_id, client_id_assigned, max_packet_bytes })
+    Ok(Welcome { version, client_id, client_id_assigned, max_packet_bytes, claim: Claim::of(&connect) })
 }
 
 impl Welcome {
     /// The refusal of a client for which there is no room, though it may be welcome elsewhere.
     pub(super) fn turned_away(&self) -> Refusal {
         let text = "the broker holds as many clients as it may";
-        Refusal { refers: true, ..Refusal::new(self.version, self.max_packet_bytes, ReasonCode::QuotaExceeded, text) }
+        Refusal { refers: true, ..self.refusal(ReasonCode::QuotaExceeded, text) }
+    }
+
+    /// The refusal of a client for another reason.
+    pub(super) fn refusal(&self, reason: ReasonCode, text: &'static str) -> Refusal {
+        Refusal::new(self.version, self.max_packet_bytes, reason, text)
     }
 }
 
@@ -152,6 +156,7 @@ fn assigned_client_id(random: [u8; 16]) -> Box<str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::auth::Denial;
     use crate::proto::decode;
 
     const MAX_BYTES: u32 = 1024;
@@ -207,8 +212,13 @@ mod tests {
     fn a_client_with_a_name_keeps_it() {
         for (level, version) in [(4, Version::V311), (5, Version::V5)] {
             let welcome = judge(&connect(level, "sensor", &[]), no_random).expect("welcome");
-            let expected =
-                Welcome { version, client_id: "sensor".into(), client_id_assigned: false, max_packet_bytes: None };
+            let expected = Welcome {
+                version,
+                client_id: "sensor".into(),
+                client_id_assigned: false,
+                max_packet_bytes: None,
+                claim: Claim::Anonymous,
+            };
             assert_eq!(welcome, expected);
         }
     }
@@ -225,8 +235,6 @@ mod tests {
 
     #[test]
     fn each_refusal_has_its_answer() {
-        // With a Maximum Packet Size that leaves no room for words.
-        let authentication_method = [0x15, 0, 5, b'S', b'C', b'R', b'A', b'M', 0x27, 0, 0, 0, 5];
         let mut wrong_name = connect(4, "sensor", &[]);
         wrong_name[4] = b'X';
         let mut no_name = connect(4, "", &[]);
@@ -234,7 +242,6 @@ mod tests {
         for (frame, answer) in [
             (connect(3, "sensor", &[]), &[0x20, 2, 0, 1][..]), // [MQTT-3.1.2-2] in 3.1.1
             (connect(6, "sensor", &[]), &[0x20, 3, 0, 0x84, 0]),
-            (connect(5, "sensor", &authentication_method), &[0x20, 3, 0, 0x8C, 0]),
             (connect(4, "$bridge/up", &[]), &[0x20, 2, 0, 2]),
             (connect(5, "$bridge/up", &[0x27, 0, 0, 0, 5]), &[0x20, 3, 0, 0x85, 0]),
             (no_name, &[0x20, 2, 0, 2]), // [MQTT-3.1.3-8] in 3.1.1
@@ -242,6 +249,24 @@ mod tests {
         ] {
             let refusal = judge(&frame, no_random).expect_err("refused");
             assert_eq!(refusal.answer(None).as_deref(), Some(answer), "{refusal}");
+        }
+    }
+
+    /// [MQTT-4.12.0-1] [MQTT-4.12.0-4]: nobody is told whether there is such a user.
+    #[test]
+    fn each_denial_has_its_answer() {
+        // With a Maximum Packet Size that leaves no room for words.
+        let [old, new] = [(4, &[][..]), (5, &[0x27, 0, 0, 0, 5])]
+            .map(|(level, properties)| judge(&connect(level, "sensor", properties), no_random).expect("welcome"));
+        for (denial, old_code, new_code) in [
+            (Denial::Anonymous, 5, 0x87),
+            (Denial::WrongPassword, 4, 0x86),
+            (Denial::BadExchange("not a message"), 5, 0x87),
+            (Denial::UnknownMethod, 4, 0x8C),
+        ] {
+            let answer = |welcome: &Welcome| welcome.refusal(denial.reason(), denial.text()).answer(None);
+            assert_eq!(answer(&old).as_deref(), Some(&[0x20, 2, 0, old_code][..]), "{denial:?}");
+            assert_eq!(answer(&new).as_deref(), Some(&[0x20, 3, 0, new_code, 0][..]), "{denial:?}");
         }
     }
 

@@ -4,40 +4,52 @@
 //! All that is slow, branchy or hostile before a client is admitted happens here, on a thread and a runtime of its own
 //! (tokio-uring), so that a storm of reconnecting clients never delays a message.
 //!
-//! Limits: a client has `connect_timeout` from being accepted to the end of its CONNECT, and memory grows only with bytes
+//! Limits: a client has `connect_timeout` from being accepted to showing who it is, and memory grows only with bytes
 //! that it really sent. There are at most `max_half_open` such clients; further ones wait in the listen backlog. Shards hold
 //! at most as many clients as there are permits; a client beyond that is told so (5.0: 0x97, or 0x9C with the server that the
 //! operator has named; 3.1.1: 3).
 //!
 //! The same thread opens the connections of bridges to other brokers, and hands them over likewise.
 //!
+//! Who a client is, is found out here, too (`identifying`), by the rules of [`auth`](crate::auth). Passwords are checked on
+//! threads of their own (`password_threads`), and who has no password, or is not asked for one, does not wait for those that
+//! have.
+//!
 //! It does not check topics or properties beyond what the codec refuses, keeps no session, and never talks to a client that
-//! was handed over. There is no authentication yet: addresses that are not loopback are refused by the command line.
+//! was handed over.
 
 mod bridge;
 mod client;
+mod conversation;
+mod counters;
 mod greeting;
+mod identifying;
+mod password_threads;
 mod throttle;
 
+use std::cell::RefCell;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
 use crossbeam_channel::{Sender, bounded};
 use tokio::sync::Semaphore;
-use tracing::warn;
+use tracing::{info, warn};
 
+use crate::auth::{Access, Failures};
 use crate::bridge::Bridge;
-use crate::config::{GateLimits, Limits, Notice};
+use crate::config::{GateLimits, Notice, PASSWORD_THREADS, ServeConfig};
 use crate::error::StartError;
-use crate::io::{ConnectionPermits, Doors, stop_listening};
+use crate::io::{Clock, ConnectionPermits, Doors, stop_listening};
 
 use bridge::Route;
 use client::Client;
+use counters::GateCounters;
+use password_threads::PasswordThreads;
 use throttle::Throttle;
 
 /// Submission entries of the gate's ring: accepts, reads and writes of half-open clients per system call.
@@ -50,7 +62,12 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 pub struct Gate {
     listeners: Arc<[TcpListener]>,
     stopping: Arc<AtomicBool>,
+    access: CurrentAccess,
+    counters: Arc<GateCounters>,
 }
+
+/// Who may connect now; replaced as a whole when the operator changes it.
+type CurrentAccess = Arc<Mutex<Arc<Access>>>;
 
 /// What every task of the gate shares.
 struct Context {
@@ -61,20 +78,27 @@ struct Context {
     half_open: Arc<Semaphore>,
     full: Throttle,
     accept_failures: Throttle,
+    access: CurrentAccess,
+    passwords: PasswordThreads,
+    failures: RefCell<Failures>,
+    counters: Arc<GateCounters>,
+    clock: Clock,
 }
 
-/// Starts accepting on `listeners` and opening `bridges`, on a thread of its own; returns once clients are served. Who comes when
-/// the broker is full hears of the server in `server_reference`; `shard_limits` are what the remotes of bridges are told.
+/// Starts accepting on `listeners` who may connect by `access`, and opening the bridges of `config`, on a thread of its own;
+/// returns once clients are served.
 pub fn start(
     listeners: Vec<TcpListener>,
-    limits: GateLimits,
-    server_reference: Option<Notice>,
-    bridges: &[Arc<Bridge>],
-    shard_limits: &Limits,
+    config: &ServeConfig,
+    access: Access,
     permits: ConnectionPermits,
     doors: Doors,
 ) -> Result<Gate, StartError> {
     let listeners: Arc<[TcpListener]> = listeners.into();
+    let shard_limits = &config.limits;
+    let passwords = PasswordThreads::start(if access.accounts().is_some() { PASSWORD_THREADS } else { 0 })?;
+    let access = Arc::new(Mutex::new(Arc::new(access)));
+    let counters = Arc::new(GateCounters::default());
     let stopping = Arc::new(AtomicBool::new(false));
     let (report, started) = bounded(1);
     let route = |bridge: &Arc<Bridge>| Route {
@@ -84,9 +108,11 @@ pub fn start(
         doors: doors.clone(),
         stopping: Arc::clone(&stopping),
     };
-    let routes: Vec<Route> = bridges.iter().map(route).collect();
+    let routes: Vec<Route> = config.bridges.iter().map(route).collect();
     let thread = {
         let (listeners, stopping) = (Arc::clone(&listeners), Arc::clone(&stopping));
+        let (access, counters) = (Arc::clone(&access), Arc::clone(&counters));
+        let (limits, server_reference) = (config.gate, config.service.server_reference.clone());
         move || {
             let context = Context {
                 limits,
@@ -96,6 +122,11 @@ pub fn start(
                 half_open: Arc::new(Semaphore::new(limits.max_half_open as usize)),
                 full: Throttle::default(),
                 accept_failures: Throttle::default(),
+                access,
+                passwords,
+                failures: RefCell::default(),
+                counters,
+                clock: Clock::start(),
             };
             serve(&listeners, &stopping, context, routes, &report);
         }
@@ -106,7 +137,7 @@ pub fn start(
         .spawn(thread)
         .map_err(|source| StartError::Thread { name: "gate".to_owned(), source })?;
     started.recv().unwrap_or_else(|_| Err(io::ErrorKind::BrokenPipe.into())).map_err(ring)?;
-    Ok(Gate { listeners, stopping })
+    Ok(Gate { listeners, stopping, access, counters })
 }
 
 impl Gate {
@@ -119,9 +150,35 @@ impl Gate {
         }
     }
 
+    /// From now on these may connect. Who is connected stays.
+    ///
+    /// # Panics
+    /// If clients have to have accounts now, and had not at the start.
+    pub fn replace_access(&self, access: Access) {
+        let mut current = self.access.lock().unwrap_or_else(PoisonError::into_inner);
+        assert!(
+            current.accounts().is_some() || access.accounts().is_none(),
+            "there are threads where there are passwords"
+        );
+        *current = Arc::new(access);
+    }
+
+    /// Writes the counters to the log.
+    pub fn log_counters(&self) {
+        info!("counters gate {}", self.counters);
+    }
+
     /// The addresses that clients are accepted on, with the port that the kernel chose where none was given.
     pub fn addresses(&self) -> Vec<SocketAddr> {
         self.listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect()
+    }
+}
+
+impl Context {
+    /// Who may connect now.
+    fn access(&self) -> Arc<Access> {
+        // Whoever held the lock only replaced the whole.
+        Arc::clone(&self.access.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 

@@ -14,6 +14,8 @@
 //! The logs lie in files of the data directory: `data_dir` and `log_files` say where, `restoring` reads them at the start,
 //! `disk` writes them through the ring, and `housekeeper` makes and removes them beside it.
 //!
+//! What the operator's files and terminal want of the machine is here, too: `password_file` and `terminal`.
+//!
 //! This is the only module with `unsafe`, each with its reason beside it. It does not accept connections (`gate` does).
 
 mod bell;
@@ -34,6 +36,7 @@ mod log_files;
 mod log_reader;
 mod operation;
 mod pages;
+mod password_file;
 mod permit;
 mod planted;
 mod restoring;
@@ -44,16 +47,18 @@ mod routes;
 mod scratch;
 mod send;
 mod system;
+mod terminal;
 mod threads;
 
 pub use clock::Clock;
 pub use data_dir::DataDirectory;
 pub use door::{Arrival, Doors, Peer};
 pub use inspecting::inspect_log;
+pub use password_file::{change_password, read_accounts};
 pub use permit::{ConnectionEnded, ConnectionPermit, ConnectionPermits};
 pub use restoring::{RestoredLogs, restore};
 pub use system::{
     allow_huge_pages, allowed_cpus, check_kernel, listen, outlive_file_size_limit, raise_open_file_limit,
-    stop_listening, take_descriptor,
+    stop_listening, take_descriptor, yield_to_others,
 };
 pub use threads::{Placement, Shards, place, start};

@@ -4,6 +4,7 @@ use std::num::NonZeroU32;
 
 use bytes::Bytes;
 
+use crate::auth::Identity;
 use crate::fault::Fault;
 use crate::proto::{
     Connack, Connect, Packet, PropertyWriter, ReasonCode, Received, Version, connects_as_bridge, decode_connect,
@@ -32,6 +33,10 @@ pub struct Admission {
     pub client_id: Box<str>,
     /// Whether the gate assigned the id, which a 5.0 client has to be told [MQTT-3.1.3-7].
     pub client_id_assigned: bool,
+    /// Who the client is; none if it did not have to say.
+    pub identity: Option<Box<Identity>>,
+    /// The last message of the exchange that has shown it, for CONNACK.
+    pub authentication_data: Option<Box<str>>,
     /// What the client sent behind CONNECT without waiting for CONNACK, as the codec reads it.
     pub early_bytes: Bytes,
     /// What all further bytes pass through.
@@ -55,6 +60,7 @@ impl Shard {
         self.admitted = self.admitted.wrapping_add(1);
         let mut connection =
             Connection::new(connect.version, std::mem::take(&mut admission.transport), self.admitted, now);
+        connection.identity = admission.identity.take();
         connection.max_packet_bytes = connect.properties.maximum_packet_size().and_then(NonZeroU32::new);
         connection.wants_problem_information = connect.properties.request_problem_information().unwrap_or(true);
         let received = admission.connect_frame.len() + admission.early_bytes.len();

@@ -4,6 +4,7 @@
 //! a limit would be sent away for exceeding it. What only offers something is left out where there is no room for it. What the
 //! standard assumes anyway is not said.
 
+use crate::auth::METHOD;
 use crate::proto::{Connect, Property, PropertyWriter, QoS, ReasonCode, Version, connack_size};
 
 use super::admission::Admission;
@@ -67,6 +68,10 @@ impl Clients {
         // [MQTT-3.1.3-7]
         if admission.client_id_assigned {
             told.push(Property::AssignedClientIdentifier(&admission.client_id));
+        }
+        // [MQTT-4.12.0-5]
+        if let Some(data) = &admission.authentication_data {
+            told.push(Property::AuthenticationMethod(METHOD)).push(Property::AuthenticationData(data.as_bytes()));
         }
     }
 

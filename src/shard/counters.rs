@@ -128,6 +128,10 @@ counters! {
     cleanings_begun,
     /// Passes that clean the log, through.
     cleanings_done,
+    /// Clients that have authenticated again.
+    reauthenticated,
+    /// Clients disconnected because they could not authenticate again.
+    refused_reauthentication,
     /// Connections ended because of what the client sent.
     protocol_violations,
     /// Sessions that have ended because their clients stayed away too long.

@@ -218,8 +218,14 @@ impl Clients {
 
     /// Sends what a session's window and its connection's output have room for.
     pub(super) fn pump(&mut self, session: SessionKey) {
-        let Session { connection: Some(key), is_durable, .. } = *self.sessions.get(session) else { return };
-        let Some(outbound) = self.sessions.outbound_if_any(session) else { return };
+        // What is given up may leave its place in the window to others, and no acknowledgement will come for it.
+        while self.send_what_fits(session) > 0 {}
+    }
+
+    /// Sends the same until the window is full, with what can't be sent again in it. Says how much of that has been given up.
+    fn send_what_fits(&mut self, session: SessionKey) -> usize {
+        let Session { connection: Some(key), is_durable, .. } = *self.sessions.get(session) else { return 0 };
+        let Some(outbound) = self.sessions.outbound_if_any(session) else { return 0 };
         let connection = &mut self.connections[key.index()];
         let mut sent = 0;
         // Deliveries that are over without having been sent, if a group is to hear of that.
@@ -264,6 +270,7 @@ impl Clients {
         for terms in &over {
             self.note_completed(session, terms);
         }
+        let given_up = unsent.len();
         for (number, reason) in unsent {
             self.counters.count_unsent(reason);
             if let Some(terms) = self.give_up(key, session, number, Resending::Again) {
@@ -276,6 +283,7 @@ impl Clients {
         }
         self.note_dequeued(session, queued);
         self.ask_for_backlog(session);
+        given_up
     }
 
     /// Resends what the session's exchanges need on its new connection, in the original order [MQTT-4.4.0-1].

@@ -518,7 +518,12 @@ impl Shard {
                 self.subscribing.take_waiting(session);
                 self.ask_for_page(home, Ticket { serial, filter });
             }
-            Some(_) => {}
+            Some(_) => {
+                // Other messages have come meanwhile: a client that says nothing more never drains.
+                if let Some(connection) = self.clients.sessions.get(session).connection {
+                    self.end_if_over(connection);
+                }
+            }
         }
     }
 

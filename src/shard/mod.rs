@@ -23,6 +23,7 @@
 
 mod admission;
 mod aliases;
+mod authenticating;
 mod backlog;
 mod bridging;
 mod checkpoint;

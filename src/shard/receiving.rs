@@ -91,7 +91,7 @@ impl Shard {
             }
             Packet::Disconnect(disconnect) => self.handle_disconnect(key, session, &disconnect),
             Packet::Connect(_) => Err(SECOND_CONNECT),
-            Packet::Auth(_) => Err(Violation::protocol_error("AUTH without an authentication method in CONNECT")),
+            Packet::Auth(auth) => self.handle_auth(key, &auth),
             Packet::Connack(_) | Packet::Suback(_) | Packet::Unsuback(_) | Packet::Pingresp => {
                 Err(Violation::protocol_error("a packet that only a server sends"))
             }

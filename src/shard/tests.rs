@@ -14,6 +14,7 @@ use crate::store::{Image, LogConfig, LogEnd};
 use bytes::Bytes;
 
 mod aliases;
+mod authenticating;
 mod backlog;
 mod bridging;
 mod disk;

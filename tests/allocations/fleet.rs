@@ -128,6 +128,8 @@ impl Fleet {
             connect_frame: Bytes::from(frame),
             client_id: client_id.into(),
             client_id_assigned: false,
+            identity: None,
+            authentication_data: None,
             early_bytes: Bytes::new(),
             transport: Default::default(),
         };

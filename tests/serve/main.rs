@@ -1,5 +1,6 @@
 //! The real process from outside: start, the bytes at its front door, signals, and what it says when it cannot start.
 
+mod access;
 mod broker;
 mod durable;
 #[cfg(feature = "planted-faults")]
@@ -273,7 +274,7 @@ fn many_clients_come_and_go() {
 #[test]
 fn a_bad_value_ends_the_start_with_the_flag_and_what_is_allowed() {
     for (arguments, parts) in [
-        (["--listen", "0.0.0.0:1883"], ["--listen", "access rules do not exist yet"]),
+        (["--listen", "0.0.0.0:1883"], ["--listen", "anyone who reaches this address could connect"]),
         (["--durability", "maybe"], ["--durability", "allowed is sync, write or none"]),
         (["--shards", "0"], ["--shards", "from 1 to 64"]),
         (["--recv-buffers", "1000"], ["--recv-buffers", "a power of two"]),

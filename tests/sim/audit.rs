@@ -286,8 +286,9 @@ impl Audit {
                 }
             }
             Meaning::Violation(reason) => {
-                // Nothing is read behind a CONNECT that is refused.
-                let may_be_refused = self.log_has_failed && record.connack != Answer::Accepted;
+                // Nothing is read behind a CONNECT that is refused, or a message of a remote that can't be logged.
+                let is_refusable = record.connack != Answer::Accepted || record.link.is_some();
+                let may_be_refused = self.log_has_failed && is_refusable;
                 self.violations.0 += u64::from(!may_be_refused);
                 self.violations.1 += 1;
                 record.ended_because = Some(reason);

@@ -29,6 +29,8 @@ pub(crate) struct BridgePlan {
     pub(crate) receive_maximum: u16,
     pub(crate) max_inflight: u16,
     pub(crate) keep_alive_seconds: u16,
+    /// What a 5.0 remote sets instead.
+    pub(crate) server_keep_alive_seconds: Option<u16>,
     /// What is carried at some time.
     patterns: Vec<Pattern>,
     /// Chance in percent that a crash is a change of the configuration, too.
@@ -112,6 +114,7 @@ impl BridgePlan {
             receive_maximum: random.between(1, 20) as u16,
             max_inflight: random.between(1, 20) as u16,
             keep_alive_seconds: if has_time_limits { random.between(1, 4) as u16 } else { 60 },
+            server_keep_alive_seconds: (has_time_limits && random.percent(30)).then(|| random.between(1, 4) as u16),
             patterns: patterns.to_vec(),
             change_percent: random.pick(&[0, 0, 40]),
             loss_percent: random.pick(&[0, 0, 10, 50]),
@@ -120,8 +123,7 @@ impl BridgePlan {
         }
     }
 
-    /// Whether exchanges in flight may have to be given up: their message is not carried any more, has become too large
-    /// under another name, or has expired.
+    /// Whether exchanges in flight may have to be given up, because their message is not carried any more.
     pub(crate) fn gives_up(&self) -> bool {
         self.change_percent > 0
     }

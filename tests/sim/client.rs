@@ -298,6 +298,9 @@ impl Client {
             let may_expire = self.version == Version::V5 && random.percent(self.profile.expiry_percent);
             let expiry_seconds = may_expire.then(|| random.between(1, 5) as u32);
             let number = around.ledger.publish(self.index, topic, qos, retain, filling, expiry_seconds);
+            if self.is_remote() && !self.is_carried(around, number) {
+                around.ledger.withhold(number);
+            }
             if let Some(id) = id {
                 let stage = if qos == QoS::AtLeastOnce { Stage::AwaitingPuback } else { Stage::AwaitingPubrec };
                 self.session.exchanges.push_back(Exchange { id, message: number, stage });

@@ -35,7 +35,7 @@ pub(crate) type MessageNumber = u32;
 /// How far a message has come.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Fate {
-    /// Nobody may get it: a will that is not due.
+    /// Nobody may get it: a will that is not due, or what a remote sends and its bridge does not carry.
     Withheld,
     /// Its publisher has sent it: it may arrive.
     Sent,
@@ -224,6 +224,17 @@ impl Ledger {
         &mut self.messages[number as usize]
     }
 
+    /// Nobody may get a message that was not sent yet.
+    pub(crate) fn withhold(&mut self, number: MessageNumber) {
+        self.message_mut(number).fate = Fate::Withheld;
+    }
+
+    /// What a remote has sent may be carried from now on.
+    pub(crate) fn release(&mut self, remote: usize) {
+        let of_remote = |message: &&mut Message| message.publisher == remote && message.fate == Fate::Withheld;
+        self.messages.iter_mut().filter(of_remote).for_each(|message| message.fate = Fate::Sent);
+    }
+
     /// When a message was first sent.
     pub(crate) fn sent_at(&self, number: MessageNumber) -> Step {
         self.message(number).sent_at
@@ -238,7 +249,7 @@ impl Ledger {
     pub(crate) fn acknowledge(&mut self, number: MessageNumber) {
         let lost_before = self.lost_before;
         let message = self.message_mut(number);
-        if message.expiry_seconds.is_none() && message.sent_at >= lost_before {
+        if message.expiry_seconds.is_none() && message.sent_at >= lost_before && message.fate != Fate::Withheld {
             message.fate = Fate::Owed;
         }
     }
@@ -318,7 +329,7 @@ impl Ledger {
             return Ok(());
         };
         if message.fate == Fate::Withheld {
-            fail!("client {client} got will {number}, which is not due");
+            fail!("client {client} got message {number}, a will that is not due or what no bridge carries");
         }
         if is_group_topic(&message.topic) {
             return self.arrive_shared(client, number, arrival);

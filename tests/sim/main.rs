@@ -1,4 +1,5 @@
-//! The simulator: the production shards on virtual time, with a hostile network, disks that crash, and honest clients.
+//! The simulator: the production shards on virtual time, with a hostile network, disks that crash, and honest clients;
+//! one of them plays the remote of a bridge in some runs.
 //!
 //! One seed decides everything that happens in a run, so a run can be repeated; nothing here reads a clock, opens a socket
 //! or starts a thread. What must hold is written down in two places that know nothing of the broker's inside:
@@ -135,6 +136,7 @@ fn seeds_visit_all_kinds_of_trouble() {
         panic!("seed {seed}: {reason}");
     }
     let visits = visits.into_inner().expect("nobody panicked with it");
+    println!("{visits:?}");
     assert!(visits.values().all(|count| *count > 0), "{visits:?}");
 }
 

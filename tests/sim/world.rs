@@ -69,9 +69,7 @@ impl World {
             scenario.clients.iter().cloned().enumerate().map(|(index, profile)| Client::new(index, profile)).collect();
         let now = 1_700_000_000_000 * MILLISECOND;
         let bridging = scenario.bridge.clone().map(|plan| Bridging::new(plan, &mut random));
-        let bridge_gives_up = bridging.as_ref().is_some_and(|bridging| {
-            bridging.plan.gives_up() || scenario.clients[bridging.plan.remote].max_packet_bytes.is_some()
-        });
+        let bridge_gives_up = bridging.as_ref().is_some_and(|bridging| bridging.plan.gives_up());
         Self {
             broker: Broker::new(&scenario, bridging.as_ref(), Timestamp::from_nanos(now), random.next(), fault),
             bridging,

@@ -282,6 +282,29 @@ fn local_subscriptions_follow_the_configuration() {
     assert_eq!(fleet.count(|counters| counters.sessions), 0, "for good");
 }
 
+/// More messages in flight that are not bridged any more than the remote takes at once: those behind them go on all the same.
+/// Seed 15,108 of the simulator left them waiting.
+#[test]
+fn what_is_no_longer_bridged_keeps_nothing_waiting() {
+    let old = bridge(&[("#", Direction::Out, "a/", ""), ("#", Direction::Out, "b/", "")]);
+    let mut fleet = fleet_with(&old);
+    let remote = fleet.open_bridge(&old, false, Properties::EMPTY);
+    let sensor = fleet.connect_v5_transient("sensor");
+    for number in 1..=8 {
+        fleet.publish(sensor, "a/1", "in flight", QoS::AtLeastOnce, number);
+    }
+    assert_eq!(fleet.got(remote).len(), 8);
+    fleet.drop_connection(remote);
+    fleet.publish(sensor, "b/2", "queued", QoS::ExactlyOnce, 9);
+    fleet.crash(Duration::from_secs(1));
+    let new = bridge(&[("#", Direction::Out, "b/", "")]);
+    fleet.keep_bridges(&[Arc::clone(&new)]);
+    let mut properties = PropertyWriter::new();
+    let remote = fleet.open_bridge(&new, true, properties.push(Property::ReceiveMaximum(3)).properties());
+    let got = fleet.got(remote);
+    assert!(matches!(&got[..], [Got::Publish { topic, .. }] if topic == "2"), "{got:?}");
+}
+
 /// A message whose topic is not bridged any more is not sent; but the remote may hold its id, and that must come free.
 #[test]
 fn what_is_no_longer_bridged_leaves_no_id_behind() {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::disk::Disk;
 use super::*;
+use crate::auth::Authenticated;
 use crate::bridge::Bridge;
 
 /// Shards, the connections of their clients, and the bytes that these have got.
@@ -13,6 +14,8 @@ pub(super) struct Fleet {
     clients: Vec<Peer>,
     /// Whether letters are delivered at once.
     pub(super) rings_flow: bool,
+    /// Whether shards look up retained messages between two events.
+    pub(super) turns_end: bool,
     /// A ring, from one shard to another, that does not flow even then.
     pub(super) slow_ring: Option<(u16, u16)>,
     rings: Vec<VecDeque<(ShardId, ShardId, Letter)>>,
@@ -142,6 +145,7 @@ impl Fleet {
             now: Timestamp::from_nanos(1_000_000_000),
             clients: Vec::new(),
             rings_flow: true,
+            turns_end: true,
             slow_ring: None,
             rings: vec![VecDeque::new()],
         }
@@ -227,6 +231,34 @@ impl Fleet {
     }
 
     fn admit(&mut self, version: Version, client_id: &str, frame: Vec<u8>) -> Client {
+        self.admit_as(version, client_id, frame, None)
+    }
+
+    /// A 5.0 client that has shown who it is.
+    pub(super) fn connect_as(&mut self, client_id: &str, properties: Properties<'_>, client: Authenticated) -> Client {
+        let connect = Connect {
+            version: Version::V5,
+            clean_start: true,
+            keep_alive_seconds: 0,
+            client_id,
+            will: None,
+            username: None,
+            password: None,
+            properties,
+        };
+        let mut frame = Vec::new();
+        Packet::Connect(connect).encode(Version::V5, &mut frame);
+        self.admit_as(Version::V5, client_id, frame, Some(client))
+    }
+
+    fn admit_as(
+        &mut self,
+        version: Version,
+        client_id: &str,
+        frame: Vec<u8>,
+        authenticated: Option<Authenticated>,
+    ) -> Client {
+        let (identity, authentication_data) = authenticated.map(|client| (client.identity, client.data)).unzip();
         let shard = shard_of(client_id, self.shards.len() as u16).index();
         let key = self.shards[shard].handle_admission(
             self.now,
@@ -234,6 +266,8 @@ impl Fleet {
                 connect_frame: Bytes::from(frame),
                 client_id: client_id.into(),
                 client_id_assigned: false,
+                identity,
+                authentication_data,
                 early_bytes: Bytes::new(),
                 transport: Default::default(),
             },
@@ -537,6 +571,9 @@ impl Fleet {
     }
 
     pub(super) fn run(&mut self) {
+        if !self.turns_end {
+            return self.flush_connections();
+        }
         loop {
             let now = self.now;
             let looked_up =

@@ -301,6 +301,28 @@ fn a_half_closed_subscriber_gets_what_it_can() {
     }
 }
 
+/// The same if there was room for another page, and other messages have taken it. Seed 11,868 of the simulator kept such a
+/// connection, and held the publishers of these messages up.
+#[test]
+fn a_half_closed_subscriber_is_not_waited_for_when_its_room_is_gone() {
+    let mut fleet = with_topics(Fleet::with_limits(1, Limits { max_inflight: 2, ..paged() }));
+    let subscriber = fleet.connect(Version::V311, "subscriber", true);
+    let publisher = fleet.connect(Version::V311, "publisher", true);
+    fleet.got(subscriber);
+    fleet.turns_end = false;
+    fleet.subscribe(subscriber, "#", AtLeastOnce);
+    fleet.end_of_stream(subscriber);
+    assert_eq!(fleet.got(subscriber).len(), 2);
+    assert!(!fleet.is_closed(subscriber));
+    for id in 1..=PAGE as u16 {
+        fleet.publish(publisher, "new", "new", AtLeastOnce, id);
+    }
+    fleet.turns_end = true;
+    fleet.run();
+    assert!(fleet.is_closed(subscriber));
+    assert_eq!((walks(&fleet), fleet.count(|counters| counters.pending_subscribes)), (0, 0));
+}
+
 /// What a session got live at QoS 0, for another subscription, comes with its page all the same if that makes it surer, and only
 /// then. Seed 13,943 of the simulator lost a message, and 7,109 had one twice.
 #[test]

@@ -3,7 +3,7 @@
 //! Its session is there whether the remote has one or not, and never ends by time. What a session of the remote means for the
 //! exchanges is decided by CONNACK, which the broker reads here; everything behind that is as on any connection.
 
-use oncemq::proto::{ReasonCode, Version};
+use oncemq::proto::{QoS, ReasonCode, Version};
 
 use crate::aliases::Aliases;
 use crate::client::ConnectTerms;
@@ -49,6 +49,15 @@ impl Audit {
         session.is_admitted(connection, terms.expiry_seconds);
         session.is_confirmed(session_present);
         if session_present { Vec::new() } else { in_flight }
+    }
+
+    /// The bridge carries other topics from now on: what is in flight and is not among them ends unseen at QoS 1, and with a
+    /// PUBREL at QoS 2.
+    pub(crate) fn carries_other_topics(&mut self, client: usize) {
+        for exchange in self.sessions[client].exchanges.values_mut().filter(|exchange| exchange.qos == QoS::AtLeastOnce)
+        {
+            exchange.may_be_over = true;
+        }
     }
 
     /// The bridge is not configured any more, or begins anew: its session is gone with everything in it.

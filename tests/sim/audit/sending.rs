@@ -196,6 +196,11 @@ impl Audit {
         if session.connection != Some(index) {
             return Ok(());
         }
+        let may_be_too_large = record.terms.is_some_and(|terms| terms.max_packet_bytes.is_some());
+        let is_before_pubrec = exchange
+            .as_ref()
+            .is_none_or(|exchange| exchange.stage == Stage::Published && exchange.sent_on != index);
+        let may_give_up = is_before_pubrec && (may_be_too_large || record.link.is_some() && self.bridge_gives_up);
         match exchange {
             Some(exchange) if exchange.stage != Stage::Published && exchange.sent_on != index => {
                 exchange.sent_on = index;
@@ -204,8 +209,8 @@ impl Audit {
                 exchange.may_be_over = false;
                 Ok(())
             }
-            // A remote that may hold the id has to be told that it is free.
-            exchange if record.link.is_some() && self.bridge_gives_up => {
+            // A peer that may hold the id of what can't be sent again has to be told that it is free.
+            exchange if may_give_up => {
                 let published_on = exchange.map_or(usize::MAX, |exchange| exchange.published_on);
                 let ordinal = session.next_ordinal;
                 session.next_ordinal += 1;

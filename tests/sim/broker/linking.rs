@@ -45,6 +45,7 @@ impl World {
         let before = bridging.local_filters();
         let was_configured = bridging.is_configured();
         bridging.change_perhaps(&mut self.random, self.ledger.step);
+        self.ledger.release(remote);
         let unheard = std::mem::take(&mut bridging.unheard);
         let after = bridging.local_filters();
         let is_new = bridging.is_configured() && (forgets_all || !was_configured);
@@ -58,6 +59,7 @@ impl World {
             self.ledger.start_session(remote, client.max_packet_bytes());
             after
         } else {
+            self.audit.carries_other_topics(remote);
             for (filter, _) in before.iter().filter(|filter| !after.contains(filter)) {
                 let step = self.ledger.unsubscribe(remote, filter);
                 self.ledger.unsubscribed(remote, filter, step);
@@ -82,7 +84,8 @@ impl World {
     pub(super) fn note_heard(&mut self, shard: usize) {
         let Some(bridging) = self.bridging.as_mut().filter(|bridging| !bridging.unheard.is_empty()) else { return };
         let seat = &self.broker.seats[shard].shard;
-        let is_heard = seat.is_log_idle() && seat.counters().pending_subscribes == 0;
+        let is_logged = seat.is_log_idle() && !self.audit.log_has_failed;
+        let is_heard = is_logged && seat.counters().pending_subscribes == 0;
         if is_heard && self.broker.shard_of(SESSION) == shard {
             for entry in std::mem::take(&mut bridging.unheard) {
                 self.ledger.subscribed(bridging.plan.remote, entry);
@@ -201,7 +204,8 @@ impl World {
             unreachable!("a remote begins with CONNACK")
         };
         let in_flight = self.audit.link(self.now, index, terms, session_present);
-        let lost = self.clients[bridging.plan.remote].take_lost();
+        // The remote may have lost a session after it has said that it has it.
+        let lost = if session_present { Vec::new() } else { self.clients[bridging.plan.remote].take_lost() };
         for (id, handed_on) in lost {
             if in_flight.iter().any(|other| (other.id, other.payload_hash) == (id, handed_on.payload_hash)) {
                 self.ledger.may_come_again(bridging.plan.remote, handed_on.number);

@@ -108,6 +108,8 @@ impl World {
             connect_frame,
             client_id,
             client_id_assigned: false,
+            identity: None,
+            authentication_data: None,
             early_bytes: gate.slice(length..),
             transport: Transport::Plain,
         };

@@ -5,7 +5,6 @@ use oncemq::proto::{
 };
 
 use crate::aliases::Aliases;
-use crate::bridging::Bridging;
 use crate::ledger::{Arrival, Failure, Ledger, MessageNumber, fail};
 
 use super::{Answer, Client, Meaning, Request, Stage, Surroundings, packet_id};
@@ -135,9 +134,7 @@ impl Client {
 
     /// The broker has taken a message; if it comes over a bridge, perhaps in order to drop it.
     fn note_acknowledged(&self, around: &mut Surroundings<'_>, message: MessageNumber) {
-        let (topic, sent_at) = (&around.ledger.message(message).topic, around.ledger.sent_at(message));
-        let is_carried = |bridging: &Bridging| bridging.carries_since(topic, sent_at);
-        if !self.is_remote() || around.bridging.is_some_and(is_carried) {
+        if !self.is_remote() || self.is_carried(around, message) {
             around.ledger.acknowledge(message);
         }
     }

@@ -21,7 +21,7 @@ use crate::bridging::{Pattern, name_here};
 use crate::ledger::{Failure, MessageNumber, fail};
 use crate::scenario::matches;
 
-use super::{Client, ConnectTerms, Link, Meaning, Session, Surroundings};
+use super::{Client, ConnectTerms, Link, Meaning, Outgoing, Session, Surroundings};
 
 /// SUBACK says no.
 const REFUSED: u8 = 0x80;
@@ -153,9 +153,10 @@ impl Client {
     }
 
     fn write_connack(&mut self, around: &mut Surroundings<'_>, connect: &Connect<'_>, session_present: bool) {
-        let receive_maximum = match self.version {
-            Version::V311 => None,
-            Version::V5 => self.profile.receive_maximum,
+        let plan = &around.bridging.expect("a run with a remote has a bridge").plan;
+        let (receive_maximum, server_keep_alive_seconds) = match self.version {
+            Version::V311 => (None, None),
+            Version::V5 => (self.profile.receive_maximum, plan.server_keep_alive_seconds),
         };
         let terms = ConnectTerms {
             clean_start: connect.clean_start,
@@ -163,7 +164,7 @@ impl Client {
             receive_maximum: receive_maximum.unwrap_or(u16::MAX),
             max_packet_bytes: self.max_packet_bytes(),
             topic_alias_maximum: self.topic_alias_maximum(),
-            keep_alive_seconds: connect.keep_alive_seconds,
+            keep_alive_seconds: server_keep_alive_seconds.unwrap_or(connect.keep_alive_seconds),
             will: None,
         };
         let mut properties = PropertyWriter::new();
@@ -175,6 +176,9 @@ impl Client {
         }
         if terms.topic_alias_maximum > 0 {
             properties.push(Property::TopicAliasMaximum(terms.topic_alias_maximum));
+        }
+        if let Some(seconds) = server_keep_alive_seconds {
+            properties.push(Property::ServerKeepAlive(seconds));
         }
         let connack = Connack { session_present, reason: ReasonCode::Success, properties: properties.properties() };
         self.write(around.written, &Packet::Connack(connack), Meaning::Connack { terms, session_present });
@@ -228,6 +232,27 @@ impl Client {
         let name = around.bridging?.plan.name_at_remote(topic)?;
         let granted = serving.subscriptions.iter().filter(|(filter, _)| matches(filter, &name)).map(|(_, qos)| *qos);
         granted.max().map(|granted| granted.min(qos))
+    }
+
+    /// Whether the bridge has carried a message of this remote in all the time since it was sent.
+    pub(super) fn is_carried(&self, around: &Surroundings<'_>, message: MessageNumber) -> bool {
+        let (topic, sent_at) = (&around.ledger.message(message).topic, around.ledger.sent_at(message));
+        around.bridging.is_some_and(|bridging| bridging.carries_since(topic, sent_at))
+    }
+
+    /// Sends what no server may send, and turns away.
+    pub(crate) fn misbehave_as_server(&mut self, around: &mut Surroundings<'_>) {
+        // Packet type 0; a packet that only clients send; a second CONNACK; a topic alias that was not allowed.
+        let (bytes, reason): (&[u8], _) = around.random.pick(&[
+            (&[0x00][..], ReasonCode::MalformedPacket),
+            (&[0xC0, 0][..], ReasonCode::ProtocolError),
+            match self.version {
+                Version::V311 => (&[0x20, 2, 0, 0][..], ReasonCode::ProtocolError),
+                Version::V5 => (&[0x30, 7, 0, 1, b'a', 3, 0x23, 0, 1][..], ReasonCode::TopicAliasInvalid),
+            },
+        ]);
+        around.written.push(Outgoing { bytes: bytes.to_vec(), meaning: Meaning::Violation(reason) });
+        self.lose_connection();
     }
 
     /// What a topic that was received is called here.

@@ -32,7 +32,7 @@ impl World {
     fn break_bridge(&mut self, client: usize, loss_percent: u64) {
         let index = self.clients[client].link.as_ref().expect("connected").connection;
         let is_serving = matches!(self.connections[index].stage, Stage::Serving(_));
-        let way = self.random.below(6);
+        let way = self.random.below(7);
         self.trace.note(self.now, "break", &[client as u64, index as u64, way]);
         let connection = &mut self.connections[index];
         match way {
@@ -57,8 +57,13 @@ impl World {
                 self.connections[index].is_abandoned = true;
                 self.lose_remote_session_perhaps(client, loss_percent);
             }
+            // The remote has a fault.
+            4 if is_serving => {
+                self.with_client(client, |client, around| client.misbehave_as_server(around));
+                self.connections[index].finish();
+            }
             // The remote dies, and what is on its way may be lost.
-            4 => {
+            5 => {
                 connection.reset(&mut self.random);
                 connection.is_abandoned = true;
                 self.clients[client].lose_connection();

@@ -1,0 +1,133 @@
+//! The flags of who may connect, and the command that changes passwords.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::Args;
+
+use crate::auth::{Scheme, check_user_name};
+use crate::config::AccessSettings;
+
+use super::Action;
+
+/// Who may connect.
+#[derive(Debug, Args)]
+pub(super) struct AccessArguments {
+    /// File with the accounts of clients, in mosquitto's syntax (`oncemq passwd` edits it); read again on SIGHUP. Without it
+    /// nobody has to say who he is.
+    #[arg(long, value_name = "FILE", env = "ONCEMQ_PASSWORD_FILE")]
+    password_file: Option<PathBuf>,
+
+    /// Serve clients without a user name, although there is a password file, or an address that others can reach.
+    #[arg(long, env = "ONCEMQ_ALLOW_ANONYMOUS")]
+    allow_anonymous: bool,
+}
+
+/// What `oncemq passwd` is told.
+#[derive(Debug, Args)]
+pub(super) struct PasswordArguments {
+    /// Keep it with Argon2id (what is done unless told otherwise): hardest to guess for who steals the file.
+    #[arg(long, conflicts_with_all = ["scram", "delete"])]
+    argon2id: bool,
+
+    /// Keep it for SCRAM-SHA-256, so that 5.0 clients can authenticate without sending it; plain passwords work, too.
+    #[arg(long, conflicts_with = "delete")]
+    scram: bool,
+
+    /// Delete the user.
+    #[arg(short = 'D', long)]
+    delete: bool,
+
+    /// The password file; made if it is missing.
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+
+    /// The user.
+    #[arg(value_name = "USER", value_parser = user_name)]
+    user: Box<str>,
+}
+
+impl AccessArguments {
+    /// Who may connect to a broker that listens on these addresses.
+    pub(super) fn into_settings(self, listen: &[SocketAddr]) -> Result<AccessSettings, String> {
+        let Self { password_file, allow_anonymous } = self;
+        let is_open = password_file.is_none() && !allow_anonymous;
+        match listen.iter().find(|address| is_open && !address.ip().to_canonical().is_loopback()) {
+            Some(address) => Err(format!(
+                "--listen {address}: anyone who reaches this address could connect; give accounts with --password-file, or \
+                 say --allow-anonymous if that is what you want"
+            )),
+            None => Ok(AccessSettings { password_file, allow_anonymous }),
+        }
+    }
+}
+
+impl PasswordArguments {
+    pub(super) fn into_action(self) -> Action {
+        let scheme = if self.scram { Scheme::Scram } else { Scheme::Argon2id };
+        Action::ChangePassword { file: self.file, user: self.user, scheme: (!self.delete).then_some(scheme) }
+    }
+}
+
+fn user_name(text: &str) -> Result<Box<str>, &'static str> {
+    check_user_name(text).map(|()| text.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::cli::Cli;
+
+    fn action(arguments: &[&str]) -> Result<Action, String> {
+        let cli = Cli::try_parse_from([&["oncemq"], arguments].concat());
+        cli.and_then(Cli::into_action).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn an_address_that_others_reach_needs_a_decision() {
+        let settings = |flags: &[&str]| match action(flags) {
+            Ok(Action::Serve { config, .. }) => Ok((config.access.admits_anonymous(), config.access.password_file)),
+            other => Err(other.expect_err("it serves")),
+        };
+        let file = Some(PathBuf::from("people"));
+        for (flags, expected) in [
+            (&["--listen", "127.0.0.1:1883"][..], (true, None)),
+            (&["--listen", "[::1]:1883", "--password-file", "people"], (false, file.clone())),
+            (&["--listen", "0.0.0.0:1883", "--password-file", "people"], (false, file.clone())),
+            (&["--listen", "0.0.0.0:1883", "--password-file", "people", "--allow-anonymous"], (true, file)),
+            (&["--listen", "[::]:1883", "--allow-anonymous"], (true, None)),
+        ] {
+            assert_eq!(settings(flags), Ok(expected), "{flags:?}");
+        }
+        let refused = settings(&["--listen", "127.0.0.1:1883", "--listen", "192.0.2.1:1883"]).expect_err("refused");
+        assert!(refused.contains("--listen 192.0.2.1:1883: anyone"), "{refused}");
+    }
+
+    #[test]
+    fn passwords_are_changed_on_request() {
+        for (flags, expected) in [
+            (&[][..], Some(Scheme::Argon2id)),
+            (&["--argon2id"], Some(Scheme::Argon2id)),
+            (&["--scram"], Some(Scheme::Scram)),
+            (&["-D"], None),
+        ] {
+            match action(&[&["passwd"], flags, &["people", "alice"]].concat()) {
+                Ok(Action::ChangePassword { file, user, scheme }) => {
+                    assert_eq!((file, &*user, scheme), (PathBuf::from("people"), "alice", expected));
+                }
+                other => panic!("{flags:?}: {other:?}"),
+            }
+        }
+        for (arguments, part) in [
+            (&["--scram", "-D", "people", "alice"][..], "cannot be used with"),
+            (&["people", "a:b"], "no colon"),
+            (&["people", ""], "1 to 65535"),
+            (&["people"], "<USER>"),
+        ] {
+            let refused = action(&[&["passwd"], arguments].concat()).expect_err("refused");
+            assert!(refused.contains(part), "{arguments:?}: {refused}");
+        }
+    }
+}
