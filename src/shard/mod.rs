@@ -59,7 +59,8 @@ mod role;
 mod sessions;
 mod sharing;
 mod subscribing;
-mod timers;
+#[doc(hidden)]
+pub mod timers;
 mod topics;
 
 pub use admission::Admission;
