@@ -6,7 +6,7 @@
 //! exchange at the first four bytes, and it answers them from templates. A message goes to those who are subscribed to the
 //! topic of its publisher's first one; no session, no wildcard, no state of an exchange, no duplicate is known here. The one thing
 //! that it counts is how many messages a subscriber has not finished, so that it does not bury one that is slow: beyond
-//! 1,000, as many as OnceMQ by default has on their way to a client, PUBRECs wait for its PUBCOMPs.
+//! 1,000, as many as OnceMQ by default has on their way to a client, each PUBREC waits for one of its PUBCOMPs.
 //!
 //!     cargo bench --bench floor -- --listen 127.0.0.1:1883
 //!
@@ -146,9 +146,8 @@ impl Floor {
     fn finish(&mut self, from: usize, outputs: &mut Outputs) {
         let client = &mut self.clients[from];
         client.unfinished = client.unfinished.saturating_sub(1);
-        if client.unfinished <= usize::from(MAX_INFLIGHT_DEFAULT)
-            && let Some((publisher, id)) = client.held.pop_front()
-        {
+        // One for one: never are more PUBRECs held than PUBCOMPs to come.
+        if let Some((publisher, id)) = client.held.pop_front() {
             acknowledge(outputs, publisher, PacketType::Pubrec, id);
         }
     }

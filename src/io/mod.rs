@@ -42,7 +42,8 @@ mod planted;
 mod restoring;
 mod rewriting;
 mod ring;
-mod routes;
+#[doc(hidden)]
+pub mod routes;
 #[cfg(test)]
 mod scratch;
 mod send;

@@ -18,7 +18,7 @@ use crate::route::ShardId;
 
 /// One shard's ends of all its routing rings, by the index of the other shard.
 #[derive(Debug)]
-pub(super) struct Routes<T> {
+pub struct Routes<T> {
     own: usize,
     incoming: Vec<Incoming<T>>,
     outgoing: Vec<Outgoing<T>>,
@@ -41,7 +41,7 @@ struct Outgoing<T> {
 }
 
 /// The rings between `shards` shards, with room for `batches` batches in each; one element per shard.
-pub(super) fn mesh<T>(shards: usize, batches: usize) -> Vec<Routes<T>> {
+pub fn mesh<T>(shards: usize, batches: usize) -> Vec<Routes<T>> {
     let mut routes: Vec<Routes<T>> = (0..shards)
         .map(|own| Routes { own, incoming: Vec::with_capacity(shards), outgoing: Vec::with_capacity(shards) })
         .collect();
@@ -79,13 +79,13 @@ pub(super) fn shard_id(index: usize) -> ShardId {
 
 impl<T> Routes<T> {
     /// The indexes of the other shards.
-    pub(super) fn others(&self) -> impl Iterator<Item = usize> + use<T> {
+    pub fn others(&self) -> impl Iterator<Item = usize> + use<T> {
         let own = self.own;
         (0..self.outgoing.len()).filter(move |&other| other != own)
     }
 
     /// Whether a batch to `to` finds room now. If not, its consumer will ring this shard when there is some.
-    pub(super) fn has_room(&mut self, to: usize) -> bool {
+    pub fn has_room(&mut self, to: usize) -> bool {
         let route = &mut self.outgoing[to];
         if route.batches.is_full() {
             route.producer_waits.store(true, Ordering::Relaxed);
@@ -101,12 +101,12 @@ impl<T> Routes<T> {
     ///
     /// # Panics
     /// If there was no room: this shard is the only producer, and asked `has_room`.
-    pub(super) fn push(&mut self, to: usize, batch: Vec<T>) {
+    pub fn push(&mut self, to: usize, batch: Vec<T>) {
         assert!(self.outgoing[to].batches.try_send(batch).is_ok(), "a routing ring that had room took no batch");
     }
 
     /// The next batch from `from`, and whether `from` waited for the room that this made (and has to be rung).
-    pub(super) fn pop(&mut self, from: usize) -> Option<(Vec<T>, bool)> {
+    pub fn pop(&mut self, from: usize) -> Option<(Vec<T>, bool)> {
         let route = &self.incoming[from];
         let batch = route.batches.try_recv().ok()?;
         // Pairs with the fence in `has_room`: either the producer, which looks again after its fence, sees the room, or
@@ -118,20 +118,20 @@ impl<T> Routes<T> {
     }
 
     /// Gives an emptied batch back to `from`, whose it was. If it has enough of them, the batch is dropped.
-    pub(super) fn give_back(&self, from: usize, batch: Vec<T>) {
+    pub fn give_back(&self, from: usize, batch: Vec<T>) {
         assert!(batch.is_empty(), "no letter is given back");
         // Refused by a full ring, or by a shard that has ended: either has no use for it.
         drop(self.incoming[from].emptied.try_send(batch));
     }
 
     /// A batch that went to `to` and has come back empty.
-    pub(super) fn take_back(&self, to: usize) -> Option<Vec<T>> {
+    pub fn take_back(&self, to: usize) -> Option<Vec<T>> {
         self.outgoing[to].emptied.try_recv().ok()
     }
 
     /// What a shard looks at once more after it has announced its sleep: letters to read, or room in a ring that it found
     /// full.
-    pub(super) fn have_work(&self) -> bool {
+    pub fn have_work(&self) -> bool {
         self.incoming.iter().any(|route| !route.batches.is_empty())
             || self.outgoing.iter().any(|route| route.found_full && !route.batches.is_full())
     }

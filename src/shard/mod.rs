@@ -61,7 +61,8 @@ mod role;
 mod sessions;
 mod sharing;
 mod subscribing;
-mod timers;
+#[doc(hidden)]
+pub mod timers;
 mod topics;
 mod unwrapping;
 

@@ -17,7 +17,7 @@ const LEVELS: usize = 5;
 
 /// Pending timers, each with the moment it was armed for and a key.
 #[derive(Debug)]
-pub(super) struct Timers<K> {
+pub struct Timers<K> {
     levels: Box<[Level<K>; LEVELS]>,
     /// All deadlines up to and including this tick have been moved to `due`.
     now: u64,
@@ -40,13 +40,13 @@ impl<K> Default for Timers<K> {
 
 impl<K> Timers<K> {
     /// Arms a timer.
-    pub(super) fn arm(&mut self, deadline: Timestamp, key: K) {
+    pub fn arm(&mut self, deadline: Timestamp, key: K) {
         self.pending += 1;
         self.place(deadline, key);
     }
 
     /// The next timer that is due at `now`, with the deadline it was armed for.
-    pub(super) fn expire(&mut self, now: Timestamp) -> Option<(Timestamp, K)> {
+    pub fn expire(&mut self, now: Timestamp) -> Option<(Timestamp, K)> {
         // A tick is over, and its timers due, once the clock has reached the next one.
         let reached = now.as_nanos() / TICK.as_nanos() as u64;
         while self.due.is_empty() && self.now < reached {
@@ -61,7 +61,7 @@ impl<K> Timers<K> {
     }
 
     /// When [`expire`](Self::expire) should be called next: not later than one tick after the earliest deadline.
-    pub(super) fn next(&self) -> Option<Timestamp> {
+    pub fn next(&self) -> Option<Timestamp> {
         if self.pending == 0 {
             return None;
         }
