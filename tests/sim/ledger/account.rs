@@ -35,7 +35,7 @@ pub(super) struct Account {
 pub(super) struct Copies {
     pub(super) all: u32,
     pub(super) without_retain: u32,
-    /// Of these, at QoS 0.
+    /// Of all, at QoS 0.
     at_most_once: u32,
     /// How many more there may be.
     repeats: u32,
@@ -153,7 +153,7 @@ impl Account {
         }
         copies.all += 1;
         copies.without_retain += u32::from(!arrival.retain);
-        copies.at_most_once += u32::from(!arrival.retain && arrival.qos == QoS::AtMostOnce);
+        copies.at_most_once += u32::from(arrival.qos == QoS::AtMostOnce);
         let after_crashes = live.crashes.min(copies.at_most_once);
         let live = live.copies + after_crashes + copies.repeats;
         if copies.without_retain > live {
