@@ -129,9 +129,14 @@ impl Receiver {
         self.applied
     }
 
+    /// Whether letters were applied since the last batch of the log was sealed.
+    pub fn has_unlogged(&self) -> bool {
+        self.applied > self.logged
+    }
+
     /// A batch of the log is about to be sealed: what it has to say of this link, if there is something new.
     pub fn take_unlogged(&mut self) -> Option<LetterNumber> {
-        let is_news = self.applied > self.logged;
+        let is_news = self.has_unlogged();
         self.logged = self.applied;
         is_news.then_some(self.applied)
     }

@@ -10,6 +10,7 @@ use super::clients::Clients;
 use super::connection::{Acknowledgement, ConnectionKey};
 use super::encoder::OutgoingPublish;
 use super::journal;
+use super::links::Links;
 use super::messages::{Delivery, MessageKey, Messages};
 use super::publishing::Provenance;
 use super::sessions::{Held, HeldDelivery, Session, SessionKey};
@@ -156,7 +157,7 @@ impl Clients {
                 journal::log_delivered(&mut self.log, &mut self.messages, to, next.number, next.message);
                 journal::log_reserved(&mut self.log, to, reserved);
             }
-            let after = leaves_after(&mut self.log, is_durable, &next.message.terms);
+            let after = leaves_after(&mut self.log, &self.links, is_durable, &next.message.terms);
             let NextPublish { number, id, dup, message: Delivery { terms, .. } } = next;
             let packet = OutgoingPublish { id: Some(id), dup, qos: terms.qos, retain: terms.retain };
             let connection = &mut self.connections[key.index()];
@@ -250,7 +251,7 @@ impl Clients {
             if is_durable {
                 journal::log_reserved(&mut self.log, session, reserved);
             }
-            let after = leaves_after(&mut self.log, is_durable, &delivery.terms);
+            let after = leaves_after(&mut self.log, &self.links, is_durable, &delivery.terms);
             match self.encoder.publish(connection, self.now, message, packet, &delivery.terms.identifiers, after) {
                 Ok(()) => {
                     sent += 1;
@@ -352,6 +353,12 @@ impl Clients {
 }
 
 /// What has to be stable before a delivery leaves that has just been given its id: what the log says of it, if it says anything.
-fn leaves_after(log: &mut Log, is_durable: bool, terms: &Terms) -> LogPosition {
-    if is_durable || terms.waits_for_log() { log.wait_for_appended() } else { LogPosition::NOTHING }
+fn leaves_after(log: &mut Log, links: &Links, is_durable: bool, terms: &Terms) -> LogPosition {
+    match (is_durable, terms.waits_for_log()) {
+        (true, _) => log.wait_for_appended(),
+        // All that is said of it may be that the letter has come which brought it, and that is said when the batch is sealed.
+        (false, true) if links.have_unlogged() => log.wait_for_filling(),
+        (false, true) => log.wait_for_appended(),
+        (false, false) => LogPosition::NOTHING,
+    }
 }

@@ -70,6 +70,11 @@ impl Links {
         self.failure.filter(|_| self.failed.meets(shards))
     }
 
+    /// Whether letters have come of which the log says nothing yet. It will, in the batch that is being filled.
+    pub(super) fn have_unlogged(&self) -> bool {
+        self.receivers.iter().any(Receiver::has_unlogged)
+    }
+
     /// Letters that have not been acknowledged.
     pub(super) fn unacknowledged(&self) -> usize {
         self.senders.iter().map(Sender::len).sum()

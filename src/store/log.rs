@@ -231,6 +231,14 @@ impl Log {
         appended
     }
 
+    /// The position of the batch that is being filled, which is then written soon. For who knows that there will be something in
+    /// it when it is sealed.
+    pub fn wait_for_filling(&mut self) -> LogPosition {
+        let Some(writer) = &mut self.writer else { return LogPosition::NOTHING };
+        writer.filling.is_awaited = true;
+        writer.sealed.next()
+    }
+
     /// The batch that is being filled: what is appended next lies there.
     pub fn filling(&self) -> LogPosition {
         self.writer.as_ref().map_or(LogPosition::NOTHING, |writer| writer.sealed).next()

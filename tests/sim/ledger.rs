@@ -74,6 +74,8 @@ pub(crate) struct Arrival<'a> {
     pub(crate) identifiers: Vec<u32>,
     /// The client has this QoS 2 packet id open already, and does not hand the message on.
     pub(crate) is_repeated: bool,
+    /// The session ends with its connection.
+    pub(crate) is_transient: bool,
 }
 
 /// How many live copies of a message a session may get.
@@ -200,6 +202,7 @@ impl Ledger {
         if forgets_all {
             self.lost_before = self.step;
         }
+        self.forget_transient();
         for message in self.messages.iter_mut().filter(|message| message.fate == Fate::Owed) {
             if forgets_all || message.is_will && !message.survives_crash {
                 message.fate = Fate::Sent;

@@ -358,6 +358,38 @@ fn a_crash_neither_loses_nor_repeats_what_a_group_has() {
     }
 }
 
+/// A member whose session ends with its connection, in a group that outlives the broker: what it was sent is gone with it, and
+/// nobody else gets that. The log of its shard may know of the message by the letter alone that has brought it. Seed 49,218 of
+/// the simulator gave such a message to two members.
+#[test]
+fn what_a_crash_takes_with_a_member_goes_to_nobody_else() {
+    for (shards, publisher_shard, members) in layouts() {
+        for writes in 0..8 {
+            let mut fleet = Fleet::durable(shards);
+            let names = [name_on(members[0], shards, "a"), name_on(members[1], shards, "b")];
+            let publisher_name = name_on(publisher_shard, shards, "p");
+            let publisher = fleet.connect(V311, &publisher_name, false);
+            let away = fleet.connect(V311, &names[1], false);
+            fleet.subscribe(away, GROUP, ExactlyOnce);
+            fleet.drop_connection(away);
+            let transient = fleet.connect(V311, &names[0], true);
+            fleet.subscribe(transient, GROUP, ExactlyOnce);
+            fleet.logs_flow = false;
+            fleet.publish(publisher, "t", "1", ExactlyOnce, 1);
+            (0..writes).for_each(|_| fleet.sync_once());
+            let before = payloads(&mut fleet, transient);
+            fleet.crash(Duration::from_secs(1));
+            fleet.logs_flow = true;
+            let publisher = fleet.connect(V311, &publisher_name, false);
+            fleet.publish_with(publisher, "t", "1", ExactlyOnce, 1, true, false);
+            fleet.ack(publisher, Pubrel, 1);
+            let second = fleet.connect(V311, &names[1], false);
+            let after = acknowledge(&mut fleet, second);
+            assert_eq!(before + &after, "1", "{shards} {publisher_shard} {members:?}, {writes} writes");
+        }
+    }
+}
+
 /// With another number of shards a group has another home, and keeps its members and what waits for them.
 #[test]
 fn a_group_outlives_another_number_of_shards() {

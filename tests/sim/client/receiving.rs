@@ -179,6 +179,7 @@ impl Client {
             expiry_seconds: publish.properties.message_expiry_interval(),
             identifiers: publish.properties.subscription_identifiers().collect(),
             is_repeated: is_open && publish.qos == QoS::ExactlyOnce,
+            is_transient: self.link.as_ref().is_some_and(|link| link.expiry_seconds == 0),
         };
         ledger.arrive(self.index, &arrival)?;
         if let Some(id) = id {

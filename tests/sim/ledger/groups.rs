@@ -1,7 +1,8 @@
 //! The books of shared subscriptions: each message for one member of each group, once.
 //!
 //! What a group got is counted over all its members and for the whole run. A message that was in flight to a member whose
-//! session has ended may be lost with it [MQTT-4.8.2-5]; so what was published before such an end is not owed.
+//! session has ended may be lost with it [MQTT-4.8.2-5]; so what was published before such an end is not owed. In a crash such
+//! sessions end unseen: what they got of a message that its publisher has to send again counts for nothing.
 
 use std::collections::BTreeMap;
 
@@ -24,6 +25,8 @@ pub(super) struct Groups {
 struct Copies {
     /// At QoS 2.
     exactly_once: u32,
+    /// Of these, those that sessions got which end with their connections.
+    transient: u32,
     all: u32,
 }
 
@@ -39,6 +42,15 @@ impl Ledger {
     /// Messages that members of groups have handed on.
     pub(crate) fn shared(&self) -> u64 {
         self.groups.copies.values().map(|copies| u64::from(copies.all)).sum()
+    }
+
+    /// The broker crashed: whoever has no acknowledgement for a message sends it again.
+    pub(super) fn forget_transient(&mut self) {
+        for (number, copies) in &mut self.groups.copies {
+            if self.messages[*number as usize].fate != Fate::Owed {
+                copies.exactly_once -= std::mem::take(&mut copies.transient);
+            }
+        }
     }
 
     /// The groups of a session that the client has thrown away: until the broker does so, too, it may give it messages.
@@ -97,7 +109,10 @@ impl Ledger {
         let allowed = self.groups_of(message).len() as u32;
         let copies = self.groups.copies.entry(number).or_default();
         copies.all += 1;
-        copies.exactly_once += u32::from(arrival.qos == QoS::ExactlyOnce);
+        if arrival.qos == QoS::ExactlyOnce {
+            copies.exactly_once += 1;
+            copies.transient += u32::from(arrival.is_transient);
+        }
         if copies.exactly_once > allowed {
             fail!("the groups of message {number} got it {} times, {allowed} allowed", copies.exactly_once);
         }
