@@ -7,8 +7,8 @@
 //! hash to ([`shard::shard_of`]).
 //!
 //! 1. **The gate lets `P` in.** `gate` accepts the socket on its tokio-uring runtime, reads CONNECT under a deadline,
-//!    decodes it with [`proto::decode_connect`], and hands the socket, the packet and whatever `P` sent behind it to shard
-//!    A. It forgets the client there and then.
+//!    decodes it with [`proto::decode_connect`], finds out who `P` is ([`auth`]), and hands the socket, the packet and
+//!    whatever `P` sent behind it to shard A. It forgets the client there and then.
 //! 2. **Bytes arrive.** The io_uring loop of shard A (`io`) gets a completion of `P`'s multishot receive, with a buffer
 //!    from the ring of provided buffers, and calls [`shard::Shard::handle_received`]. The shard is pure: no clock, socket
 //!    or thread is inside it, so the simulator in `tests/sim` runs the very same code.
