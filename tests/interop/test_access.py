@@ -18,6 +18,7 @@ import unittest
 
 from interop.broker import PATIENCE_SECONDS, TARGET, Broker
 from malformed import wire
+from malformed.web_socket import WebSocketConnection
 
 VERSIONS = {"mqttv311": (4, 5), "mqttv5": (0x86, 0x87)}
 METHOD = b"SCRAM-SHA-256"
@@ -34,6 +35,9 @@ USERS = {
 
 class AccessCase(unittest.TestCase):
     """A broker for each test, because failed attempts slow the next ones down."""
+
+    # How clients come in that say each packet themselves.
+    transport = wire.Connection
 
     def setUp(self):
         self.directory = pathlib.Path(tempfile.mkdtemp(prefix="oncemq-test-access-"))
@@ -52,7 +56,7 @@ class AccessCase(unittest.TestCase):
 
     def connect(self, scram, *, user=None):
         """A connection on which the client has said its first words."""
-        connection = wire.Connection(self.broker)
+        connection = self.transport(self.broker)
         self.addCleanup(connection.socket.close)
         block = b"\x15" + wire.string(METHOD) + b"\x16" + wire.string(scram.first())
         connection.send(wire.connect(wire.V5, username=user, block=block))
@@ -185,6 +189,10 @@ class Scram(AccessCase):
             frame = connection.read_frame()
             self.assertEqual((frame[0], frame[1][1]), (wire.CONNACK, code))
             self.assertRaises(wire.Closed, connection.read_frame)
+
+
+class ScramOverWebSocket(Scram):
+    transport = WebSocketConnection
 
 
 class Client:
