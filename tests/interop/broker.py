@@ -42,6 +42,8 @@ class Broker:
         if not binary.exists():
             raise FileNotFoundError(f"{binary} is missing: `cargo build --release` first, or set ONCEMQ_BIN")
         self.shards = shards
+        # What is spoken at `port`; tests that speak something else give their clients an address of their own.
+        self.transport = "tcp"
         self.host = "127.0.0.1"
         self.port = free_port()
         self.web_socket_port = free_port()
