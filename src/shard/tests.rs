@@ -37,6 +37,20 @@ mod web_socket;
 
 use fleet::{Client, Fleet, Got, limits};
 
+/// The CONNECT of a client with a clean start that asks for nothing beyond these properties.
+fn connect<'a>(version: Version, client_id: &'a str, properties: Properties<'a>) -> Connect<'a> {
+    Connect {
+        version,
+        clean_start: true,
+        keep_alive_seconds: 0,
+        client_id,
+        will: None,
+        username: None,
+        password: None,
+        properties,
+    }
+}
+
 fn id(value: u16) -> PacketId {
     PacketId::new(value).expect("a packet id is not zero")
 }

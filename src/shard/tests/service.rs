@@ -21,16 +21,7 @@ fn notice(text: &str) -> Option<Notice> {
 }
 
 fn connect<'a>(version: Version, client_id: &'a str, properties: &'a PropertyWriter) -> Connect<'a> {
-    Connect {
-        version,
-        clean_start: true,
-        keep_alive_seconds: 0,
-        client_id,
-        will: None,
-        username: None,
-        password: None,
-        properties: properties.properties(),
-    }
+    super::connect(version, client_id, properties.properties())
 }
 
 fn properties<'a>(properties: impl IntoIterator<Item = Property<'a>>) -> PropertyWriter {

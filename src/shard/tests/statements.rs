@@ -11,19 +11,6 @@ use QoS::{AtLeastOnce, AtMostOnce, ExactlyOnce};
 const BOTH: [Version; 2] = [Version::V311, Version::V5];
 const SUCCESS: ReasonCode = ReasonCode::Success;
 
-fn connect<'a>(version: Version, client_id: &'a str, properties: Properties<'a>) -> Connect<'a> {
-    Connect {
-        version,
-        clean_start: true,
-        keep_alive_seconds: 0,
-        client_id,
-        will: None,
-        username: None,
-        password: None,
-        properties,
-    }
-}
-
 fn will(retain: bool, properties: Properties<'_>) -> Option<Will<'_>> {
     Some(Will { qos: AtMostOnce, retain, topic: "will", properties, payload: b"gone" })
 }
