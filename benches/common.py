@@ -11,6 +11,7 @@ import os
 import pathlib
 import platform
 import re
+import resource
 import shlex
 import signal
 import socket
@@ -212,6 +213,15 @@ def other(command_line):
         return [word.replace("{port}", str(port)).replace("{folder}", str(folder)) for word in shlex.split(command_line)]
 
     return command
+
+
+def allow_files(count):
+    """Lets this process, and those that it starts, open so many files."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < count:
+        raise Failure(f"needs {count} open files, but the limit is {hard}; raise it, or ask for fewer clients")
+    if soft != resource.RLIM_INFINITY and soft < count:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (count, hard))
 
 
 def two_cpus():
