@@ -3,6 +3,7 @@
 import atexit
 import os
 import pathlib
+import re
 import shutil
 import socket
 import subprocess
@@ -39,6 +40,25 @@ class Mosquitto:
 
     def log(self):
         return self.log_path.read_text(errors="replace")
+
+    def published_after_pubrel(self, client_id_prefix):
+        """How many PUBLISH packets to these clients had a packet id whose PUBREL was sent and whose PUBCOMP had not come.
+
+        It is for the sender of a message to keep them at 0 [MQTT-4.3.3-1].
+        """
+        packet = re.compile(rf"(Sending PUBLISH|Sending PUBREL|Received PUBCOMP) (?:to|from) {client_id_prefix}\S+ .*?(?:m|Mid: )(\d+)[,)]")
+        released = set()
+        count = 0
+        for kind, packet_id in packet.findall(self.log()):
+            match kind:
+                case "Sending PUBREL":
+                    released.add(packet_id)
+                case "Received PUBCOMP":
+                    released.discard(packet_id)
+                case "Sending PUBLISH" if packet_id in released:
+                    released.discard(packet_id)
+                    count += 1
+        return count
 
     def stop(self):
         atexit.unregister(self.stop)

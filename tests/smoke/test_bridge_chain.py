@@ -2,6 +2,10 @@
 
 Longer than in a test run: `python3 -m smoke.test_bridge_chain SECONDS [SEED]` in tests/. There mosquitto, which sends all that it
 holds again after each cut and gives packet ids out twice beyond 65,535 waiting messages, gets no more than it keeps up with.
+
+mosquitto 2.0.11 publishes a message again whose PUBREL it has sent [MQTT-4.3.3-1] where a second cut comes while it is still sending
+its PUBRELs again after a first one. Whoever has answered that PUBREL can't know the message: it is a new one to him, as the standard
+has it. mosquitto's own log shows each, so that many may come twice from its side and not one more.
 """
 
 import json
@@ -22,8 +26,8 @@ SECONDS = 5
 # Mean time between two cuts of a link. A bridge waits up to a second before it opens the connection again.
 CUT_EVERY_SECONDS = 1.0
 
-# Messages a second in each direction with a mosquitto at the far end, which keeps its pile small. Of four runs as fast as it goes one
-# had 6,378 of 24,803 messages from mosquitto twice; the cause is not found yet. `UNBOUNDED=1` in the environment runs it so.
+# Messages a second in each direction with a mosquitto at the far end, which keeps its pile, and the time to work it off, small.
+# `UNBOUNDED=1` in the environment runs it as fast as it goes.
 MOSQUITTO_RATE = None if os.environ.get("UNBOUNDED") else 200
 
 
@@ -41,6 +45,10 @@ class Chain:
     def start_bridged(link, protocol):
         flags = ["--bridge", f"next=127.0.0.1:{link.port},protocol={protocol},client-id=bridge-{link.port}"]
         return Broker(2, [*flags, "--bridge-topic", "next=chain/#,both"], durability="write")
+
+    def published_after_pubrel(self):
+        """How many messages a mosquitto at the far end has published again that it had to send PUBREL for."""
+        return self.far.published_after_pubrel("bridge-") if isinstance(self.far, Mosquitto) else 0
 
     def stop(self):
         for part in (self.near, self.near_link, self.middle, self.far_link, self.far):
@@ -60,6 +68,12 @@ def start_chaos(name, publish_port, subscribe_port, seconds, drop_rate, rate):
     return subprocess.Popen([str(word) for word in chaos], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
+def balances(report, forgiven):
+    """Whether no message was lost and none came twice but those that their sender has published anew."""
+    ledger = report["ledger"]
+    return report["verdict"] == "balanced" or (ledger["lost"] == 0 and 0 < ledger["duplicated"] <= forgiven)
+
+
 def run(seconds, protocol, far_is_oncemq, seed=1, rate=None):
     """Sends messages both ways through the chain; returns both reports and the cuts, and says if something is wrong."""
     chain = Chain(protocol, far_is_oncemq, seed)
@@ -77,9 +91,10 @@ def run(seconds, protocol, far_is_oncemq, seed=1, rate=None):
         chain.near_link.heal()
         chain.far_link.heal()
         told = [chaos.communicate(timeout=seconds + LIMIT_SECONDS) for chaos in runs]
-        if any(chaos.returncode != 0 for chaos in runs):
+        reports = [json.loads(output) for output, _ in told if output]
+        if len(reports) != len(runs) or not all(map(balances, reports, (0, chain.published_after_pubrel()))):
             raise AssertionError("\n".join(output + errors for output, errors in told) + chain.logs())
-        return [json.loads(output) for output, _ in told], chain.near_link.cuts + chain.far_link.cuts
+        return reports, chain.near_link.cuts + chain.far_link.cuts
     finally:
         chain.stop()
 
