@@ -1,6 +1,7 @@
 //! Decoding: one frame in, one packet out, in a single pass and without allocation.
 
 use super::connect::decode_connect;
+use super::encode::AcknowledgementKind;
 use super::error::DecodeError;
 use super::header::split_frame;
 use super::packet::{Acknowledgement, Auth, Connack, Disconnect, Packet, Publish, Suback, Subscribe, Unsubscribe};
@@ -19,7 +20,7 @@ pub fn decode(version: Version, frame: &[u8]) -> Result<Packet<'_>, DecodeError>
     let (packet_type, flags, body) = split_frame(frame)?;
     // Each function makes the whole result, in place: moving one costs more than decoding most.
     match packet_type {
-        PacketType::Publish => publish(version, flags, body),
+        PacketType::Publish => publish(version, flags, body).map(Packet::Publish),
         PacketType::Puback => acknowledgement(version, packet_type, Packet::Puback, body),
         PacketType::Pubrec => acknowledgement(version, packet_type, Packet::Pubrec, body),
         PacketType::Pubrel => acknowledgement(version, packet_type, Packet::Pubrel, body),
@@ -35,6 +36,32 @@ pub fn decode(version: Version, frame: &[u8]) -> Result<Packet<'_>, DecodeError>
         PacketType::Disconnect => disconnect(version, body),
         PacketType::Auth => auth(version, body),
     }
+}
+
+/// As [`decode`], of a frame that is an acknowledgement in the form that nearly all have: four bytes, which say success in both
+/// versions. `None` for any other frame, also for a malformed one.
+#[inline]
+pub fn decode_short_acknowledgement(frame: &[u8]) -> Option<(AcknowledgementKind, PacketId)> {
+    const PUBACK: u8 = PacketType::Puback.first_byte();
+    const PUBREC: u8 = PacketType::Pubrec.first_byte();
+    const PUBREL: u8 = PacketType::Pubrel.first_byte();
+    const PUBCOMP: u8 = PacketType::Pubcomp.first_byte();
+    let &[first, 2, high, low] = frame else { return None };
+    let kind = match first {
+        PUBACK => AcknowledgementKind::Puback,
+        PUBREC => AcknowledgementKind::Pubrec,
+        PUBREL => AcknowledgementKind::Pubrel,
+        PUBCOMP => AcknowledgementKind::Pubcomp,
+        _of_another_packet => return None,
+    };
+    PacketId::new(u16::from_be_bytes([high, low])).map(|id| (kind, id))
+}
+
+/// As [`decode`], of a frame that is a PUBLISH. `None` for any other frame.
+#[inline]
+pub fn decode_publish(version: Version, frame: &[u8]) -> Option<Result<Publish<'_>, DecodeError>> {
+    let is_publish = frame.first().is_some_and(|first| first & 0xF0 == PacketType::Publish.first_byte());
+    is_publish.then(|| split_frame(frame).and_then(|(_, flags, body)| publish(version, flags, body)))
 }
 
 /// Reads a block of properties behind its length; 3.1.1 has none.
@@ -54,7 +81,7 @@ pub(super) fn properties<'a>(
 }
 
 #[inline]
-fn publish<'a>(version: Version, flags: u8, mut body: Reader<'a>) -> Result<Packet<'a>, DecodeError> {
+fn publish<'a>(version: Version, flags: u8, mut body: Reader<'a>) -> Result<Publish<'a>, DecodeError> {
     let qos = QoS::from_bits(flags >> 1 & 0b11).ok_or(DecodeError::malformed("PUBLISH with QoS 3"))?;
     let topic = body.string()?;
     // [MQTT-2.2.1-2]: QoS 0 has no packet identifier.
@@ -63,7 +90,7 @@ fn publish<'a>(version: Version, flags: u8, mut body: Reader<'a>) -> Result<Pack
         QoS::AtLeastOnce | QoS::ExactlyOnce => Some(body.packet_id()?),
     };
     let properties = properties(version, PropertyPlace::Packet(PacketType::Publish), &mut body)?;
-    Ok(Packet::Publish(Publish {
+    Ok(Publish {
         dup: flags & 0b1000 != 0,
         qos,
         retain: flags & 0b0001 != 0,
@@ -71,7 +98,7 @@ fn publish<'a>(version: Version, flags: u8, mut body: Reader<'a>) -> Result<Pack
         packet_id,
         properties,
         payload: body.take_rest(),
-    }))
+    })
 }
 
 /// 3.1.1 has the identifier alone. 5.0 may leave out the properties, and the reason code too if it

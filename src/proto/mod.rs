@@ -35,7 +35,7 @@ mod refusals;
 mod round_trip;
 
 pub use connect::{connects_as_bridge, decode_connect, mark_as_bridge};
-pub use decode::decode;
+pub use decode::{decode, decode_publish, decode_short_acknowledgement};
 pub use encode::{
     AcknowledgementKind, PublishHeader, connack_size, encode_acknowledgement, encode_publish_header, encode_subscribe,
     encode_unsubscribe, publish_size, suback_size,

@@ -2,8 +2,8 @@
 //!
 //! Pure data structures that every shard owns for itself. [`TopicName`] and [`TopicFilter`] are
 //! parsed once and cannot be wrong afterwards; [`SubscriptionTrie`] answers, in one walk over a
-//! topic, which filters with local subscribers match it and which other shards want it;
-//! [`RetainedTree`] answers the opposite question, which retained topics a filter matches.
+//! topic, which filters with local subscribers match it and which other shards want it, and
+//! [`MatchCache`] remembers that; [`RetainedTree`] answers the opposite question, which retained topics a filter matches.
 //!
 //! Nothing here knows about sessions, connections, threads, clocks or packets: a subscriber is a
 //! small opaque key, a shard is a number. Randomness comes in as the seed of the hash tables, so
@@ -12,6 +12,7 @@
 mod author;
 mod letter;
 mod level_tree;
+mod match_cache;
 mod message;
 mod message_bytes;
 mod retained;
@@ -24,6 +25,7 @@ mod trie;
 pub use author::Author;
 pub use letter::{Letter, PageLimit, PageRequest, Publisher, RouteSequence, RouteStamp, Ticket};
 pub(crate) use level_tree::Hashing;
+pub use match_cache::MatchCache;
 pub use message::{Message, WillMessage};
 pub use message_bytes::MessageBytes;
 pub use retained::{RetainedTree, Visit, WalkKey};

@@ -88,7 +88,7 @@ impl<'a> TopicName<'a> {
 
     /// The levels, of which there is at least one.
     pub fn levels(self) -> impl Iterator<Item = &'a str> {
-        self.0.split('/')
+        levels(self.0)
     }
 
     /// Whether the name begins with `$`, so that no filter that begins with a wildcard matches it
@@ -142,7 +142,7 @@ impl<'a> TopicFilter<'a> {
 
     /// The levels of [`as_str`](Self::as_str), of which there is at least one.
     pub fn levels(&self) -> impl Iterator<Item = &'a str> + use<'a> {
-        self.filter.split('/')
+        levels(self.filter)
     }
 
     /// Whether the filter has no wildcard, and so matches one topic name only.
@@ -172,6 +172,19 @@ impl<'a> TopicFilter<'a> {
         }
         names.next().is_none()
     }
+}
+
+/// `text.split('/')`, whose search for a character is made for longer texts than levels are.
+#[inline]
+fn levels(text: &str) -> impl Iterator<Item = &str> {
+    let mut rest = Some(text);
+    std::iter::from_fn(move || {
+        let text = rest?;
+        let end = text.bytes().position(|byte| byte == b'/');
+        let (level, behind) = end.map_or((text, None), |end| (&text[..end], Some(&text[end + 1..])));
+        rest = behind;
+        Some(level)
+    })
 }
 
 /// What [`check_characters`] leaves for names and filters to judge.

@@ -28,6 +28,7 @@ pub struct SubscriptionTrie<S> {
     hashing: Hashing,
     local_filters: usize,
     subscriptions: usize,
+    version: u64,
 }
 
 /// One filter of a [`SubscriptionTrie`]. A subscriber keeps it to take its subscriptions back
@@ -103,7 +104,7 @@ struct RemoteInterest {
 impl<S: Copy + Eq + Hash> SubscriptionTrie<S> {
     /// An empty trie. The seed should be secret, for clients choose the text that is hashed.
     pub fn new(seed: u64) -> Self {
-        Self { tree: LevelTree::new(seed), hashing: Hashing::new(seed), local_filters: 0, subscriptions: 0 }
+        Self { tree: LevelTree::new(seed), hashing: Hashing::new(seed), local_filters: 0, subscriptions: 0, version: 1 }
     }
 
     /// Adds a local subscriber of a filter, or replaces what it asked for before [MQTT-3.8.4-3].
@@ -116,6 +117,7 @@ impl<S: Copy + Eq + Hash> SubscriptionTrie<S> {
         let first_local = local.is_empty();
         let replaced = local.insert(Subscriber { subscriber, subscription }, &self.hashing);
         self.local_filters += usize::from(first_local);
+        self.version += u64::from(first_local);
         self.subscriptions += usize::from(!replaced);
         Subscribed { key: FilterKey(key), replaced }
     }
@@ -174,6 +176,7 @@ impl<S: Copy + Eq + Hash> SubscriptionTrie<S> {
     pub fn add_remote(&mut self, filter: &TopicFilter<'_>, shard: ShardId, is_durable: bool) {
         let key = self.node_or_insert(filter);
         let remote = self.tree.value_mut(key).remote.get_or_insert_default();
+        self.version += 1;
         remote.any.insert(shard);
         if is_durable {
             remote.durable.insert(shard);
@@ -189,6 +192,7 @@ impl<S: Copy + Eq + Hash> SubscriptionTrie<S> {
         let Some(key) = self.node(filter) else { return };
         let remote = &mut self.tree.value_mut(key).remote;
         let Some(interest) = remote else { return };
+        self.version += 1;
         interest.durable.remove(shard);
         if !durable_only {
             interest.any.remove(shard);
@@ -223,6 +227,16 @@ impl<S: Copy + Eq + Hash> SubscriptionTrie<S> {
                 self.collect(multi_level, found);
             }
         }
+    }
+
+    /// Another one as soon as a topic may match other filters or shards than before; never 0.
+    pub(super) fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// The hash of a whole topic, that clients can't foresee either.
+    pub(super) fn hash_of(&self, topic: TopicName<'_>) -> u64 {
+        self.hashing.of_text(topic.as_str())
     }
 
     /// The local subscribers of a filter, in no particular order.
@@ -308,6 +322,7 @@ impl<S: Copy + Eq + Hash> SubscriptionTrie<S> {
         let removed = local.remove(subscriber, &self.hashing);
         if removed {
             self.local_filters -= usize::from(local.is_empty());
+            self.version += u64::from(local.is_empty());
             self.subscriptions -= 1;
         }
         removed

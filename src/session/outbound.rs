@@ -287,7 +287,12 @@ impl<M: Deliverable> Outbound<M> {
 
     /// Whether a new message could be sent at once, with nothing before it.
     pub fn is_clear(&self) -> bool {
-        self.queue.is_empty() && self.away == 0 && self.has_slot() && self.resent == self.inflight.len()
+        self.has_nothing_to_send() && self.has_slot()
+    }
+
+    /// Whether no PUBLISH waits, whatever slots there are.
+    pub fn has_nothing_to_send(&self) -> bool {
+        self.queue.is_empty() && self.away == 0 && self.resent == self.inflight.len()
     }
 
     /// Takes a slot and an id for a message that goes out at once; only when [`is_clear`](Self::is_clear). Also says, now

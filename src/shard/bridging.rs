@@ -310,16 +310,22 @@ impl Shard {
             Packet::Publish(publish) => self.handle_publish_from_remote(key, session, publish),
             Packet::Puback(puback) => {
                 self.clients.counters.refused_by_remote += u64::from(puback.reason.is_error());
-                self.handle_acknowledgement(key, session, AcknowledgementKind::Puback, puback)
+                self.handle_acknowledgement(key, session, AcknowledgementKind::Puback, puback.packet_id, puback.reason)
             }
             Packet::Pubrec(pubrec) => {
                 self.clients.counters.refused_by_remote += u64::from(pubrec.reason.is_error());
-                self.handle_acknowledgement(key, session, AcknowledgementKind::Pubrec, pubrec)
+                self.handle_acknowledgement(key, session, AcknowledgementKind::Pubrec, pubrec.packet_id, pubrec.reason)
             }
-            Packet::Pubrel(pubrel) => self.handle_acknowledgement(key, session, AcknowledgementKind::Pubrel, pubrel),
-            Packet::Pubcomp(pubcomp) => {
-                self.handle_acknowledgement(key, session, AcknowledgementKind::Pubcomp, pubcomp)
+            Packet::Pubrel(pubrel) => {
+                self.handle_acknowledgement(key, session, AcknowledgementKind::Pubrel, pubrel.packet_id, pubrel.reason)
             }
+            Packet::Pubcomp(pubcomp) => self.handle_acknowledgement(
+                key,
+                session,
+                AcknowledgementKind::Pubcomp,
+                pubcomp.packet_id,
+                pubcomp.reason,
+            ),
             Packet::Suback(suback) => self.handle_suback(key, session, suback),
             Packet::Pingresp => Ok(()),
             Packet::Disconnect(disconnect) => {

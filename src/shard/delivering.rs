@@ -14,6 +14,7 @@ use super::links::Links;
 use super::messages::{Delivery, MessageKey, Messages};
 use super::publishing::Provenance;
 use super::sessions::{Held, HeldDelivery, Session, SessionKey};
+use super::template::Copies;
 
 /// Messages that a queue holds before those behind are given allocations of their own.
 const QUEUED_BEFORE_COMPACTION: usize = 16;
@@ -27,11 +28,12 @@ pub(super) struct Post<'m> {
     message: &'m Message,
     stored: Option<MessageKey>,
     provenance: Provenance,
+    copies: Copies,
 }
 
 impl<'m> Post<'m> {
     pub(super) fn new(message: &'m Message, provenance: Provenance) -> Self {
-        Self { message, stored: None, provenance }
+        Self { message, stored: None, provenance, copies: Copies::default() }
     }
 
     /// A message whose publisher is past being held up, and of which the log knows.
@@ -60,7 +62,7 @@ impl Clients {
             return self.hold_back(to, post, terms);
         }
         match terms.qos {
-            QoS::AtMostOnce => self.deliver_at_most_once(to, post.message, &terms),
+            QoS::AtMostOnce => self.deliver_at_most_once(to, post, &terms),
             QoS::AtLeastOnce | QoS::ExactlyOnce => self.deliver_reliably(to, post, terms),
         }
     }
@@ -128,15 +130,16 @@ impl Clients {
         }
     }
 
-    fn deliver_at_most_once(&mut self, to: SessionKey, message: &Message, terms: &Terms) {
+    fn deliver_at_most_once(&mut self, to: SessionKey, post: &mut Post<'_>, terms: &Terms) {
         let Some(key) = self.sessions.get(to).connection else { return };
         if !self.has_room(key) {
             return self.drop_for_slow_reader(key);
         }
         let connection = &mut self.connections[key.index()];
-        let packet = OutgoingPublish { id: None, dup: false, qos: QoS::AtMostOnce, retain: terms.retain };
-        let identifiers = &terms.identifiers;
-        match self.encoder.publish(connection, self.now, message, packet, identifiers, LogPosition::NOTHING) {
+        let Terms { retain, ref identifiers, .. } = *terms;
+        let packet = OutgoingPublish { id: None, dup: false, qos: QoS::AtMostOnce, retain, identifiers };
+        let Post { message, copies, .. } = post;
+        match self.encoder.publish_copy(connection, self.now, message, copies, packet, LogPosition::NOTHING) {
             Ok(()) => {
                 self.counters.publishes_sent += 1;
                 self.mark_dirty(key);
@@ -159,9 +162,11 @@ impl Clients {
             }
             let after = leaves_after(&mut self.log, &self.links, is_durable, &next.message.terms);
             let NextPublish { number, id, dup, message: Delivery { terms, .. } } = next;
-            let packet = OutgoingPublish { id: Some(id), dup, qos: terms.qos, retain: terms.retain };
+            let Terms { qos, retain, ref identifiers } = *terms;
+            let packet = OutgoingPublish { id: Some(id), dup, qos, retain, identifiers };
             let connection = &mut self.connections[key.index()];
-            match self.encoder.publish(connection, self.now, post.message, packet, &terms.identifiers, after) {
+            let Post { message: body, copies, .. } = post;
+            match self.encoder.publish_copy(connection, self.now, body, copies, packet, after) {
                 Ok(()) => {
                     self.messages.refer(message);
                     self.counters.publishes_sent += 1;
@@ -218,7 +223,12 @@ impl Clients {
     }
 
     /// Sends what a session's window and its connection's output have room for.
+    #[inline]
     pub(super) fn pump(&mut self, session: SessionKey) {
+        // So it is after nearly every acknowledgement.
+        if self.sessions.outbound_if_any(session).is_none_or(|outbound| outbound.has_nothing_to_send()) {
+            return self.note_dequeued(session, 0);
+        }
         // What is given up may leave its place in the window to others, and no acknowledgement will come for it.
         while self.send_what_fits(session) > 0 {}
     }
@@ -247,12 +257,13 @@ impl Clients {
             let Some((next, reserved)) = outbound.next_publish() else { break };
             let NextPublish { number, id, dup, message: delivery } = next;
             let message = self.messages.get(delivery.message);
-            let packet = OutgoingPublish { id: Some(id), dup, qos: delivery.terms.qos, retain: delivery.terms.retain };
+            let Terms { qos, retain, ref identifiers } = delivery.terms;
+            let packet = OutgoingPublish { id: Some(id), dup, qos, retain, identifiers };
             if is_durable {
                 journal::log_reserved(&mut self.log, session, reserved);
             }
             let after = leaves_after(&mut self.log, &self.links, is_durable, &delivery.terms);
-            match self.encoder.publish(connection, self.now, message, packet, &delivery.terms.identifiers, after) {
+            match self.encoder.publish(connection, self.now, message, packet, after) {
                 Ok(()) => {
                     sent += 1;
                     self.counters.publishes_resent += u64::from(dup);
@@ -300,8 +311,8 @@ impl Clients {
             Resend::Publish(number, delivery) => {
                 let message = self.messages.get(delivery.message);
                 let Terms { qos, retain, ref identifiers } = delivery.terms;
-                let packet = OutgoingPublish { id: Some(packet_id_of(number)), dup, qos, retain };
-                match self.encoder.publish(connection, self.now, message, packet, identifiers, after) {
+                let packet = OutgoingPublish { id: Some(packet_id_of(number)), dup, qos, retain, identifiers };
+                match self.encoder.publish(connection, self.now, message, packet, after) {
                     Ok(()) => {
                         self.counters.publishes_sent += 1;
                         self.counters.publishes_resent += 1;

@@ -12,6 +12,7 @@ use crate::time::Timestamp;
 use super::aliases::Naming;
 use super::connection::{Acknowledgement, Connection};
 use super::output::{BufferPool, LARGE_PAYLOAD_BYTES};
+use super::template::{Copies, PacketForm, Template};
 
 #[derive(Debug)]
 pub(super) struct Encoder {
@@ -25,17 +26,19 @@ pub(super) struct Encoder {
     hop_properties: Vec<u8>,
     /// Scratch for what a topic is called at the other end of a bridge.
     mapped_topic: Vec<u8>,
+    template: Template,
     /// Of the topics that have aliases.
     topic_hashing: Hashing,
 }
 
 /// What a PUBLISH to a client says beside the message.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct OutgoingPublish {
+pub(super) struct OutgoingPublish<'a> {
     pub(super) id: Option<PacketId>,
     pub(super) dup: bool,
     pub(super) qos: QoS,
     pub(super) retain: bool,
+    pub(super) identifiers: &'a Identifiers,
 }
 
 /// Why a PUBLISH is not sent.
@@ -56,6 +59,7 @@ impl Encoder {
             buffers: BufferPool::default(),
             hop_properties: Vec::new(),
             mapped_topic: Vec::new(),
+            template: Template::default(),
             topic_hashing: Hashing::new(seed),
         }
     }
@@ -119,6 +123,45 @@ impl Encoder {
         self.packet(connection, &packet, after)
     }
 
+    /// As [`publish`](Self::publish), of a message that may go to others as well.
+    #[inline]
+    pub(super) fn publish_copy(
+        &mut self,
+        connection: &mut Connection,
+        now: Timestamp,
+        message: &Message,
+        copies: &mut Copies,
+        packet: OutgoingPublish<'_>,
+        after: LogPosition,
+    ) -> Result<(), Unsent> {
+        let form = PacketForm::of(connection, message, packet);
+        let Some((copy, id_at)) = self.template.packet_of(copies, form) else {
+            let start = self.write_publish(connection, now, message, packet, after)?;
+            let written = &connection.output.section(after, &mut self.buffers).buffer()[start..];
+            self.template.note(copies, form, written, message);
+            return Ok(());
+        };
+        let payload = message.payload();
+        let large_bytes = if payload.len() < LARGE_PAYLOAD_BYTES { 0 } else { payload.len() };
+        // [MQTT-3.1.2-24]
+        if connection.max_packet_bytes.is_some_and(|max| copy.len() + large_bytes > max.get() as usize) {
+            return Err(Unsent::TooLarge);
+        }
+        self.packets += 1;
+        self.payload_bytes += payload.len() as u64;
+        let section = connection.output.section(after, &mut self.buffers);
+        let buffer = section.buffer();
+        let start = buffer.len();
+        buffer.extend_from_slice(copy);
+        if let Some(id) = packet.id {
+            buffer[start + id_at..start + id_at + 2].copy_from_slice(&id.get().to_be_bytes());
+        }
+        if large_bytes > 0 {
+            section.push_large(message.payload_shared(), &mut self.buffers);
+        }
+        Ok(())
+    }
+
     /// Appends a PUBLISH, or nothing if it can't be sent.
     #[inline]
     pub(super) fn publish(
@@ -126,12 +169,24 @@ impl Encoder {
         connection: &mut Connection,
         now: Timestamp,
         message: &Message,
-        packet: OutgoingPublish,
-        identifiers: &Identifiers,
+        packet: OutgoingPublish<'_>,
         after: LogPosition,
     ) -> Result<(), Unsent> {
+        self.write_publish(connection, now, message, packet, after).map(|_start| ())
+    }
+
+    /// As [`publish`](Self::publish); where in its section the packet starts.
+    #[inline]
+    fn write_publish(
+        &mut self,
+        connection: &mut Connection,
+        now: Timestamp,
+        message: &Message,
+        packet: OutgoingPublish<'_>,
+        after: LogPosition,
+    ) -> Result<usize, Unsent> {
         if connection.version == Version::V5 {
-            self.encode_hop_properties(now, message, identifiers);
+            self.encode_hop_properties(now, message, packet.identifiers);
         }
         let (topic, retain) = match connection.role.link() {
             None => (message.topic(), packet.retain),
@@ -182,6 +237,7 @@ impl Encoder {
         self.packets += 1;
         self.payload_bytes += payload.len() as u64;
         let section = connection.output.section(after, &mut self.buffers);
+        let start = section.buffer().len();
         encode_publish_header(section.buffer(), version, &header);
         if payload.len() < LARGE_PAYLOAD_BYTES {
             section.buffer().extend_from_slice(payload);
@@ -191,7 +247,7 @@ impl Encoder {
         if introduces && let Some(aliases) = &mut connection.outbound_aliases {
             aliases.introduce(topic, &self.topic_hashing);
         }
-        Ok(())
+        Ok(start)
     }
 
     fn encode_hop_properties(&mut self, now: Timestamp, message: &Message, identifiers: &Identifiers) {

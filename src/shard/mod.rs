@@ -61,6 +61,7 @@ mod role;
 mod sessions;
 mod sharing;
 mod subscribing;
+mod template;
 #[doc(hidden)]
 pub mod timers;
 mod topics;
@@ -80,7 +81,7 @@ use std::collections::VecDeque;
 
 use crate::config::{Limits, Service};
 use crate::fault::PlantedFault;
-use crate::route::{Letter, Matches, RouteSequence, RouteStamp, ShardId, SubscriptionTrie};
+use crate::route::{Letter, MatchCache, Matches, RouteSequence, RouteStamp, ShardId, SubscriptionTrie};
 use crate::store::{Log, LogConfig, LogEnd, LogFailure, LogWrite, SegmentNumber};
 use crate::time::Timestamp;
 use std::time::Duration;
@@ -153,6 +154,7 @@ pub struct Shard {
     /// Those whose home this is.
     groups: Groups,
     matches: Matches,
+    match_cache: MatchCache,
     retained: RetainedMessages,
     /// The deadline of the one timer of its sweep that counts.
     sweep_timer_at: Option<Timestamp>,
@@ -184,6 +186,7 @@ impl Shard {
             subscriptions: SubscriptionTrie::new(config.seed),
             groups: Groups::new(config.seed, config.limits.shared_balance),
             matches: Matches::default(),
+            match_cache: MatchCache::default(),
             retained: RetainedMessages::new(config.seed),
             sweep_timer_at: None,
             routed: RouteSequence::default(),

@@ -85,6 +85,7 @@ pub(super) struct BufferPool {
 
 impl Transmit {
     /// Total length in bytes.
+    #[inline]
     pub fn len(&self) -> usize {
         self.bytes.len() + self.large.as_ref().map_or(0, |large| large.bytes)
     }
@@ -190,9 +191,9 @@ impl Output {
     }
 
     /// Bytes not yet written to the kernel.
+    #[inline]
     pub(super) fn waiting_bytes(&self) -> usize {
-        let held = self.held.iter().flat_map(|held| &held.sections);
-        let held_bytes: usize = held.map(|section| section.transmit.len()).sum();
+        let held_bytes = self.held.as_ref().map_or(0, |held| held.bytes());
         self.next.len() + held_bytes + self.in_flight_bytes.map_or(0, NonZeroUsize::get)
     }
 
@@ -234,6 +235,12 @@ impl Output {
     pub(super) fn discard(&mut self, pool: &mut BufferPool) {
         pool.put(std::mem::take(&mut self.next));
         self.discard_held(pool);
+    }
+}
+
+impl Held {
+    fn bytes(&self) -> usize {
+        self.sections.iter().map(|section| section.transmit.len()).sum()
     }
 }
 

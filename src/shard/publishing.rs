@@ -73,7 +73,7 @@ impl Shard {
         self.routed.0 += 1;
         let sequence = self.routed;
         let stamp = RouteStamp { shard: self.clients.id, sequence };
-        self.subscriptions.matches(topic, &mut self.matches);
+        self.match_cache.matches(&self.subscriptions, topic, &mut self.matches);
         let publisher = source.map(|source| source.publisher);
         if !self.matches.remote.is_empty() {
             self.post_deliveries(source, &message, sequence);
@@ -167,7 +167,7 @@ impl Shard {
     /// Delivers a message that another shard routed.
     pub(super) fn deliver_here(&mut self, provenance: Provenance, message: &Message) {
         let topic = TopicName::parse(message.topic_name()).expect("the other shard has parsed it");
-        self.subscriptions.matches(topic, &mut self.matches);
+        self.match_cache.matches(&self.subscriptions, topic, &mut self.matches);
         self.deliver_to_matches(provenance, message);
     }
 

@@ -1,8 +1,8 @@
 //! What a client's packets do, once its connection is admitted.
 
 use crate::proto::{
-    self, AcknowledgementKind, Disconnect, Frame, Packet, PacketType, Properties, Property, Publish, QoS, ReasonCode,
-    Received, Version, decode,
+    self, AcknowledgementKind, Disconnect, Frame, Packet, PacketId, PacketType, Properties, Property, Publish, QoS,
+    ReasonCode, Received, Version, decode, decode_publish, decode_short_acknowledgement,
 };
 use crate::route::{Message, Publisher, TopicName};
 use crate::session::{Acknowledged, Outbound, Reception, Release, SessionExpiry};
@@ -64,6 +64,7 @@ impl Shard {
         }
     }
 
+    #[inline]
     fn handle_frame(&mut self, key: ConnectionKey, frame: &Frame<'_>) -> Result<(), Violation> {
         self.clients.counters.packets_received += 1;
         let now = self.clients.now;
@@ -71,27 +72,47 @@ impl Shard {
         // Trap 41: only whole packets count as a sign of life.
         connection.last_packet_at = now;
         let session = connection.session.expect("an open connection serves a session");
-        let packet = decode(connection.version, frame.bytes()).map_err(|error| fault_of(frame, error))?;
-        if connection.role.link().is_some() {
+        let (version, is_of_remote) = (connection.version, connection.role.link().is_some());
+        // All that comes again and again first, past the type that can hold any packet: moving it costs more than decoding.
+        if let Some((kind, id)) = decode_short_acknowledgement(frame.bytes()) {
+            return self.handle_acknowledgement(key, session, kind, id, ReasonCode::Success);
+        }
+        if !is_of_remote && let Some(publish) = decode_publish(version, frame.bytes()) {
+            return self.handle_publish(key, session, &publish?, frame);
+        }
+        let packet = decode(version, frame.bytes()).map_err(|error| fault_of(frame, error))?;
+        if is_of_remote {
             return self.handle_from_remote(key, session, &packet);
         }
+        self.handle_packet(key, session, &packet)
+    }
+
+    /// A packet of a client other than PUBLISH.
+    fn handle_packet(&mut self, key: ConnectionKey, session: SessionKey, packet: &Packet<'_>) -> Result<(), Violation> {
+        use AcknowledgementKind::{Puback, Pubcomp, Pubrec, Pubrel};
         match packet {
-            Packet::Publish(publish) => self.handle_publish(key, session, &publish, frame),
-            Packet::Puback(puback) => self.handle_acknowledgement(key, session, AcknowledgementKind::Puback, &puback),
-            Packet::Pubrec(pubrec) => self.handle_acknowledgement(key, session, AcknowledgementKind::Pubrec, &pubrec),
-            Packet::Pubrel(pubrel) => self.handle_acknowledgement(key, session, AcknowledgementKind::Pubrel, &pubrel),
-            Packet::Pubcomp(pubcomp) => {
-                self.handle_acknowledgement(key, session, AcknowledgementKind::Pubcomp, &pubcomp)
+            Packet::Publish(_) => unreachable!("decoded before all others"),
+            Packet::Puback(puback) => {
+                self.handle_acknowledgement(key, session, Puback, puback.packet_id, puback.reason)
             }
-            Packet::Subscribe(subscribe) => self.handle_subscribe(key, session, &subscribe),
-            Packet::Unsubscribe(unsubscribe) => self.handle_unsubscribe(key, session, &unsubscribe),
+            Packet::Pubrec(pubrec) => {
+                self.handle_acknowledgement(key, session, Pubrec, pubrec.packet_id, pubrec.reason)
+            }
+            Packet::Pubrel(pubrel) => {
+                self.handle_acknowledgement(key, session, Pubrel, pubrel.packet_id, pubrel.reason)
+            }
+            Packet::Pubcomp(pubcomp) => {
+                self.handle_acknowledgement(key, session, Pubcomp, pubcomp.packet_id, pubcomp.reason)
+            }
+            Packet::Subscribe(subscribe) => self.handle_subscribe(key, session, subscribe),
+            Packet::Unsubscribe(unsubscribe) => self.handle_unsubscribe(key, session, unsubscribe),
             Packet::Pingreq => {
                 self.clients.send(key, &Packet::Pingresp, LogPosition::NOTHING);
                 Ok(())
             }
-            Packet::Disconnect(disconnect) => self.handle_disconnect(key, session, &disconnect),
+            Packet::Disconnect(disconnect) => self.handle_disconnect(key, session, disconnect),
             Packet::Connect(_) => Err(SECOND_CONNECT),
-            Packet::Auth(auth) => self.handle_auth(key, &auth),
+            Packet::Auth(auth) => self.handle_auth(key, auth),
             Packet::Connack(_) | Packet::Suback(_) | Packet::Unsuback(_) | Packet::Pingresp => {
                 Err(Violation::protocol_error("a packet that only a server sends"))
             }
@@ -105,16 +126,16 @@ impl Shard {
         key: ConnectionKey,
         session: SessionKey,
         kind: AcknowledgementKind,
-        packet: &proto::Acknowledgement<'_>,
+        id: PacketId,
+        reason: ReasonCode,
     ) -> Result<(), Violation> {
-        let id = packet.packet_id;
         match kind {
             AcknowledgementKind::Puback => {
                 let acknowledged = self.acknowledged_by(session, |outbound| outbound.handle_puback(id));
                 self.finish_exchange(key, session, id, acknowledged)
             }
             AcknowledgementKind::Pubrec => {
-                let refused = packet.reason.is_error();
+                let refused = reason.is_error();
                 let acknowledged = self.acknowledged_by(session, |outbound| outbound.handle_pubrec(id, refused));
                 if matches!(acknowledged, Acknowledged::Unknown) && !refused {
                     // The client would wait for ever without an answer.
@@ -284,7 +305,7 @@ impl Shard {
         &mut self,
         key: ConnectionKey,
         session: SessionKey,
-        id: proto::PacketId,
+        id: PacketId,
         acknowledged: Acknowledged<Delivery>,
     ) -> Result<(), Violation> {
         self.clients.note_progress(session);
@@ -337,7 +358,7 @@ impl Shard {
     }
 
     /// PUBACK or PUBREC.
-    fn send_receipt(&mut self, key: ConnectionKey, kind: AcknowledgementKind, id: proto::PacketId, after: LogPosition) {
+    fn send_receipt(&mut self, key: ConnectionKey, kind: AcknowledgementKind, id: PacketId, after: LogPosition) {
         let receipt = Acknowledgement { kind, id, reason: ReasonCode::Success, text: None };
         self.clients.send_receipt(key, receipt, after);
     }
@@ -348,7 +369,7 @@ impl Shard {
         key: ConnectionKey,
         session: SessionKey,
         kind: AcknowledgementKind,
-        id: proto::PacketId,
+        id: PacketId,
         reason: ReasonCode,
     ) {
         let after = self.clients.logged_for(session);

@@ -282,3 +282,50 @@ fn properties_are_forwarded_in_order_and_the_expiry_shrinks() {
     );
     assert_eq!(fleet.count(|counters| counters.dropped_expired), 1);
 }
+
+/// Each subscriber of a fan-out gets the packet that is his: of his version, with the QoS and RETAIN of his subscription, under
+/// his own packet id, and never that of another message.
+#[test]
+fn copies_of_one_message_differ_in_what_is_the_subscribers_own() {
+    let mut fleet = Fleet::new(1);
+    let publisher = fleet.connect(Version::V311, "publisher", true);
+    let mut subscribers = Vec::new();
+    for number in 0..24u16 {
+        let version = if number % 3 == 0 { Version::V5 } else { Version::V311 };
+        let subscriber = fleet.connect(version, &format!("subscriber-{number}"), true);
+        let qos = [ExactlyOnce, ExactlyOnce, ExactlyOnce, AtLeastOnce, AtMostOnce][usize::from(number) % 5];
+        let retain_as_published = version == Version::V5 && number % 2 == 0;
+        fleet.subscribe_with(
+            subscriber,
+            "t/#",
+            SubscriptionOptions { retain_as_published, ..SubscriptionOptions::from_qos(qos) },
+        );
+        // So that his ids are his own.
+        for before in 0..number % 4 {
+            fleet.subscribe(subscriber, "alone", ExactlyOnce);
+            fleet.publish(publisher, "alone", "before", ExactlyOnce, 100 + 10 * number + before);
+            fleet.unsubscribe(subscriber, "alone");
+        }
+        fleet.got(subscriber);
+        subscribers.push((subscriber, qos, retain_as_published, number % 4));
+    }
+    let long = "x".repeat(10_000);
+    let mut sent = 0;
+    for (topic, payload, retain) in
+        [("t/1", "first", false), ("t/22", "second", true), ("t", &long, false), ("t", "", false)]
+    {
+        sent += 1;
+        fleet.publish_with(publisher, topic, payload, ExactlyOnce, sent, false, retain);
+        for &(subscriber, qos, retain_as_published, before) in &subscribers {
+            let expected = Got::Publish {
+                topic: topic.to_owned(),
+                payload: payload.to_owned(),
+                qos,
+                id: if qos == AtMostOnce { 0 } else { before + sent },
+                dup: false,
+                retain: retain && retain_as_published,
+            };
+            assert_eq!(fleet.got(subscriber), [expected], "{subscriber:?}");
+        }
+    }
+}
