@@ -16,8 +16,9 @@ use super::publishing::Provenance;
 use super::sessions::{Held, HeldDelivery, Session, SessionKey};
 use super::template::Copies;
 
-/// Messages that a queue holds before those behind are given allocations of their own.
-const QUEUED_BEFORE_COMPACTION: usize = 16;
+/// Messages of a queue that are given allocations of their own when its client goes away. Those behind lie among the bytes of
+/// others only as far as the shard's bound lets them.
+const COMPACTED_OF_QUEUE: u64 = 1024;
 
 /// A message on its way to the sessions of this shard; put in the arena when the first of them has to hold it.
 ///
@@ -196,7 +197,7 @@ impl Clients {
             self.note_queued(to, queued, post.provenance.origin);
             return;
         }
-        let waits_long = connection.is_none() || outbound.queued() >= QUEUED_BEFORE_COMPACTION;
+        let waits_long = connection.is_none() || self.messages.are_chunks_short();
         let (number, delivery) = outbound.enqueue(delivery);
         self.messages.refer(message);
         if is_durable {
@@ -209,11 +210,10 @@ impl Clients {
         self.note_queued(to, queued, post.provenance.origin);
     }
 
-    /// A client goes away: what it has not acknowledged may be kept for long from now on. What stands far behind in its queue
-    /// has an allocation of its own already.
+    /// A client goes away: what it has not acknowledged may be kept for long from now on.
     pub(super) fn compact_unfinished(&mut self, session: SessionKey) {
         let Some(outbound) = self.sessions.outbound_if_any(session) else { return };
-        let end = outbound.next_to_start() + QUEUED_BEFORE_COMPACTION as u64;
+        let end = outbound.next_to_start() + COMPACTED_OF_QUEUE;
         for (_, exchange) in outbound.held_from(0).take_while(|(number, _)| *number < end) {
             match exchange {
                 Reopened::Unacknowledged(delivery) => self.messages.compact(delivery.message),
