@@ -169,6 +169,15 @@ pub(crate) struct RunArguments {
     #[arg(long, default_value_t = 10, value_parser = client_count())]
     pub(crate) subscribers: u32,
 
+    /// How many of a hundred publishers publish to subscribers of another shard; their client ids are chosen for that. Of a
+    /// OnceMQ with `--broker-shards` shards [0-100, default: as it comes].
+    #[arg(long, value_name = "PERCENT", requires = "broker_shards", value_parser = clap::value_parser!(u32).range(..=100))]
+    pub(crate) crossing: Option<u32>,
+
+    /// The `--shards` of the broker [2-64].
+    #[arg(long, value_name = "SHARDS", requires = "crossing", value_parser = clap::value_parser!(u16).range(2..=64))]
+    pub(crate) broker_shards: Option<u16>,
+
     /// Give all clients sessions that outlive their connections, such as only a log can keep safe (3.1.1: no clean session;
     /// 5.0: no expiry). They are ended after the run.
     #[arg(long)]

@@ -18,6 +18,7 @@ mod connect;
 mod connection;
 mod coordinator;
 mod cpus;
+mod crossing;
 mod exchange;
 mod fleet;
 mod latency;

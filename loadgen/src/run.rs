@@ -18,6 +18,7 @@ use crate::cli::RunArguments;
 use crate::clock::{Clock, nanoseconds};
 use crate::command::CommandError;
 use crate::coordinator::{Coordinator, FleetError};
+use crate::crossing::Crossing;
 use crate::fleet::{self, Pace, Schedule, Seat};
 use crate::latency::{self, Interval, Latencies};
 use crate::ledger::{Balance, Ledger, Published};
@@ -128,11 +129,31 @@ impl Plan {
         Ok(Self { arguments: arguments.clone(), shape, client_id_prefix: setup.client_id_prefix.clone() })
     }
 
-    /// The login of a client by the letter of its role and its number.
-    fn login(&self, role: char, number: u32) -> Login {
+    fn login_of_subscriber(&self, number: u32) -> Login {
+        let plain = format!("{}s{number}", self.client_id_prefix);
+        self.login(match self.crossing() {
+            Some(crossing) => crossing.subscriber_id(&self.shape, number, &plain),
+            None => plain,
+        })
+    }
+
+    fn login_of_publisher(&self, number: u32) -> Login {
+        let plain = format!("{}p{number}", self.client_id_prefix);
+        self.login(match self.crossing() {
+            Some(crossing) => crossing.publisher_id(&self.shape, number, &plain),
+            None => plain,
+        })
+    }
+
+    fn crossing(&self) -> Option<Crossing> {
+        let (percent, shards) = self.arguments.crossing.zip(self.arguments.broker_shards)?;
+        Some(Crossing { shards, percent })
+    }
+
+    fn login(&self, client_id: String) -> Login {
         Login {
             version: self.arguments.broker.protocol,
-            client_id: format!("{}{role}{number}", self.client_id_prefix),
+            client_id,
             session: match self.arguments.persistent {
                 true => Session::Persistent(Presence::Absent),
                 false => Session::Transient,
@@ -176,7 +197,7 @@ async fn work(seat: Rc<Seat>, plan: Arc<Plan>, share: Share, ship: mpsc::Sender<
 
     let mut subscribers = Vec::new();
     for index in share.of(shape.subscribers()) {
-        let login = plan.login('s', index);
+        let login = plan.login_of_subscriber(index);
         let participant = recruits.next(&login, shape.filters(index)).await;
         let client = Subscriber::new(participant, plan.arguments.qos, Rc::clone(&shape), index);
         let attending = attend(Rc::clone(&seat), login, index, seat.new_kick(), client);
@@ -185,7 +206,7 @@ async fn work(seat: Rc<Seat>, plan: Arc<Plan>, share: Share, ship: mpsc::Sender<
     let mut publishers = Vec::new();
     let mut paced = Vec::new();
     for index in share.of(shape.publishers()) {
-        let login = plan.login('p', index);
+        let login = plan.login_of_publisher(index);
         let participant = recruits.next(&login, Vec::new()).await;
         let (timing, window) = (Timing::of(plan.arguments.rate, index, shape.publishers()), plan.arguments.window);
         let count_max = plan.arguments.count.unwrap_or(u64::MAX);

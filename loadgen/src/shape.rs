@@ -107,6 +107,15 @@ impl Shape {
         }
     }
 
+    /// One of those who hear a publisher.
+    pub(crate) fn a_listener(&self, publisher: u32) -> u32 {
+        match self.kind {
+            ShapeKind::Pairs => publisher,
+            ShapeKind::FanIn => publisher % self.subscribers,
+            ShapeKind::FanOut | ShapeKind::Mesh => 0,
+        }
+    }
+
     /// How many publishers one subscriber hears, that is, how many slots it has.
     pub(crate) fn sources(&self, subscriber: u32) -> u32 {
         match self.kind {
