@@ -70,9 +70,10 @@ class Benches(unittest.TestCase):
 
     def test_neighbours_bear_each_other(self):
         result = self.bench("neighbours", "--quick")
-        self.assertEqual(len(result), 7)
+        self.assertEqual(len(result), 9)
         for kind, row in result.items():
             self.assertGreater(row["with"]["p99_us"], 0, kind)
+            self.assertGreater(row["throughput_ratio"], 0, kind)
 
     def test_crash_loses_nothing_of_oncemq(self):
         brokers = ["oncemq-sync", "oncemq-write"]
