@@ -70,7 +70,7 @@ class Benches(unittest.TestCase):
 
     def test_neighbours_bear_each_other(self):
         result = self.bench("neighbours", "--quick")
-        self.assertEqual(len(result), 9)
+        self.assertEqual(len(result), 10)
         for kind, row in result.items():
             self.assertGreater(row["with"]["p99_us"], 0, kind)
             self.assertGreater(row["throughput_ratio"], 0, kind)
