@@ -113,12 +113,15 @@ class Broker:
 
     def counters(self):
         """What the shards of OnceMQ and their logs count, one dictionary for each shard."""
-        banner = self._log_from(0)
-        shards = len(re.findall(r"shard-\d+=", banner))
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        # A broker may accept clients before it has said how many shards it has.
+        while not (shards := len(re.findall(r"shard-\d+=", banner := self._log_from(0)))):
+            if time.monotonic() > deadline:
+                raise Failure(f"{self.name} does not say how many shards it has")
+            time.sleep(0.01)
         kinds = ["counters"] if "durability: none" in banner else ["counters", "log"]
         logged = self.log.stat().st_size
         self.process.send_signal(signal.SIGUSR1)
-        deadline = time.monotonic() + PATIENCE_SECONDS
         while time.monotonic() < deadline:
             # A line that is still being written ends in no newline.
             lines = self._log_from(logged).split("\n")[:-1]

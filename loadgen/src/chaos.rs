@@ -13,6 +13,7 @@ mod report;
 mod session;
 
 use std::cell::RefCell;
+use std::fs;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -103,6 +104,10 @@ pub(crate) fn run(arguments: &ChaosArguments) -> Result<bool, CommandError> {
     };
     let report = ChaosReport::new(arguments, seed, mishaps, haunted.crashes, accounts);
     report.print(arguments.output.json);
+    if let Some(path) = &arguments.html {
+        let page = report.page(coordinator.into_rates(), start_ns);
+        fs::write(path, page).map_err(|source| CommandError::file("--html", path, source))?;
+    }
     Ok(report.is_good())
 }
 

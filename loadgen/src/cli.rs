@@ -222,7 +222,12 @@ pub(crate) struct RunArguments {
     #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = duration_above_zero)]
     pub(crate) drain_timeout: Duration,
 
-    /// Write an HdrHistogram interval log (V2) of both latencies to this file.
+    /// Write the report as a page with plots to this file, for any browser.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) html: Option<PathBuf>,
+
+    /// Write an HdrHistogram interval log (V2) of both latencies to this file; a long run has longer intervals, so that there are
+    /// no more than 1,024.
     #[arg(long, value_name = "FILE")]
     pub(crate) hdr: Option<PathBuf>,
 }
@@ -336,6 +341,10 @@ pub(crate) struct ChaosArguments {
     /// After the last message was sent, how long nothing may arrive before what is missing counts as lost.
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration_above_zero)]
     pub(crate) drain_timeout: Duration,
+
+    /// Write the report as a page with a plot to this file, for any browser.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) html: Option<PathBuf>,
 }
 
 /// Flags of `fill` and of `collect`.

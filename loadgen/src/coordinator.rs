@@ -10,6 +10,8 @@ use thiserror::Error;
 use crate::clock::{Clock, nanoseconds};
 use crate::fleet::{Control, Counters, Desk, Phase, Totals, all_have_seen};
 use crate::progress::Progress;
+use crate::rates::{Messages, Rates};
+use crate::series::Series;
 use crate::setup::Setup;
 
 /// How often the counters are looked at.
@@ -22,6 +24,7 @@ pub(crate) struct Coordinator {
     pub(crate) control: Arc<Control>,
     counters: Vec<Arc<Counters>>,
     progress: Progress,
+    rates: Rates,
     connect_timeout: Duration,
 }
 
@@ -57,6 +60,7 @@ impl Coordinator {
             control: Arc::default(),
             counters: setup.thread_cpus.iter().map(|_| Arc::default()).collect(),
             progress: Progress::new(quiet),
+            rates: Rates::new(),
             connect_timeout,
         }
     }
@@ -186,9 +190,16 @@ impl Coordinator {
             .collect()
     }
 
+    /// How many messages flowed when, from the first one until now.
+    pub(crate) fn into_rates(self) -> Series<Messages> {
+        let totals = self.look().totals;
+        self.rates.finish(self.clock.now_ns(), totals)
+    }
+
     fn watch(&mut self, stage: &str) -> Look {
         thread::sleep(WATCH);
         let look = self.look();
+        self.rates.look(self.clock.now_ns(), look.totals);
         self.progress.tick(stage, look.totals, self.control.fault_count());
         look
     }

@@ -23,12 +23,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use crate::clock::Clock;
 use crate::connection::Kick;
 use crate::latency::{Interval, Latencies};
+use crate::series::INTERVAL_NS;
 
 /// How often a supervisor looks at the control.
 const SUPERVISION: Duration = Duration::from_millis(5);
-
-/// Length of one interval of latencies.
-const INTERVAL_NS: u64 = 1_000_000_000;
 
 /// Entries of a worker's submission and completion rings.
 const SUBMISSION_ENTRIES: u32 = 4096;
@@ -272,7 +270,7 @@ impl Seat {
         }
         let mut latencies = self.latencies.borrow_mut();
         if !latencies.is_empty() {
-            ship(Interval { start_ns, end_ns: start_ns + INTERVAL_NS, latencies: latencies.take() });
+            ship(Interval { start_ns, end_ns: start_ns + INTERVAL_NS, value: latencies.take() });
         }
         *interval += 1;
     }

@@ -51,6 +51,17 @@ impl Timing {
             }
         }
     }
+
+    /// How many messages are due before `end_ns`; `None` where none ever is.
+    pub(crate) fn due_before(&self, start_ns: u64, end_ns: u64) -> Option<u64> {
+        match *self {
+            Self::Closed => None,
+            Self::Open { offset_ns, interval_ns } => {
+                let time_ns = end_ns.saturating_sub(start_ns) as f64 - offset_ns;
+                Some(if time_ns > 0.0 { (time_ns / interval_ns).ceil() as u64 } else { 0 })
+            }
+        }
+    }
 }
 
 /// The publishers of one worker, in the order in which they are due; all have the same interval.
@@ -138,5 +149,9 @@ mod tests {
         assert_eq!(timing.due_ns(10_000, 2), Some(12_250));
         assert_eq!(timing.due_ns(10_000, 1_000_000), Some(1_000_010_250));
         assert_eq!(Timing::of(None, 1, 4).due_ns(10_000, 3), None);
+        for (end_ns, due) in [(10_000, 0), (10_250, 0), (10_251, 1), (12_250, 2), (12_251, 3)] {
+            assert_eq!(timing.due_before(10_000, end_ns), Some(due), "{end_ns}");
+        }
+        assert_eq!(Timing::of(None, 1, 4).due_before(0, u64::MAX), None);
     }
 }

@@ -1,5 +1,7 @@
 //! The reports of the commands, as text for people and as one JSON object for machines.
 
+mod page;
+
 use oncemq::proto::{QoS, Version};
 use serde::Serialize;
 
@@ -8,6 +10,8 @@ use crate::latency::{Latencies, Percentiles};
 use crate::ledger::Balance;
 use crate::run::Measured;
 use crate::setup::Setup;
+
+pub(crate) use page::{History, command_line, rate_lines};
 
 /// What the broker used over the measured span.
 #[derive(Clone, Debug, Serialize)]
@@ -68,13 +72,17 @@ impl Accounts {
         }
         let is_good = self.are_good(qos);
         self.print_exchanges(is_good);
-        let verdict = match (is_good, qos) {
+        println!("verdict      {}", self.verdict(qos));
+    }
+
+    /// The verdict in words.
+    pub(crate) fn verdict(&self, qos: QoS) -> &'static str {
+        match (self.are_good(qos), qos) {
             (true, QoS::AtMostOnce) => "BALANCED (QoS 0: losses are permitted, duplicates are not)",
             (true, QoS::AtLeastOnce) => "BALANCED (QoS 1: duplicates are permitted, losses are not)",
             (true, QoS::ExactlyOnce) => "BALANCED: every message exactly once and in order",
             (false, _) => "VOID: the ledger does not balance or the run failed",
-        };
-        println!("verdict      {verdict}");
+        }
     }
 
     /// Prints what stands beside the ledger, and unless all is good the first few troubles.
@@ -109,8 +117,12 @@ pub(crate) fn version_name(version: Version) -> &'static str {
 
 /// Prints a report as one JSON object on standard output.
 pub(crate) fn print_json(report: &impl Serialize) {
-    let json = serde_json::to_string(report).expect("numbers, strings and lists always serialize");
-    println!("{json}");
+    println!("{}", json(report));
+}
+
+/// A report as one JSON object.
+pub(crate) fn json(report: &impl Serialize) -> String {
+    serde_json::to_string(report).expect("numbers, strings and lists always serialize")
 }
 
 /// The report of `run`.
@@ -129,6 +141,9 @@ pub(crate) struct RunReport {
     window: u16,
     /// Absent in a closed loop.
     rate_per_second: Option<f64>,
+    /// Messages that were due before the end of the measured span and had not been sent by then, because windows were full: the
+    /// latencies lack them. Absent in a closed loop.
+    overdue: Option<u64>,
     thread_cpus: Vec<usize>,
     measured_seconds: f64,
     published_per_second: f64,
@@ -149,6 +164,7 @@ impl RunReport {
         setup: &Setup,
         measured: &Measured,
         latencies: &Latencies,
+        overdue: Option<u64>,
         ledger: Accounts,
     ) -> Self {
         let per_second = |count: u64| count as f64 / measured.seconds;
@@ -164,6 +180,7 @@ impl RunReport {
             payload_bytes: arguments.payload_bytes,
             window: arguments.window,
             rate_per_second: arguments.rate,
+            overdue,
             thread_cpus: setup.thread_cpus.clone(),
             measured_seconds: measured.seconds,
             published_per_second: per_second(measured.published),
@@ -206,6 +223,9 @@ impl RunReport {
             "measured     {:.2} s  published {:.0}/s  handshakes {:.0}/s  delivered {:.0}/s",
             self.measured_seconds, self.published_per_second, self.handshakes_per_second, self.delivered_per_second,
         );
+        if let Some(overdue @ 1..) = self.overdue {
+            println!("overdue      {overdue} messages were due but not sent in time: the latencies lack them");
+        }
         print_percentiles("end to end", &self.end_to_end_latency);
         print_percentiles("handshake", &self.handshake_latency);
         println!(

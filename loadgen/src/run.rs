@@ -9,7 +9,7 @@
 mod publisher;
 mod subscriber;
 
-use std::collections::BTreeMap;
+use std::fs;
 use std::rc::Rc;
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant, SystemTime};
@@ -20,14 +20,14 @@ use crate::command::CommandError;
 use crate::coordinator::{Coordinator, FleetError};
 use crate::crossing::Crossing;
 use crate::fleet::{self, Pace, Schedule, Seat};
-use crate::latency::{self, Interval, Latencies};
+use crate::latency::{self, Interval, Latencies, Recorder};
 use crate::ledger::{Balance, Ledger, Published};
 use crate::message::MessageForm;
 use crate::opening::{Login, Opening, Presence, Session};
 use crate::pacer::{Pacer, Timing};
 use crate::participant::{Participant, attend, joined};
 use crate::process::Process;
-use crate::report::{Accounts, BrokerUse, RunReport};
+use crate::report::{Accounts, BrokerUse, History, RunReport};
 use crate::setup::Setup;
 use crate::shape::Shape;
 
@@ -37,6 +37,9 @@ pub(crate) use subscriber::Subscriber;
 /// Time between the order to publish and the first message that is due, for every worker to see the order.
 const LEAD: Duration = Duration::from_millis(50);
 
+/// How long publishers go on behind the measured span, so that what was due at its very end is sent, too.
+const OVERRUN: Duration = Duration::from_millis(20);
+
 /// Runs the command; whether the run is good.
 pub(crate) fn run(arguments: &RunArguments) -> Result<bool, CommandError> {
     let clients = u64::from(arguments.publishers) + u64::from(arguments.subscribers);
@@ -44,7 +47,7 @@ pub(crate) fn run(arguments: &RunArguments) -> Result<bool, CommandError> {
     let plan = Arc::new(Plan::new(arguments, &setup)?);
     let mut coordinator =
         Coordinator::new(Clock::start(), &setup, arguments.output.quiet, arguments.broker.connect_timeout);
-    let (ship, shipped) = mpsc::channel();
+    let (ship, recorder) = Recorder::start().map_err(FleetError::Thread)?;
     let mut workers = Vec::new();
     for (index, &cpu) in setup.thread_cpus.iter().enumerate() {
         let desk = coordinator.desk(&setup, index);
@@ -59,16 +62,14 @@ pub(crate) fn run(arguments: &RunArguments) -> Result<bool, CommandError> {
     let (measured, schedule) = measure(&mut coordinator, &plan, setup.broker.as_ref())?;
     let homecoming = coordinator.close(workers)?;
 
-    let intervals = merge_intervals(shipped.into_iter());
+    let series = recorder.finish().ok_or(FleetError::Panicked)?;
     if let Some(path) = &arguments.hdr {
         let started = SystemTime::now() - Duration::from_nanos(coordinator.clock.now_ns() - schedule.measure_start_ns);
-        latency::write_log(path, started, schedule.measure_start_ns, &intervals)
+        latency::write_log(path, started, schedule.measure_start_ns, &series)
             .map_err(|source| CommandError::file("--hdr", path, source))?;
     }
-    let mut latencies = Latencies::new();
-    for interval in &intervals {
-        latencies.add(&interval.latencies);
-    }
+    let latencies = Latencies::of(&series);
+    let overdue = homecoming.iter().filter_map(|of_worker| of_worker.overdue).reduce(|sum, more| sum + more);
     let (balance, refused) = balance(&plan.shape, homecoming);
     let accounts = Accounts {
         balance,
@@ -80,8 +81,13 @@ pub(crate) fn run(arguments: &RunArguments) -> Result<bool, CommandError> {
         errors: coordinator.control.fault_count(),
         error_examples: coordinator.control.faults(),
     };
-    let report = RunReport::new(arguments, &setup, &measured, &latencies, accounts);
+    let report = RunReport::new(arguments, &setup, &measured, &latencies, overdue, accounts);
     report.print(arguments.output.json);
+    if let Some(path) = &arguments.html {
+        let rates = coordinator.into_rates();
+        let history = History { measure_start_ns: schedule.measure_start_ns, rates, latencies: series };
+        fs::write(path, report.page(history)).map_err(|source| CommandError::file("--html", path, source))?;
+    }
     Ok(report.is_good())
 }
 
@@ -120,6 +126,8 @@ pub(crate) struct Measured {
 struct Homecoming {
     publishers: Vec<(u32, Published, u64)>,
     subscribers: Vec<(u32, Ledger, u64)>,
+    /// The sum of [`Publisher::overdue`].
+    overdue: Option<u64>,
 }
 
 impl Plan {
@@ -223,7 +231,11 @@ async fn work(seat: Rc<Seat>, plan: Arc<Plan>, share: Share, ship: mpsc::Sender<
 
     let mut homecoming = Homecoming::default();
     for (index, publisher) in publishers {
-        let (published, refused) = joined(publisher.await).into_published();
+        let publisher = joined(publisher.await);
+        if let Some(overdue) = publisher.overdue() {
+            *homecoming.overdue.get_or_insert(0) += overdue;
+        }
+        let (published, refused) = publisher.into_published();
         homecoming.publishers.push((index, published, refused));
     }
     for (index, subscriber) in subscribers {
@@ -286,6 +298,7 @@ fn measure(
         None => coordinator.wait_until("measuring", schedule.measure_end_ns),
     };
     let after = Usage::now(broker)?;
+    coordinator.wait_for("measuring", OVERRUN);
     coordinator.enter_drain();
     let drained = coordinator.wait_for_messages("draining", listeners, 0, arguments.drain_timeout);
     let delivered = last.totals.delivered - first.totals.delivered;
@@ -350,20 +363,6 @@ impl Usage {
             resident_bytes: after.resident_bytes,
         })
     }
-}
-
-/// All workers cut their intervals at the same times; those of one time become one.
-fn merge_intervals(shipped: impl Iterator<Item = Interval>) -> Vec<Interval> {
-    let mut merged = BTreeMap::<u64, Interval>::new();
-    for interval in shipped {
-        match merged.get_mut(&interval.start_ns) {
-            Some(sum) => sum.latencies.add(&interval.latencies),
-            None => {
-                merged.insert(interval.start_ns, interval);
-            }
-        }
-    }
-    merged.into_values().collect()
 }
 
 /// Closes all ledgers; the sum, and how many messages the broker refused.

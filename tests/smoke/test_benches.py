@@ -44,6 +44,16 @@ class Benches(unittest.TestCase):
         self.assertNotIn("commits_per_second", result["none"])
         self.assertGreater(result["latency"]["disk_p99_us"], 0)
 
+    def test_latency_has_a_row_for_each_load_and_each_time_of_spinning(self):
+        (result,) = self.bench("latency", "--quick", "--spin-us", "0", "50")
+        self.assertEqual(
+            [(row["share_percent"], row["spin_us"]) for row in result["rows"]],
+            [(share, spin_us) for share in (10, 50, 80) for spin_us in (0, 50)],
+        )
+        for row in result["rows"]:
+            self.assertAlmostEqual(row["rate"], result["capacity"]["delivered_per_second"] * row["share_percent"] / 100)
+            self.assertGreaterEqual(row["max_us"], row["p99_us"])
+
     def test_cleaning_moves_a_backlog(self):
         result = self.bench("cleaning", "--quick")
         self.assertEqual(sum(kind["pieces"] for kind in result.values()), 2)
@@ -60,9 +70,10 @@ class Benches(unittest.TestCase):
 
     def test_neighbours_bear_each_other(self):
         result = self.bench("neighbours", "--quick")
-        self.assertEqual(len(result), 7)
+        self.assertEqual(len(result), 10)
         for kind, row in result.items():
             self.assertGreater(row["with"]["p99_us"], 0, kind)
+            self.assertGreater(row["throughput_ratio"], 0, kind)
 
     def test_crash_loses_nothing_of_oncemq(self):
         brokers = ["oncemq-sync", "oncemq-write"]

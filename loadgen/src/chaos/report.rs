@@ -1,5 +1,7 @@
 //! The report of `chaos`.
 
+use std::time::SystemTime;
+
 use oncemq::proto::QoS;
 use serde::Serialize;
 
@@ -7,7 +9,11 @@ use super::cut::{Point, Role};
 use super::keeper::{Crashes, Recoveries};
 use super::session::Mishaps;
 use crate::cli::ChaosArguments;
-use crate::report::{Accounts, print_json, verdict, version_name};
+use crate::page::plot;
+use crate::page::{Cell, Page};
+use crate::rates::Messages;
+use crate::report::{Accounts, command_line, json, print_json, rate_lines, verdict, version_name};
+use crate::series::Series;
 
 /// The report of `chaos`.
 #[derive(Debug, Serialize)]
@@ -108,6 +114,41 @@ impl ChaosReport {
         }
     }
 
+    /// The whole report, with a plot over the time since `start_ns`.
+    pub(super) fn page(&self, rates: Series<Messages>, start_ns: u64) -> String {
+        let title = format!("chaos: {} pairs, {} dropped connections", self.pairs, self.drops);
+        let mut page = Page::new(&title, self.is_good(), self.ledger.verdict(self.quality));
+        page.origin(&command_line(), SystemTime::now());
+        let lines = rate_lines(rates, start_ns);
+        page.plots(&[("Messages per second, over seconds since the first was due", &lines, plot::rates(&lines))]);
+        self.ledger.put_on(&mut page, self.is_good());
+        page.heading("What happened to the connections");
+        let mut rows = vec![
+            ("dropped", Cell::count(self.drops)),
+            ("taken over", Cell::count(self.takeovers)),
+            ("resumed", Cell::count(self.resumes)),
+            ("sessions lost", Cell::count(self.sessions_lost)),
+        ];
+        if let Some(crashes) = &self.crashes {
+            rows.extend(crashes.rows());
+        }
+        page.facts(&rows);
+        page.heading("Where they were dropped");
+        let missed = self.points_missed.iter().map(|point| (point.as_str(), Cell::count(0)));
+        let points: Vec<_> =
+            self.drops_by_point.iter().map(|at| (at.point.as_str(), Cell::count(at.drops))).chain(missed).collect();
+        page.facts(&points);
+        page.heading("The run");
+        page.facts(&[
+            ("pairs", Cell::count(self.pairs.into())),
+            ("quality of service", Cell::count(self.qos.into())),
+            ("MQTT", Cell::text(self.protocol)),
+            ("duration", Cell::seconds(self.duration_seconds)),
+            ("seed", Cell::text(self.seed.to_string())),
+        ]);
+        page.finish(&json(self))
+    }
+
     fn print_text(&self) {
         println!(
             "chaos        {} pairs  QoS {}  MQTT {}  {:.0} s  seed {}",
@@ -131,6 +172,20 @@ impl ChaosReport {
 }
 
 impl CrashReport {
+    fn rows(&self) -> Vec<(&'static str, Cell)> {
+        let mut rows = vec![
+            ("kills of the broker", Cell::count(self.kills)),
+            ("of these in recovery", Cell::count(self.kills_in_recovery)),
+            ("failed starts", Cell::count(self.failed_starts)),
+            ("broken with the broker", Cell::count(self.connections_broken)),
+        ];
+        if let Some(recovery) = &self.recovery {
+            rows.push(("recovery, median", Cell::milliseconds(recovery.median_ms)));
+            rows.push(("recovery, max", Cell::milliseconds(recovery.max_ms)));
+        }
+        rows
+    }
+
     fn print(&self) {
         println!(
             "kills        {}, of these {} in recovery  failed starts {}  connections broken {}",

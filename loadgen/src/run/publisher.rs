@@ -42,6 +42,13 @@ impl Publisher {
         }
     }
 
+    /// Messages that were due before the end of the measured span and have not been sent; `None` where none ever is due.
+    pub(crate) fn overdue(&self) -> Option<u64> {
+        let schedule = self.participant.seat.schedule()?;
+        let due = self.timing.due_before(schedule.publish_start_ns, schedule.measure_end_ns)?;
+        Some(due.min(self.count_max).saturating_sub(self.next_sequence))
+    }
+
     /// What it says about its messages in the end, and how many of them the broker refused.
     pub(crate) fn into_published(self) -> (Published, u64) {
         let refused_count = self.refused.len() as u64;
