@@ -14,5 +14,7 @@ mod remote;
 pub use expiry::SessionExpiry;
 pub use inbound::{Inbound, Reception, Release};
 pub use numbering::{PACKET_IDS, packet_id_of};
-pub use outbound::{Acknowledged, Deliverable, NextPublish, Outbound, QueueLimit, Reopened, Resend, Resending};
+pub use outbound::{
+    Acknowledged, Deliverable, NextPublish, Outbound, QueueLength, QueueLimit, Reopened, Resend, Resending,
+};
 pub use remote::RemoteSession;

@@ -117,6 +117,15 @@ pub struct QueueLimit {
     pub bytes: u64,
 }
 
+/// How much waits for one client, here and away.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct QueueLength {
+    /// Messages.
+    pub messages: usize,
+    /// Sum of [`Deliverable::bytes`].
+    pub bytes: u64,
+}
+
 impl QueueLimit {
     /// No limit.
     pub const NONE: Self = Self { messages: u32::MAX, bytes: u64::MAX };
@@ -216,6 +225,11 @@ impl<M: Deliverable> Outbound<M> {
     /// The number of the next message that is sent for the first time.
     pub fn next_to_start(&self) -> u64 {
         self.first + self.inflight.len() as u64
+    }
+
+    /// How long the queue is.
+    pub fn queue_length(&self) -> QueueLength {
+        QueueLength { messages: self.queued(), bytes: self.queued_bytes + self.away_bytes }
     }
 
     /// Whether the queue takes a message of so many bytes.

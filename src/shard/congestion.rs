@@ -1,8 +1,9 @@
 //! Back-pressure: publishers wait for a subscriber that falls behind, instead of its messages being dropped.
 //!
-//! When [`congestion_messages`](crate::config::Limits::congestion_messages) wait for a connected client, whoever publishes
-//! another message to it gets no PUBACK or PUBREC until half of them are gone. A publisher stops by itself when its window
-//! of unacknowledged messages is full; what it sent until then is in the queue. Nothing else of it is held up: its
+//! When [`congestion_messages`](crate::config::Limits::congestion_messages) wait for a connected client, or half of the bytes that
+//! its queue may hold, whoever publishes another message to it gets no PUBACK or PUBREC until half of that is gone. A publisher
+//! stops by itself when its window of unacknowledged messages is full; what it sent until then is in the queue, also beyond the
+//! queue's limit, for it would be lost otherwise while its publisher does what it should. Nothing else of it is held up: its
 //! acknowledgements as a subscriber, its PUBRELs and PINGREQs go on, so two clients that publish to each other cannot
 //! lock each other up.
 //!
@@ -25,6 +26,7 @@ use foldhash::fast::FixedState;
 use hashbrown::HashSet;
 
 use crate::route::{Letter, Publisher, ShardId};
+use crate::session::QueueLength;
 use crate::time::Timestamp;
 
 use super::TimerKey;
@@ -46,10 +48,11 @@ pub(super) struct Congestion {
 }
 
 impl Clients {
-    /// A message was queued for a session, of which `queued` wait now.
+    /// A message was queued for a session, whose queue is that long now.
     #[inline]
-    pub(super) fn note_queued(&mut self, session: SessionKey, queued: usize, origin: Option<Origin>) {
-        if queued >= self.limits.congestion_messages as usize
+    pub(super) fn note_queued(&mut self, session: SessionKey, queue: QueueLength, origin: Option<Origin>) {
+        if (queue.messages >= self.limits.congestion_messages as usize
+            || queue.bytes >= self.limits.max_queued_bytes / 2)
             && let Some(origin) = origin
             && self.sessions.get(session).connection.is_some()
         {
@@ -94,10 +97,23 @@ impl Clients {
 
     /// The queue of a session has become shorter.
     #[inline]
-    pub(super) fn note_dequeued(&mut self, session: SessionKey, queued: usize) {
-        if queued <= self.limits.congestion_messages as usize / 2 && self.sessions.get(session).congestion.is_some() {
+    pub(super) fn note_dequeued(&mut self, session: SessionKey, queue: QueueLength) {
+        if queue.messages <= self.limits.congestion_messages as usize / 2
+            && queue.bytes <= self.limits.max_queued_bytes / 4
+            && self.sessions.get(session).congestion.is_some()
+        {
             self.clear_congestion(session);
         }
+    }
+
+    /// Whether the queue of a session takes a message of this origin beyond its limit: if its client makes progress, and the
+    /// publisher is held up for it.
+    #[cold]
+    pub(super) fn is_held_up_for(&self, session: SessionKey, origin: Option<Origin>) -> bool {
+        let session = self.sessions.get(session);
+        origin.is_some()
+            && session.connection.is_some()
+            && session.congestion.as_ref().is_some_and(|congestion| !congestion.is_stalled)
     }
 
     /// Lets all publishers go that a session holds up.

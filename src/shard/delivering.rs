@@ -2,7 +2,7 @@
 
 use crate::proto::{AcknowledgementKind, QoS, ReasonCode};
 use crate::route::{Message, RouteStamp, Terms};
-use crate::session::{Acknowledged, NextPublish, Reopened, Resend, Resending, packet_id_of};
+use crate::session::{Acknowledged, NextPublish, QueueLength, Reopened, Resend, Resending, packet_id_of};
 use crate::store::{Log, LogPosition, Record};
 
 use super::backlog;
@@ -185,16 +185,19 @@ impl Clients {
         }
         let limit = self.queue_limit(is_durable);
         let bytes = delivery.bytes.into();
-        if !self.sessions.outbound(to).has_room(bytes, limit) && !self.make_room(to, is_durable, bytes) {
+        let is_taken = self.sessions.outbound(to).has_room(bytes, limit)
+            || self.is_held_up_for(to, post.provenance.origin)
+            || self.make_room(to, is_durable, bytes);
+        if !is_taken {
             return self.note_completed(to, &delivery.terms);
         }
         let outbound = self.sessions.outbound(to);
         if is_durable && backlog::goes_away(outbound, &self.messages, &self.limits) {
             let number = outbound.enqueue_away(bytes);
-            let queued = outbound.queued();
+            let queue = outbound.queue_length();
             journal::log_away(&mut self.log, &mut self.messages, to, number, message, &delivery.terms);
             self.backlogs.add(to, number, self.log.filling(), bytes);
-            self.note_queued(to, queued, post.provenance.origin);
+            self.note_queued(to, queue, post.provenance.origin);
             return;
         }
         let waits_long = connection.is_none() || self.messages.are_chunks_short();
@@ -206,8 +209,8 @@ impl Clients {
         if waits_long {
             self.messages.compact(message);
         }
-        let queued = outbound.queued();
-        self.note_queued(to, queued, post.provenance.origin);
+        let queue = outbound.queue_length();
+        self.note_queued(to, queue, post.provenance.origin);
     }
 
     /// A client goes away: what it has not acknowledged may be kept for long from now on.
@@ -227,7 +230,7 @@ impl Clients {
     pub(super) fn pump(&mut self, session: SessionKey) {
         // So it is after nearly every acknowledgement.
         if self.sessions.outbound_if_any(session).is_none_or(|outbound| outbound.has_nothing_to_send()) {
-            return self.note_dequeued(session, 0);
+            return self.note_dequeued(session, QueueLength::default());
         }
         // What is given up may leave its place in the window to others, and no acknowledgement will come for it.
         while self.send_what_fits(session) > 0 {}
@@ -278,7 +281,7 @@ impl Clients {
                 }
             }
         }
-        let queued = outbound.queued();
+        let queue = outbound.queue_length();
         for terms in &over {
             self.note_completed(session, terms);
         }
@@ -293,7 +296,7 @@ impl Clients {
             self.counters.publishes_sent += sent;
             self.mark_dirty(key);
         }
-        self.note_dequeued(session, queued);
+        self.note_dequeued(session, queue);
         self.ask_for_backlog(session);
         given_up
     }

@@ -10,6 +10,9 @@
 //! the queue that it goes to is full. So a session that outlives the broker has no queue that could be: its messages go to the
 //! log when memory is short ([`backlog`](super::backlog)), and only an operator who says so lets them be dropped.
 //!
+//! A queue whose client makes progress takes more than its bounds from publishers that are held up for it
+//! ([`congestion`](super::congestion)): the policies are for clients that are away or have stalled.
+//!
 //! What is dropped was never sent: an exchange that has begun is never touched. A message that is dropped from within a queue
 //! uses its number up, behind an open exchange with a place in the table of those in flight; if the ids run out there, which
 //! takes 65,534 of them, the newest is dropped instead of the oldest.

@@ -220,6 +220,43 @@ fn publishers_wait_for_a_slow_subscriber() {
     }
 }
 
+/// What publishers have in flight when they are held up is in the queue whatever its limit is: they could not know, and it would be
+/// lost. That holds for many messages and for large ones.
+#[test]
+fn a_queue_takes_more_than_its_limit_of_who_is_held_up_for_it() {
+    let few = Limits { max_queued_messages: 6, congestion_messages: 3, ..limits() };
+    let small = Limits { max_queued_bytes: 600, ..limits() };
+    for (limits, payload) in [(few, "x".to_owned()), (small, "x".repeat(100))] {
+        for shards in [1, 2] {
+            let mut fleet =
+                Fleet::with_limits(shards, Limits { stall_timeout: Duration::from_secs(10), ..limits.clone() });
+            let subscriber = fleet.connect_v5("subscriber", 1);
+            fleet.subscribe(subscriber, "t", ExactlyOnce);
+            fleet.got(subscriber);
+            let publishers: Vec<Client> =
+                (0..4).map(|number| fleet.connect(Version::V5, &format!("publisher-{number}"), true)).collect();
+            for number in 1..=10 {
+                for publisher in &publishers {
+                    fleet.publish(*publisher, "t", &payload, ExactlyOnce, number);
+                }
+            }
+            let mut messages = 0;
+            while messages < 40 {
+                fleet.pass(Duration::from_secs(2));
+                let more = complete(&mut fleet, subscriber);
+                assert!(more > 0, "{messages} have come");
+                messages += more;
+            }
+            let receipts: usize = publishers
+                .iter()
+                .map(|publisher| fleet.got(*publisher).iter().filter(|got| matches!(got, Got::Ack(..))).count())
+                .sum();
+            assert_eq!(receipts, 40);
+            assert_eq!(fleet.count(|counters| counters.messages + counters.dropped_queue_full), 0);
+        }
+    }
+}
+
 /// Trap 42: a subscriber that makes no progress, or goes away, does not hold others up.
 #[test]
 fn a_stalled_subscriber_lets_its_publishers_go() {
@@ -277,9 +314,8 @@ fn receipts_held_back_are_bounded() {
     assert_eq!(fleet.commands(old), [""; 0]);
     fleet.publish(old, "t", "x", QoS::AtLeastOnce, 1);
     assert_eq!(fleet.commands(old), ["finish"]);
-    let publishes = 15 + 1000;
-    for id in 1..=publishes {
-        fleet.ack(subscriber, AcknowledgementKind::Puback, id);
+    for number in 0..15 + u32::from(u16::MAX) {
+        fleet.ack(subscriber, AcknowledgementKind::Puback, (number % u32::from(u16::MAX)) as u16 + 1);
     }
     assert_eq!(fleet.count(|counters| counters.messages), 0);
 }
