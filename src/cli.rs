@@ -6,6 +6,7 @@
 mod access;
 mod bridges;
 mod service;
+mod tls;
 mod values;
 mod web_socket;
 mod words;
@@ -28,6 +29,7 @@ use crate::store::RecoveryMode;
 use access::{AccessArguments, PasswordArguments};
 use bridges::{BridgeArgument, TopicArgument};
 use service::ServiceArguments;
+use tls::{TlsArguments, addresses};
 use values::{Bytes, Span, address, bytes, number, pinning, power_of_two, span};
 use web_socket::WebSocketArguments;
 use words::{
@@ -295,6 +297,9 @@ struct ServeArguments {
     #[command(flatten)]
     web_socket: WebSocketArguments,
 
+    #[command(flatten)]
+    tls: TlsArguments,
+
     /// Bridge to another broker, of which this one becomes a client: `NAME=HOST[:PORT]`, and behind it, separated by
     /// commas, protocol=5.0|3.1.1, client-id=ID, keep-alive=SECONDS, user=NAME, password-file=FILE, receive-maximum=COUNT,
     /// max-inflight=COUNT; repeat for more.
@@ -397,14 +402,19 @@ impl Cli {
 impl ServeArguments {
     fn into_config(self) -> Result<ServeConfig, String> {
         let web_socket = self.web_socket.into_settings();
+        let tls = self.tls.into_settings()?;
         let listen = self.listen.iter().map(|address| ("--listen", *address));
         let web_sockets = web_socket.listen.iter().map(|address| ("--websocket-listen", *address));
-        let access = self.access.into_settings(listen.chain(web_sockets))?;
+        // Where certificates name their owners, nobody else comes in.
+        let tls_for_all =
+            tls.iter().filter(|tls| tls.clients.as_ref().is_none_or(|clients| clients.user_name.is_none()));
+        let access = self.access.into_settings(listen.chain(web_sockets).chain(tls_for_all.flat_map(addresses)))?;
         Ok(ServeConfig {
             access,
             bridges: bridges::assemble(self.bridge, self.bridge_topic, self.max_inflight, host_name)?,
             listen: self.listen,
             web_socket,
+            tls,
             shards: self.shards.and_then(NonZeroU16::new),
             pinning: self.pin,
             huge_pages: self.huge_pages,

@@ -6,6 +6,7 @@
 
 mod access;
 mod service;
+mod tls;
 mod web_socket;
 
 use std::net::SocketAddr;
@@ -21,6 +22,7 @@ use crate::store::RecoveryMode;
 
 pub use access::*;
 pub use service::{NOTICE_BYTES_MAX, Notice, Service};
+pub use tls::*;
 pub use web_socket::{
     MAX_UPGRADE_HEADERS, MAX_UPGRADE_REQUEST_BYTES, WEBSOCKET_PATH_DEFAULT, WebSocketRules, WebSocketSettings,
 };
@@ -32,6 +34,8 @@ pub struct ServeConfig {
     pub listen: Vec<SocketAddr>,
     /// Where and to whom MQTT over WebSocket is served.
     pub web_socket: WebSocketSettings,
+    /// Where and with which certificates MQTT over TLS is served; `None` is nowhere.
+    pub tls: Option<TlsSettings>,
     /// Number of shards; `None` means one per CPU that this process may use.
     pub shards: Option<NonZeroU16>,
     /// Where the shards run.

@@ -126,6 +126,48 @@ pub enum StartError {
     /// The password file cannot be used.
     #[error("--password-file {0}")]
     Passwords(#[from] PasswordFileError),
+
+    /// The certificates cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+}
+
+/// Why TLS cannot be served with the files that the flags name.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum TlsError {
+    /// A file cannot be read.
+    #[error("{flag} {}: {source}", .path.display())]
+    Unreadable {
+        /// The flag that names it.
+        flag: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What the kernel answered.
+        source: io::Error,
+    },
+
+    /// A file has not in it what it should.
+    #[error("{flag} {}: {reason}", .path.display())]
+    Unfit {
+        /// The flag that names it.
+        flag: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+
+    /// The kernel gave no random bytes for the key of tickets.
+    #[error("no random bytes for the key of session tickets; allow getrandom in the container's seccomp profile")]
+    Random,
+}
+
+impl TlsError {
+    /// The error for a file whose content is wrong.
+    pub(crate) fn unfit(flag: &'static str, path: &Path, reason: String) -> Self {
+        Self::Unfit { flag, path: path.to_owned(), reason }
+    }
 }
 
 /// Why a password file cannot be read or changed.

@@ -9,9 +9,11 @@ use std::sync::Arc;
 use clap::Parser;
 use oncemq::auth::Access;
 use oncemq::cli::{Action, Cli, LogLevel};
-use oncemq::config::{AccessSettings, Durability, MAX_CONNECTIONS, SHARDS_MAX, SHUTDOWN_MAX, ServeConfig};
-use oncemq::error::{PasswordFileError, StartError};
-use oncemq::gate::{self, Entrance, Gate, Listener};
+use oncemq::config::{
+    AccessSettings, CertificateName, Durability, MAX_CONNECTIONS, SHARDS_MAX, SHUTDOWN_MAX, ServeConfig, TlsSettings,
+};
+use oncemq::error::{PasswordFileError, StartError, TlsError};
+use oncemq::gate::{self, Credentials, Entrance, Gate, Listener, read_credentials};
 use oncemq::io::{self, Clock, ConnectionPermits, DataDirectory, Placement, Shards};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
@@ -59,6 +61,7 @@ fn serve(config: &ServeConfig) -> Result<(), StartError> {
     let placement = io::place(config.shards.map(u16::from), SHARDS_MAX, &config.pinning, &allowed_cpus)?;
     let access = read_access(&config.access)?;
     let introduction = introduce_access(&config.access, &access);
+    let credentials = config.tls.as_ref().map(introduce_credentials).transpose()?;
     // Held until the process ends.
     let data = match config.durability {
         Durability::Sync | Durability::Write => Some(DataDirectory::hold(&config.log.directory)?),
@@ -69,7 +72,7 @@ fn serve(config: &ServeConfig) -> Result<(), StartError> {
     let shard_count = u16::try_from(placement.len()).expect("no more shards than SHARDS_MAX");
     let logs = data.as_ref().map(|data| io::restore(data, config, shard_count, &clock)).transpose()?;
     let shards = io::start(&placement, config, data.as_ref(), logs, clock)?;
-    let gate = gate::start(listeners, config, access, permits.clone(), shards.doors().clone())?;
+    let gate = gate::start(listeners, config, access, credentials, permits.clone(), shards.doors().clone())?;
     introduce(config, &introduction, &placement, &gate, permits.max());
     for signal in signals.forever() {
         match signal {
@@ -100,6 +103,32 @@ fn reload(config: &ServeConfig, gate: &Gate) {
         }
         Err(error) => error!("{error}; who could connect before still can"),
     }
+    match config.tls.as_ref().map(introduce_credentials).transpose() {
+        Ok(credentials) => credentials.into_iter().for_each(|credentials| gate.replace_credentials(credentials)),
+        Err(error) => error!("{error}; the certificates that were read before stay in use"),
+    }
+}
+
+/// Reads the certificates and says what they are.
+fn introduce_credentials(settings: &TlsSettings) -> Result<Credentials, TlsError> {
+    let credentials = read_credentials(settings)?;
+    let certificate = settings.certificate.display();
+    if let Some(complaint) = credentials.complaint() {
+        warn!("--tls-certificate {certificate}: {complaint}; clients will refuse it");
+    }
+    let clients = match &settings.clients {
+        None => "clients show none".to_owned(),
+        Some(clients) => {
+            let user_name = match clients.user_name {
+                None => "",
+                Some(CertificateName::Common) => ", whose common name is the user name",
+                Some(CertificateName::Alternative) => ", whose alternative name is the user name",
+            };
+            format!("clients show one signed by {}{user_name}", clients.authorities.display())
+        }
+    };
+    info!("tls: certificate {certificate}, valid until {}; {clients}", credentials.expiry());
+    Ok(credentials)
 }
 
 /// Who may connect, in words.
@@ -116,15 +145,27 @@ fn introduce_access(settings: &AccessSettings, access: &Access) -> String {
 
 /// Opens all addresses that clients are accepted on.
 fn listeners(config: &ServeConfig) -> Result<Vec<Listener>, StartError> {
-    let plain = config.listen.iter().map(|&address| {
-        let socket = io::listen("--listen", address)?;
-        Ok(Listener { socket, entrance: Entrance::Plain })
-    });
-    let web_sockets = config.web_socket.listen.iter().map(|&address| {
-        let socket = io::listen("--websocket-listen", address)?;
-        Ok(Listener { socket, entrance: Entrance::WebSocket(Arc::clone(&config.web_socket.rules)) })
-    });
-    plain.chain(web_sockets).collect()
+    let open = |flag, address, entrance| -> Result<Listener, StartError> {
+        Ok(Listener { socket: io::listen(flag, address)?, entrance })
+    };
+    let web_socket = || Some(Arc::clone(&config.web_socket.rules));
+    let mut listeners = Vec::new();
+    for &address in &config.listen {
+        listeners.push(open("--listen", address, Entrance::default())?);
+    }
+    for &address in &config.web_socket.listen {
+        listeners.push(open("--websocket-listen", address, Entrance { is_tls: false, web_socket: web_socket() })?);
+    }
+    if let Some(tls) = &config.tls {
+        for &address in &tls.listen {
+            listeners.push(open("--tls-listen", address, Entrance { is_tls: true, web_socket: None })?);
+        }
+        for &address in &tls.web_socket_listen {
+            let entrance = Entrance { is_tls: true, web_socket: web_socket() };
+            listeners.push(open("--websocket-tls-listen", address, entrance)?);
+        }
+    }
+    Ok(listeners)
 }
 
 fn shut_down(gate: &Gate, shards: &Shards) {

@@ -9,7 +9,7 @@
 //!
 //! What takes long is not done here but handed out, as a [`PasswordCheck`], for a thread that may be slow.
 //!
-//! Further ways to decide, by token or by asking somebody else, become further kinds of [`Step`].
+//! Who is named by a certificate makes no claim (`certificate`). Further ways to decide, by token or by asking somebody else, become further kinds of [`Step`].
 
 use std::sync::Arc;
 
@@ -74,6 +74,8 @@ pub enum Denial {
     UnknownMethod,
     /// Its part of the exchange is not what the method wants.
     BadExchange(&'static str),
+    /// It is to be named by its certificate, which has no such name in it.
+    Nameless,
 }
 
 /// A password that has to be checked.
@@ -149,7 +151,7 @@ impl PasswordCheck {
         let accounts = self.access.accounts.as_ref().and_then(|accounts| accounts.entry_for(&self.user_name));
         // Both are looked at in any case.
         let is_right = accounts.is_some_and(|found| found.stored.matches(&self.password.0) & found.is_own);
-        if is_right { Ok(Box::new(Identity::of_password(self.user_name))) } else { Err(Denial::WrongPassword) }
+        if is_right { Ok(Box::new(Identity::without_exchange(self.user_name))) } else { Err(Denial::WrongPassword) }
     }
 }
 
@@ -158,7 +160,7 @@ impl Denial {
     #[must_use]
     pub const fn reason(self) -> ReasonCode {
         match self {
-            Self::Anonymous | Self::BadExchange(_) => ReasonCode::NotAuthorized,
+            Self::Anonymous | Self::BadExchange(_) | Self::Nameless => ReasonCode::NotAuthorized,
             Self::WrongPassword => ReasonCode::BadUserNameOrPassword,
             Self::UnknownMethod => ReasonCode::BadAuthenticationMethod,
         }
@@ -172,6 +174,7 @@ impl Denial {
             Self::WrongPassword => "user name or password is wrong",
             Self::UnknownMethod => "the authentication method is not served",
             Self::BadExchange(text) => text,
+            Self::Nameless => "the client's certificate has no user name in it",
         }
     }
 
@@ -180,7 +183,7 @@ impl Denial {
     pub const fn is_attempt(self) -> bool {
         match self {
             Self::WrongPassword | Self::BadExchange(_) => true,
-            Self::Anonymous | Self::UnknownMethod => false,
+            Self::Anonymous | Self::UnknownMethod | Self::Nameless => false,
         }
     }
 }

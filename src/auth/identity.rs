@@ -55,7 +55,8 @@ pub enum Unproven {
 }
 
 impl Identity {
-    pub(super) fn of_password(user_name: Box<str>) -> Self {
+    /// Of a client that has shown who it is by a password or a certificate.
+    pub(super) fn without_exchange(user_name: Box<str>) -> Self {
         Self { user_name, reauthentication: None }
     }
 
@@ -191,7 +192,7 @@ mod tests {
 
     #[test]
     fn who_came_with_a_password_has_no_method() {
-        let mut identity = Identity::of_password("alice".into());
+        let mut identity = Identity::without_exchange("alice".into());
         let first = ScramClient::new("alice", "secret").first();
         let refused = identity.handle_auth(AGAIN, Some(METHOD), Some(&first));
         assert!(matches!(refused, Err(Unproven::OutOfTurn(_))));

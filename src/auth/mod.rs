@@ -13,6 +13,7 @@
 
 mod access;
 mod accounts;
+mod certificate;
 mod failures;
 mod identity;
 mod opening;
@@ -23,6 +24,7 @@ pub(crate) mod testing;
 
 pub use access::{Access, Claim, Denial, PasswordCheck, Step};
 pub use accounts::{Accounts, BadLine, check_user_name, with_entry, without_entry};
+pub use certificate::{judge_certified, user_name_of};
 pub use failures::Failures;
 pub use identity::{Identity, ReauthenticationSecret, Reply, Unproven};
 pub use opening::{Authenticated, ScramConversation, ScramOpening};

@@ -16,7 +16,7 @@ use crate::shard::{Admission, shard_of};
 use crate::transport::{Close, Transport};
 
 use super::greeting::{Refusal, Welcome, judge, progress};
-use super::identifying::{Attempt, Identified};
+use super::identifying::{Attempt, Certified, Identified};
 use super::packets::{FIRST_READ_BYTES, Packets};
 use super::{Context, Entrance};
 
@@ -61,6 +61,9 @@ pub(super) enum NoPacket {
     /// Below the packets there is an answer to what came.
     #[error("{text}")]
     Answered { text: &'static str, answer: Vec<u8> },
+    /// What came is not of a TLS connection, or not of this one; the alert, if there is one, says what is wrong with it.
+    #[error("TLS: {error}")]
+    Tls { error: rustls::Error, alert: Vec<u8> },
     #[error(transparent)]
     Failed(#[from] io::Error),
 }
@@ -88,8 +91,13 @@ impl Client {
             }
             Some(Err(Dismissal::Silent(error))) => {
                 debug!("{peer} is not admitted: {error}");
-                if let NoPacket::Answered { answer, .. } = error {
-                    self.say_last(answer).await;
+                let last_words = match error {
+                    NoPacket::Answered { answer, .. } => packets.last_bytes(answer),
+                    NoPacket::Tls { alert, .. } => alert,
+                    NoPacket::Closed | NoPacket::Foreign(_) | NoPacket::Failed(_) => packets.last_bytes(Vec::new()),
+                };
+                if !last_words.is_empty() {
+                    self.say_last(last_words).await;
                 }
             }
             Some(Err(Dismissal::Gone)) => debug!("{peer} is not admitted: it has disconnected"),
@@ -99,14 +107,22 @@ impl Client {
 
     /// Reads what the client has to say before it comes in.
     async fn hear(&self, packets: &mut Packets<'_>) -> Result<Entrant, Dismissal> {
-        match &self.entrance {
-            Entrance::Plain => {}
-            Entrance::WebSocket(rules) => packets.upgrade(rules).await?,
+        let web_socket = self.entrance.web_socket.as_deref();
+        let mut certified = Certified::NotAsked;
+        if self.entrance.is_tls {
+            let credentials = self.context.credentials();
+            packets.secure(&credentials, web_socket.is_some(), &self.context).await?;
+            if let Some(which) = credentials.user_name() {
+                certified = Certified::As(packets.certified_user_name(which));
+            }
+        }
+        if let Some(rules) = web_socket {
+            packets.upgrade(rules).await?;
         }
         let max_connect_bytes = self.context.limits.max_connect_bytes;
         let connect_frame = packets.read(|bytes| progress(bytes, max_connect_bytes)).await?;
         let mut welcome = judge(&connect_frame, random)?;
-        let identified = self.identify(&mut welcome, packets).await?;
+        let identified = self.identify(&mut welcome, certified, packets).await?;
         let permit = self.permit(&welcome)?;
         Ok(Entrant { connect_frame: Bytes::from(connect_frame), welcome, identified, permit })
     }

@@ -20,6 +20,12 @@ pub(super) struct GateCounters {
     pub(super) refused_method: Count,
     /// Clients refused unheard because their address has failed too often.
     pub(super) refused_busy: Count,
+    /// Clients refused because their certificate does not name them.
+    pub(super) refused_nameless: Count,
+    /// Handshakes of TLS that came to their end.
+    pub(super) tls_handshakes: Count,
+    /// Handshakes of TLS that were begun and did not.
+    pub(super) tls_handshakes_failed: Count,
 }
 
 impl Count {
@@ -31,16 +37,29 @@ impl Count {
 /// `name=value` pairs on one line.
 impl fmt::Display for GateCounters {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { identified, refused_anonymous, refused_credentials, refused_method, refused_busy } = self;
+        let Self {
+            identified,
+            refused_anonymous,
+            refused_credentials,
+            refused_method,
+            refused_busy,
+            refused_nameless,
+            tls_handshakes,
+            tls_handshakes_failed,
+        } = self;
         let value = |count: &Count| count.0.load(Ordering::Relaxed);
         write!(
             formatter,
-            "identified={} refused_anonymous={} refused_credentials={} refused_method={} refused_busy={}",
+            "identified={} refused_anonymous={} refused_credentials={} refused_method={} refused_busy={} \
+             refused_nameless={} tls_handshakes={} tls_handshakes_failed={}",
             value(identified),
             value(refused_anonymous),
             value(refused_credentials),
             value(refused_method),
-            value(refused_busy)
+            value(refused_busy),
+            value(refused_nameless),
+            value(tls_handshakes),
+            value(tls_handshakes_failed)
         )
     }
 }

@@ -270,6 +270,7 @@ mod tests {
             (Denial::WrongPassword, 4, 0x86),
             (Denial::BadExchange("not a message"), 5, 0x87),
             (Denial::UnknownMethod, 4, 0x8C),
+            (Denial::Nameless, 5, 0x87),
         ] {
             let answer = |welcome: &Welcome| welcome.refusal(denial.reason(), denial.text()).answer(None);
             assert_eq!(answer(&old).as_deref(), Some(&[0x20, 2, 0, old_code][..]), "{denial:?}");

@@ -8,7 +8,7 @@ use std::rc::Rc;
 
 use tokio::time::sleep;
 
-use crate::auth::{Authenticated, Claim, Denial, Identity, ScramOpening, Step};
+use crate::auth::{Authenticated, Claim, Denial, Identity, ScramOpening, Step, judge_certified};
 use crate::config::MAX_AUTH_BYTES;
 use crate::proto::ReasonCode;
 
@@ -27,6 +27,14 @@ pub(super) struct Identified {
     pub(super) authentication_data: Option<Box<str>>,
 }
 
+/// What the certificate of a client says about who it is.
+pub(super) enum Certified {
+    /// Nothing that counts.
+    NotAsked,
+    /// It is this user; `None` if there is no name where one should be.
+    As(Option<Box<str>>),
+}
+
 /// An attempt of an address to show who somebody is; over when dropped.
 pub(super) struct Attempt {
     context: Rc<Context>,
@@ -38,10 +46,16 @@ impl Client {
     pub(super) async fn identify(
         &self,
         welcome: &mut Welcome,
+        certified: Certified,
         packets: &mut Packets<'_>,
     ) -> Result<Identified, Dismissal> {
         let access = self.context.access();
         let claim = std::mem::replace(&mut welcome.claim, Claim::Anonymous);
+        if let Certified::As(user_name) = certified {
+            let judged = judge_certified(user_name, &claim);
+            let identified = judged.map(|identity| Identified { identity: Some(identity), authentication_data: None });
+            return self.settle(identified, welcome, None);
+        }
         let attempt = match claim {
             Claim::Password { .. } | Claim::Enhanced { .. } if access.accounts().is_some() => {
                 Some(Attempt::begin(&self.context, self.peer.ip()).ok_or_else(|| {
@@ -56,11 +70,21 @@ impl Client {
             Step::Admitted(identity) => Ok(Identified { identity, authentication_data: None }),
             Step::Denied(denial) => Err(denial),
             Step::Check(check) => {
-                let checked = self.context.passwords.run(check).await;
+                let checked = self.context.passwords.run(|| check.run()).await;
                 checked.map(|identity| Identified { identity: Some(identity), authentication_data: None })
             }
             Step::Converse(opening) => self.converse(*opening, welcome, packets).await?,
         };
+        self.settle(identified, welcome, attempt)
+    }
+
+    /// Counts what has come out, and says it to who is refused.
+    fn settle(
+        &self,
+        identified: Result<Identified, Denial>,
+        welcome: &Welcome,
+        attempt: Option<Attempt>,
+    ) -> Result<Identified, Dismissal> {
         let counters = &self.context.counters;
         match identified {
             Ok(identified) => {
@@ -74,6 +98,7 @@ impl Client {
                     Denial::Anonymous => counters.refused_anonymous.add_one(),
                     Denial::WrongPassword | Denial::BadExchange(_) => counters.refused_credentials.add_one(),
                     Denial::UnknownMethod => counters.refused_method.add_one(),
+                    Denial::Nameless => counters.refused_nameless.add_one(),
                 }
                 // [MQTT-4.12.0-4]
                 let refusal = welcome.refusal(denial.reason(), denial.text());

@@ -4,7 +4,8 @@
 //! All that is slow, branchy or hostile before a client is admitted happens here, on a thread and a runtime of its own
 //! (tokio-uring), so that a storm of reconnecting clients never delays a message.
 //!
-//! A client of MQTT over WebSocket asks for that first, in a request of HTTP; no other request is served.
+//! A client of MQTT over TLS does that handshake first (`wire`), with the operator's `certificates`. One of MQTT over WebSocket
+//! asks for that, in a request of HTTP; no other request is served.
 //!
 //! Limits: a client has `connect_timeout` from being accepted to showing who it is, and memory grows only with bytes
 //! that it really sent. There are at most `max_half_open` such clients; further ones wait in the listen backlog. Shards hold
@@ -14,23 +15,24 @@
 //! The same thread opens the connections of bridges to other brokers, and hands them over likewise.
 //!
 //! Who a client is, is found out here, too (`identifying`), by the rules of [`auth`](crate::auth). Passwords are checked on
-//! threads of their own (`password_threads`), and who has no password, or is not asked for one, does not wait for those that
-//! have.
+//! threads of their own (`slow_threads`), handshakes computed on others, and who needs neither does not wait for those that do.
 //!
 //! It does not check topics or properties beyond what the codec refuses, keeps no session, and never talks to a client that
 //! was handed over.
 
 mod bridge;
+mod certificates;
 mod client;
 mod conversation;
 mod counters;
 mod greeting;
 mod identifying;
 mod packets;
-mod password_threads;
+mod slow_threads;
 mod throttle;
 mod upgrade;
 mod web_socket;
+mod wire;
 
 use std::cell::RefCell;
 use std::io;
@@ -47,15 +49,17 @@ use tracing::{info, warn};
 
 use crate::auth::{Access, Failures};
 use crate::bridge::Bridge;
-use crate::config::{GateLimits, Notice, PASSWORD_THREADS, ServeConfig, WebSocketRules};
+use crate::config::{GateLimits, HANDSHAKE_THREADS, Notice, PASSWORD_THREADS, ServeConfig, WebSocketRules};
 use crate::error::StartError;
 use crate::io::{Clock, ConnectionPermits, Doors, stop_listening};
 
 use bridge::Route;
 use client::Client;
 use counters::GateCounters;
-use password_threads::PasswordThreads;
+use slow_threads::SlowThreads;
 use throttle::Throttle;
+
+pub use certificates::{Credentials, read_credentials};
 
 /// Submission entries of the gate's ring: accepts, reads and writes of half-open clients per system call.
 const RING_ENTRIES: u32 = 1024;
@@ -72,24 +76,25 @@ pub struct Listener {
 }
 
 /// What a client does before its CONNECT.
-#[derive(Clone, Debug)]
-pub enum Entrance {
-    /// Nothing.
-    Plain,
-    /// It asks for a WebSocket.
-    WebSocket(Arc<WebSocketRules>),
+#[derive(Clone, Debug, Default)]
+pub struct Entrance {
+    /// It does the handshake of TLS.
+    pub is_tls: bool,
+    /// It asks for a WebSocket, by these rules.
+    pub web_socket: Option<Arc<WebSocketRules>>,
 }
 
 /// The gate, open until it is stopped.
 pub struct Gate {
     listeners: Arc<[Listener]>,
     stopping: Arc<AtomicBool>,
-    access: CurrentAccess,
+    access: Current<Access>,
+    credentials: Option<Current<Credentials>>,
     counters: Arc<GateCounters>,
 }
 
-/// Who may connect now; replaced as a whole when the operator changes it.
-type CurrentAccess = Arc<Mutex<Arc<Access>>>;
+/// What is good for who comes now; replaced as a whole when the operator changes it.
+type Current<T> = Arc<Mutex<Arc<T>>>;
 
 /// What every task of the gate shares.
 struct Context {
@@ -100,8 +105,10 @@ struct Context {
     half_open: Arc<Semaphore>,
     full: Throttle,
     accept_failures: Throttle,
-    access: CurrentAccess,
-    passwords: PasswordThreads,
+    access: Current<Access>,
+    credentials: Option<Current<Credentials>>,
+    passwords: SlowThreads,
+    handshakes: SlowThreads,
     failures: RefCell<Failures>,
     counters: Arc<GateCounters>,
     clock: Clock,
@@ -109,19 +116,29 @@ struct Context {
 
 /// Starts accepting on `listeners` who may connect by `access`, and opening the bridges of `config`, on a thread of its own;
 /// returns once clients are served.
+///
+/// # Panics
+/// If there is a listener for TLS, and there are no credentials.
 pub fn start(
     listeners: Vec<Listener>,
     config: &ServeConfig,
     access: Access,
+    credentials: Option<Credentials>,
     permits: ConnectionPermits,
     doors: Doors,
 ) -> Result<Gate, StartError> {
+    let is_tls = listeners.iter().any(|listener| listener.entrance.is_tls);
+    assert!(credentials.is_some() || !is_tls, "TLS is served with credentials");
     let listeners: Arc<[Listener]> = listeners.into();
     let shard_limits = &config.limits;
-    let passwords = PasswordThreads::start(if access.accounts().is_some() { PASSWORD_THREADS } else { 0 })?;
+    let passwords = SlowThreads::start("password", if access.accounts().is_some() { PASSWORD_THREADS } else { 0 })?;
+    let handshakes = SlowThreads::start("handshake", if is_tls { HANDSHAKE_THREADS } else { 0 })?;
     let access = Arc::new(Mutex::new(Arc::new(access)));
+    let credentials = credentials.map(|credentials| Arc::new(Mutex::new(Arc::new(credentials))));
     let counters = Arc::new(GateCounters::default());
     let stopping = Arc::new(AtomicBool::new(false));
+    // Each listener has a place for the client that it waits for.
+    let half_open = Arc::new(Semaphore::new((config.gate.max_half_open as usize).max(listeners.len())));
     let (report, started) = bounded(1);
     let route = |bridge: &Arc<Bridge>| Route {
         bridge: Arc::clone(bridge),
@@ -133,7 +150,7 @@ pub fn start(
     let routes: Vec<Route> = config.bridges.iter().map(route).collect();
     let thread = {
         let (listeners, stopping) = (Arc::clone(&listeners), Arc::clone(&stopping));
-        let (access, counters) = (Arc::clone(&access), Arc::clone(&counters));
+        let (access, credentials, counters) = (Arc::clone(&access), credentials.clone(), Arc::clone(&counters));
         let (limits, server_reference) = (config.gate, config.service.server_reference.clone());
         move || {
             let context = Context {
@@ -141,11 +158,13 @@ pub fn start(
                 server_reference,
                 permits,
                 doors,
-                half_open: Arc::new(Semaphore::new(limits.max_half_open as usize)),
+                half_open,
                 full: Throttle::default(),
                 accept_failures: Throttle::default(),
                 access,
+                credentials,
                 passwords,
+                handshakes,
                 failures: RefCell::default(),
                 counters,
                 clock: Clock::start(),
@@ -159,7 +178,7 @@ pub fn start(
         .spawn(thread)
         .map_err(|source| StartError::Thread { name: "gate".to_owned(), source })?;
     started.recv().unwrap_or_else(|_| Err(io::ErrorKind::BrokenPipe.into())).map_err(ring)?;
-    Ok(Gate { listeners, stopping, access, counters })
+    Ok(Gate { listeners, stopping, access, credentials, counters })
 }
 
 impl Gate {
@@ -185,19 +204,31 @@ impl Gate {
         *current = Arc::new(access);
     }
 
+    /// From now on handshakes are done with these. Who is connected stays.
+    ///
+    /// # Panics
+    /// If there were none at the start.
+    pub fn replace_credentials(&self, credentials: Credentials) {
+        let current = self.credentials.as_ref().expect("TLS is served");
+        *current.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(credentials);
+    }
+
     /// Writes the counters to the log.
     pub fn log_counters(&self) {
         info!("counters gate {}", self.counters);
     }
 
     /// The addresses that clients are accepted on, with the port that the kernel chose where none was given: those of
-    /// WebSockets as clients name them.
+    /// WebSockets and of TLS as clients name them.
     pub fn addresses(&self) -> Vec<String> {
         let address_of = |listener: &Listener| {
             let address = listener.socket.local_addr().ok()?;
-            Some(match &listener.entrance {
-                Entrance::Plain => address.to_string(),
-                Entrance::WebSocket(rules) => format!("ws://{address}{}", rules.path),
+            let Entrance { is_tls, web_socket } = &listener.entrance;
+            Some(match (is_tls, web_socket) {
+                (false, None) => address.to_string(),
+                (false, Some(rules)) => format!("ws://{address}{}", rules.path),
+                (true, None) => format!("mqtts://{address}"),
+                (true, Some(rules)) => format!("wss://{address}{}", rules.path),
             })
         };
         self.listeners.iter().filter_map(address_of).collect()
@@ -215,6 +246,12 @@ impl Context {
     fn access(&self) -> Arc<Access> {
         // Whoever held the lock only replaced the whole.
         Arc::clone(&self.access.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// What handshakes are done with now.
+    fn credentials(&self) -> Arc<Credentials> {
+        let current = self.credentials.as_ref().expect("TLS is served with credentials");
+        Arc::clone(&current.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 

@@ -211,8 +211,9 @@ impl Output {
             return None;
         }
         let transmit = transport.seal(std::mem::take(&mut self.next), is_last);
+        // Nothing is left of it if the connection can't say anything any more.
         self.in_flight_bytes = NonZeroUsize::new(transmit.len());
-        Some(transmit)
+        self.in_flight_bytes.map(|_| transmit)
     }
 
     /// The transmit in flight is done.
@@ -278,7 +279,7 @@ impl BufferPool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::transport::Close;
+    use crate::transport::{Close, WebSocket};
 
     #[test]
     fn large_payloads_lie_between_what_was_encoded_around_them() {
@@ -314,7 +315,7 @@ mod tests {
     fn a_transport_may_have_something_to_say_beside_packets() {
         let mut pool = BufferPool::default();
         let mut output = Output::default();
-        let mut transport = Transport::WebSocket(Box::default());
+        let mut transport = Transport::from(WebSocket::default());
         assert!(output.take_transmit(&mut transport).is_none());
         transport.end(Close::NORMAL);
         output.section(LogPosition::at(1), &mut pool).buffer().push(1);

@@ -32,6 +32,7 @@ mod retained_pages;
 mod service;
 mod shared;
 mod statements;
+mod tls;
 mod traps;
 mod web_socket;
 

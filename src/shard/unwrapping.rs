@@ -3,7 +3,7 @@
 //! A WebSocket has an end of its own, before that of the TCP connection under it: the client's close frame. It is the end of the
 //! client's stream, as a FIN is elsewhere. Whoever of the two ends the connection, the other answers with a close frame, and
 //! only then the socket is closed: if a close frame came to a socket that is closed, the connection would be reset, and the
-//! client might lose what it was sent last.
+//! client might lose what it was sent last. The same holds for TLS and its `close_notify`.
 
 use crate::proto::Received;
 use crate::transport::{Ended, Transport};
@@ -18,21 +18,22 @@ impl Shard {
     pub(super) fn receive_bytes(&mut self, key: ConnectionKey, bytes: &[u8]) {
         match self.clients.connection(key).transport {
             Transport::Plain => self.receive(key, &mut Received::new(bytes)),
-            Transport::WebSocket(_) => self.receive_frames(key, bytes),
+            Transport::Wrapped(_) => self.receive_frames(key, bytes),
         }
     }
 
-    /// Also of a connection that is about to end, for the close frame.
-    fn receive_frames(&mut self, key: ConnectionKey, mut bytes: &[u8]) {
+    /// Also of a connection that is about to end, for the close frame, and where nothing was received, for what came out of
+    /// records at the gate.
+    fn receive_frames(&mut self, key: ConnectionKey, bytes: &[u8]) {
         let mut packets = std::mem::take(&mut self.clients.opened);
         packets.clear();
         let opened = match &mut self.clients.connection(key).transport {
             Transport::Plain => unreachable!("the caller has looked"),
-            Transport::WebSocket(web_socket) => web_socket.open(&mut bytes, &mut packets, usize::MAX),
+            Transport::Wrapped(wrapping) => wrapping.open(bytes, &mut packets),
         };
         self.receive(key, &mut Received::new(&packets));
         self.clients.opened = packets;
-        // A ping may want its pong.
+        // A ping may want its pong, new keys their answer.
         self.clients.mark_dirty(key);
         if let Err(ended) = opened {
             self.end_of_frames(key, ended);
@@ -48,10 +49,17 @@ impl Shard {
                 self.detach(key, Will::Publish);
                 self.finish(key, false);
             }
-            (Phase::Flushing { .. }, _) => {
+            // An alert tells the reason, and nothing can be told beside it.
+            (Phase::Open, Ended::ByBrokenRecord) => {
+                self.clients.counters.protocol_violations += 1;
+                self.detach(key, Will::Publish);
+                self.clients.discard_output(key);
+                self.finish(key, false);
+            }
+            (Phase::Flushing { .. }, Ended::ByClient | Ended::ByViolation(_)) => {
                 self.clients.connection(key).phase = Phase::Flushing { client_ended: true };
             }
-            (Phase::Finished, _) => self.close(key),
+            (Phase::Flushing { .. }, Ended::ByBrokenRecord) | (Phase::Finished, _) => self.close(key),
             (Phase::Closing, _) => {}
         }
     }

@@ -66,6 +66,8 @@ pub enum Ended {
     ByClient,
     /// It has sent what is no WebSocket that carries MQTT.
     ByViolation(Close),
+    /// It has sent what is no record of TLS, or not one of its connection.
+    ByBrokenRecord,
 }
 
 impl WebSocket {
@@ -135,6 +137,12 @@ impl WebSocket {
         frames
     }
 
+    /// The bytes that say these packets, of which there may be none, and then the end.
+    pub fn last_words(mut self, packets: &[u8], close: Close) -> Vec<u8> {
+        self.end(close);
+        self.frames(packets, true)
+    }
+
     /// The connection ends behind the last packet. A client that has ended it itself, by a close frame or a violation, is
     /// answered to that.
     pub(super) fn end(&mut self, close: Close) {
@@ -190,6 +198,7 @@ impl fmt::Display for Ended {
         formatter.write_str(match self {
             Ended::ByClient => "the client has closed the WebSocket",
             Ended::ByViolation(close) => close.text(),
+            Ended::ByBrokenRecord => "the client has sent what is no record of its TLS connection",
         })
     }
 }

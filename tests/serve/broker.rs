@@ -49,7 +49,7 @@ impl Drop for DataDirectory {
 /// A running broker; killed when dropped.
 pub(crate) struct Broker {
     process: Child,
-    /// Of plain TCP, and behind it those of WebSockets.
+    /// Of plain TCP, and behind it those of WebSockets and of TLS.
     addresses: Vec<String>,
     log: Receiver<String>,
     /// Dropped after the process was killed.
@@ -107,8 +107,16 @@ impl Broker {
 
     /// A connection to where it serves WebSockets.
     pub(crate) fn connect_web_socket(&self) -> TcpStream {
-        let address = self.addresses.iter().find_map(|address| address.strip_prefix("ws://")).expect("such an address");
-        Self::connect_to(address.split('/').next().expect("an address before the path"))
+        self.connect_as("ws")
+    }
+
+    /// A connection to where it serves this scheme.
+    pub(crate) fn connect_as(&self, scheme: &str) -> TcpStream {
+        let rest = |address: &'_ String| {
+            let rest = address.strip_prefix(scheme)?.strip_prefix("://")?;
+            Some(rest.split('/').next().unwrap_or_default().to_owned())
+        };
+        Self::connect_to(&self.addresses.iter().find_map(rest).expect("such an address"))
     }
 
     fn connect_to(address: &str) -> TcpStream {

@@ -2,12 +2,14 @@
 
 mod access;
 mod broker;
+mod certificates;
 mod durable;
 #[cfg(feature = "planted-faults")]
 mod failing_disk;
 mod service;
 mod session;
 mod small_disk;
+mod tls;
 mod web_socket;
 
 use std::io::{Read, Write};

@@ -1,19 +1,28 @@
 //! A 3.1.1 client with a session that outlives its connection, in raw packets.
 
 use std::io::{Read, Write};
-use std::net::TcpStream;
 
 use crate::broker::Broker;
 
+/// What a client's bytes go through.
+pub(crate) trait Stream: Read + Write {}
+
+impl<S: Read + Write> Stream for S {}
+
 /// A client that is connected.
 pub(crate) struct Client {
-    stream: TcpStream,
+    stream: Box<dyn Stream>,
 }
 
 impl Client {
     /// Connects with clean session 0; says whether the broker has a session.
     pub(crate) fn resume(broker: &Broker, client_id: &str) -> (Self, bool) {
-        let mut client = Self::connecting(broker, client_id, false);
+        Self::resume_over(broker.connect(), client_id)
+    }
+
+    /// As [`resume`](Self::resume), over a stream of any kind.
+    pub(crate) fn resume_over(stream: impl Stream + 'static, client_id: &str) -> (Self, bool) {
+        let mut client = Self::connecting_over(stream, client_id, false);
         match client.receive() {
             (0x20, acknowledgement) if acknowledgement[1] == 0 => (client, acknowledgement[0] == 1),
             refused => panic!("refused: {refused:?}"),
@@ -29,7 +38,11 @@ impl Client {
 
     /// Has sent its CONNECT.
     pub(crate) fn connecting(broker: &Broker, client_id: &str, clean: bool) -> Self {
-        let mut client = Self { stream: broker.connect() };
+        Self::connecting_over(broker.connect(), client_id, clean)
+    }
+
+    fn connecting_over(stream: impl Stream + 'static, client_id: &str, clean: bool) -> Self {
+        let mut client = Self { stream: Box::new(stream) };
         let mut body = vec![0, 4, b'M', b'Q', b'T', b'T', 4, u8::from(clean) << 1, 0, 0];
         body.extend_from_slice(&string(client_id));
         client.send(0x10, &body);

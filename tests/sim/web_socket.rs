@@ -4,7 +4,7 @@
 //! the same. Each piece that is read becomes a message of its own, of frames with a ping between them, and what is sent has to
 //! be whole frames, of which the packets are taken out. That frames may be cut anywhere, too, is shown beside the codec.
 
-use oncemq::transport::Transport;
+use oncemq::transport::{Transport, WebSocket};
 
 use crate::ledger::{Failure, fail};
 
@@ -56,7 +56,7 @@ impl Wire {
     pub(crate) fn transport(self) -> Transport {
         match self {
             Self::Plain => Transport::Plain,
-            Self::WebSocket { .. } => Transport::WebSocket(Box::default()),
+            Self::WebSocket { .. } => WebSocket::default().into(),
         }
     }
 

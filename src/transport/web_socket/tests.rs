@@ -183,7 +183,7 @@ fn all_packets_of_a_send_are_one_frame() {
     for length in [1usize, 125, 126, 0xFFFF, 0x1_0000] {
         let mut packets = Transmit::default();
         packets.buffer().resize(length, 0xC0);
-        let sent = Transport::WebSocket(Box::default()).seal(packets, true);
+        let sent = Transport::from(WebSocket::default()).seal(packets, true);
         let expected = [header(FINAL | BINARY, 0, length as u64), vec![0xC0; length]].concat();
         assert_eq!(sent.as_single(), Some(&expected[..]), "{length}");
     }
@@ -193,8 +193,7 @@ fn all_packets_of_a_send_are_one_frame() {
 fn last_words_are_packets_and_a_close_frame() {
     let close = [&[FINAL | CLOSE, 4, 3, 0xF0][..], b"no"].concat();
     for (packets, frame) in [(&b""[..], &b""[..]), (b"refused", &[&[FINAL | BINARY, 7][..], b"refused"].concat())] {
-        let transport = Transport::WebSocket(Box::default());
-        assert_eq!(transport.last_words(packets.to_vec(), Close::policy("no")), [frame, &close].concat());
+        assert_eq!(WebSocket::default().last_words(packets, Close::policy("no")), [frame, &close].concat());
     }
 }
 

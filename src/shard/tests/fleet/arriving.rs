@@ -4,7 +4,7 @@ use super::super::*;
 use super::{Client, Fleet, Peer};
 use crate::auth::Authenticated;
 use crate::bridge::Bridge;
-use crate::transport::Transport;
+use crate::transport::{Transport, WebSocket};
 use std::sync::Arc;
 
 /// Where the protocol level stands in a CONNECT of less than 128 bytes, and what a bridge of 3.1.1 adds to it.
@@ -68,8 +68,17 @@ impl Fleet {
 
     /// A client that has come through a WebSocket, and has sent these bytes behind its CONNECT.
     pub(in crate::shard::tests) fn connect_web_socket(&mut self, connect: Connect<'_>, early_bytes: &[u8]) -> Client {
+        self.connect_through(WebSocket::default().into(), connect, early_bytes)
+    }
+
+    /// A client that has come through this, and has sent these bytes behind its CONNECT.
+    pub(in crate::shard::tests) fn connect_through(
+        &mut self,
+        transport: Transport,
+        connect: Connect<'_>,
+        early_bytes: &[u8],
+    ) -> Client {
         let early_bytes = Bytes::copy_from_slice(early_bytes);
-        let transport = Transport::WebSocket(Box::default());
         self.admit(connect.version, Admission { early_bytes, transport, ..admission(&connect) })
     }
 
