@@ -37,7 +37,7 @@ SHARD_COUNTS = (1, 2)
 class Broker:
     """One broker process, from `ready` to exit status 0."""
 
-    def __init__(self, shards, flags=(), durability="none"):
+    def __init__(self, shards, flags=(), durability="none", certificates=None):
         binary = pathlib.Path(os.environ.get("ONCEMQ_BIN", TARGET / "oncemq"))
         if not binary.exists():
             raise FileNotFoundError(f"{binary} is missing: `cargo build --release` first, or set ONCEMQ_BIN")
@@ -47,10 +47,14 @@ class Broker:
         self.host = "127.0.0.1"
         self.port = free_port()
         self.web_socket_port = free_port()
+        self.tls_port, self.web_socket_tls_port = free_port(), free_port()
         self.directory = pathlib.Path(tempfile.mkdtemp(prefix="oncemq-test-"))
         self.log_path = self.directory / "log"
         command = [binary, "--listen", f"{self.host}:{self.port}", "--shards", str(shards)]
         command += ["--websocket-listen", f"{self.host}:{self.web_socket_port}"]
+        if certificates is not None:
+            command += ["--tls-listen", f"{self.host}:{self.tls_port}"]
+            command += ["--websocket-tls-listen", f"{self.host}:{self.web_socket_tls_port}", *certificates.server_flags()]
         command += ["--durability", durability, "--data-dir", self.directory / "data", *flags]
         with open(self.log_path, "wb") as log:
             self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
@@ -132,11 +136,12 @@ class BrokerCase(unittest.TestCase):
     shards = 1
     protocol = "5.0"
     flags = ()
+    certificates = None
     broker = None
 
     @classmethod
     def setUpClass(cls):
-        cls.broker = Broker(cls.shards, cls.flags)
+        cls.broker = Broker(cls.shards, cls.flags, certificates=cls.certificates)
 
     @classmethod
     def tearDownClass(cls):

@@ -1,9 +1,10 @@
-// MQTT.js against a running broker: node mqttjs.cjs tcp|ws HOST PORT 3.1.1|5.0 CASE
+// MQTT.js against a running broker: node mqttjs.cjs tcp|tls|ws|wss HOST PORT 3.1.1|5.0 CASE
 // Ends with status 0 when the case held. The cases are those of cases.py, and their name begins every topic and client
 // id. test_libraries.py runs this, and bounds its time.
 'use strict'
 
 const assert = require('node:assert/strict')
+const { readFileSync } = require('node:fs')
 const { once } = require('node:events')
 const { setTimeout: sleep } = require('node:timers/promises')
 const mqtt = require('../.env/node_modules/mqtt')
@@ -11,6 +12,8 @@ const mqtt = require('../.env/node_modules/mqtt')
 const WebSocket = require('../.env/node_modules/ws')
 
 const [transport, host, port, protocol, name] = process.argv.slice(2)
+// Of TLS; the broker's certificate is for the address, too.
+const authority = process.env.ONCEMQ_TEST_AUTHORITY && readFileSync(process.env.ONCEMQ_TEST_AUTHORITY)
 const SESSION_EXPIRY_SECONDS = 3600
 // MQTT.js sends whatever it is given, whatever the broker's Receive Maximum. This is below any broker's.
 const WINDOW = 16
@@ -24,7 +27,8 @@ class Peer {
     this.disconnectReason = undefined
     this.severed = false
     this.client = mqtt.connect({
-      protocol: { tcp: 'mqtt', ws: 'ws' }[transport],
+      protocol: { tcp: 'mqtt', tls: 'mqtts', ws: 'ws', wss: 'wss' }[transport],
+      ca: authority,
       path: '/mqtt',
       createWebsocket: (url, subprotocols, options) => {
         this.webSocket = new WebSocket(url, subprotocols, options.wsOptions)
@@ -63,6 +67,8 @@ class Peer {
     const closed = new Promise(resolve => this.client.once('close', resolve))
     this.severed = true
     if (this.webSocket) this.webSocket.terminate()
+    // Node.js resets no connection below TLS.
+    else if (transport === 'tls') this.client.stream.destroy()
     else this.client.stream.resetAndDestroy()
     await closed
   }

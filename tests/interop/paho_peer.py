@@ -1,5 +1,6 @@
 """paho-mqtt with its 2.x callbacks."""
 
+import os
 import socket
 import threading
 
@@ -8,10 +9,10 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from interop.broker import PATIENCE_SECONDS, wait_until
-from interop.peer import SESSION_EXPIRY_SECONDS, Peer
+from interop.peer import AUTHORITY_VARIABLE, SESSION_EXPIRY_SECONDS, Peer
 
 PROTOCOL_VERSIONS = {"3.1.1": paho.MQTTv311, "5.0": paho.MQTTv5}
-TRANSPORTS = {"tcp": "tcp", "ws": "websockets"}
+TRANSPORTS = {"tcp": "tcp", "tls": "tcp", "ws": "websockets"}
 
 
 class PahoPeer(Peer):
@@ -31,6 +32,8 @@ class PahoPeer(Peer):
             reconnect_on_failure=False,
             **clean,
         )
+        if self.broker.transport == "tls":
+            self.client.tls_set(os.environ[AUTHORITY_VARIABLE])
         if self.will is not None:
             self.client.will_set(self.will.topic, self.will.payload, qos=2, retain=self.will.retain)
         self.client.on_message = lambda _client, _data, message: self.messages.append(message)

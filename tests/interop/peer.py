@@ -11,6 +11,9 @@ from interop.broker import wait_until
 
 SESSION_EXPIRY_SECONDS = 3600
 
+# Names the file with the authority that has signed the broker's certificate, where TLS is spoken.
+AUTHORITY_VARIABLE = "ONCEMQ_TEST_AUTHORITY"
+
 
 @dataclasses.dataclass
 class Will:

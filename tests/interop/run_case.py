@@ -1,4 +1,4 @@
-"""Runs one case with one Python library: python -m interop.run_case LIBRARY tcp|ws HOST PORT PROTOCOL CASE
+"""Runs one case with one Python library: python -m interop.run_case LIBRARY tcp|tls|ws HOST PORT PROTOCOL CASE
 
 The process ends with status 0 when the case held, and says on standard error what failed otherwise. It is a process of
 its own because paho 1.x and 2.x can't be installed side by side.

@@ -14,6 +14,8 @@ from collections.abc import Callable
 
 from interop.broker import PATIENCE_SECONDS, PROTOCOLS, ROOT, SHARD_COUNTS, TOOLS, matrix
 from interop.cases import ClientCases
+from interop.certificates import certificates
+from interop.peer import AUTHORITY_VARIABLE
 
 # A process waits for several things in turn, each as long as a test may.
 PROCESS_SECONDS = 3 * PATIENCE_SECONDS
@@ -24,7 +26,8 @@ CASES = [name.removeprefix("test_") for name in vars(ClientCases) if name.starts
 
 @dataclasses.dataclass(frozen=True)
 class Library:
-    # The command that runs a case, when called; TRANSPORT HOST PORT PROTOCOL CASE follow.
+    # The command that runs a case, when called; TRANSPORT HOST PORT PROTOCOL CASE follow, and the environment
+    # names the authority that has signed the broker's certificate.
     command: Callable
     # Cases that ask for what the library does not do, with the reason.
     left_out: dict = dataclasses.field(default_factory=dict)
@@ -84,9 +87,12 @@ LIBRARIES = {
     # still, with the answer due, as soon as two of them receive at the same time.
     "paho-2-ws": Library(python("python", "paho-2"), transport="ws"),
     "mqtt-js-ws": Library(mqttjs, transport="ws"),
+    "paho-2-tls": Library(python("python", "paho-2"), transport="tls"),
+    "mqtt-js-tls": Library(mqttjs, transport="tls"),
+    "mqtt-js-wss": Library(mqttjs, transport="wss"),
 }
-# Over WebSocket the shards see the same packets.
-SHARD_COUNTS_OF = {"tcp": SHARD_COUNTS, "ws": SHARD_COUNTS[-1:]}
+# Over the others the shards see the same packets.
+SHARD_COUNTS_OF = {"tcp": SHARD_COUNTS, "ws": SHARD_COUNTS[-1:], "tls": SHARD_COUNTS[-1:], "wss": SHARD_COUNTS[-1:]}
 
 
 class LibraryCases:
@@ -97,6 +103,8 @@ class LibraryCases:
 
     @classmethod
     def setUpClass(cls):
+        if cls.library.transport in ("tls", "wss"):
+            cls.certificates = certificates()
         super().setUpClass()
         cls.command = cls.library.command()
         cls.executor = concurrent.futures.ThreadPoolExecutor(CASES_AT_ONCE)
@@ -111,9 +119,13 @@ class LibraryCases:
     def run_case(cls, case):
         """Runs it as a process in a directory of its own, for what the library may keep there."""
         transport = cls.library.transport
-        port = {"tcp": cls.broker.port, "ws": cls.broker.web_socket_port}[transport]
-        command = [*cls.command, transport, cls.broker.host, str(port), cls.protocol, case]
+        broker = cls.broker
+        ports = {"tcp": broker.port, "ws": broker.web_socket_port}
+        ports |= {"tls": broker.tls_port, "wss": broker.web_socket_tls_port}
+        command = [*cls.command, transport, broker.host, str(ports[transport]), cls.protocol, case]
         environment = {**os.environ, "PYTHONPATH": str(ROOT / "tests")}
+        if cls.certificates is not None:
+            environment[AUTHORITY_VARIABLE] = str(cls.certificates.authority)
         with tempfile.TemporaryDirectory(prefix="oncemq-case-") as directory:
             return subprocess.run(
                 command, cwd=directory, env=environment, capture_output=True, text=True, timeout=PROCESS_SECONDS
