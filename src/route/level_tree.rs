@@ -175,13 +175,6 @@ impl Hashing {
     }
 
     #[inline]
-    pub(super) fn of_text(&self, text: &str) -> u64 {
-        let mut hasher = FoldHasher::with_seed(self.seed, &self.shared_seed);
-        hasher.write(text.as_bytes());
-        hasher.finish()
-    }
-
-    #[inline]
     fn edge(&self, parent: NodeKey, level: &[u8]) -> u64 {
         let mut hasher = FoldHasher::with_seed(self.seed, &self.shared_seed);
         hasher.write_u32(parent.0.get());

@@ -236,7 +236,7 @@ impl<S: Copy + Eq + Hash> SubscriptionTrie<S> {
 
     /// The hash of a whole topic, that clients can't foresee either.
     pub(super) fn hash_of(&self, topic: TopicName<'_>) -> u64 {
-        self.hashing.of_text(topic.as_str())
+        self.hashing.of(&topic)
     }
 
     /// The local subscribers of a filter, in no particular order.

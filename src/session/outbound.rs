@@ -229,7 +229,7 @@ impl<M: Deliverable> Outbound<M> {
 
     /// How long the queue is.
     pub fn queue_length(&self) -> QueueLength {
-        QueueLength { messages: self.queued(), bytes: self.queued_bytes + self.away_bytes }
+        QueueLength { messages: self.queued(), bytes: self.queued_bytes() }
     }
 
     /// Whether the queue takes a message of so many bytes.

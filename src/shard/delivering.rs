@@ -267,7 +267,7 @@ impl Clients {
             }
             let after = leaves_after(&mut self.log, &self.links, is_durable, &delivery.terms);
             match self.encoder.publish(connection, self.now, message, packet, after) {
-                Ok(()) => {
+                Ok(_start) => {
                     sent += 1;
                     self.counters.publishes_resent += u64::from(dup);
                 }
@@ -316,7 +316,7 @@ impl Clients {
                 let Terms { qos, retain, ref identifiers } = delivery.terms;
                 let packet = OutgoingPublish { id: Some(packet_id_of(number)), dup, qos, retain, identifiers };
                 match self.encoder.publish(connection, self.now, message, packet, after) {
-                    Ok(()) => {
+                    Ok(_start) => {
                         self.counters.publishes_sent += 1;
                         self.counters.publishes_resent += 1;
                     }

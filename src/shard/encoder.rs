@@ -12,7 +12,7 @@ use crate::time::Timestamp;
 use super::aliases::Naming;
 use super::connection::{Acknowledgement, Connection};
 use super::output::{BufferPool, LARGE_PAYLOAD_BYTES};
-use super::template::{Copies, PacketForm, Template};
+use super::template::{Copies, Form, Template};
 
 #[derive(Debug)]
 pub(super) struct Encoder {
@@ -134,11 +134,16 @@ impl Encoder {
         packet: OutgoingPublish<'_>,
         after: LogPosition,
     ) -> Result<(), Unsent> {
-        let form = PacketForm::of(connection, message, packet);
+        let form = Form::of(connection, message, packet);
         let Some((copy, id_at)) = self.template.packet_of(copies, form) else {
-            let start = self.write_publish(connection, now, message, packet, after)?;
-            let written = &connection.output.section(after, &mut self.buffers).buffer()[start..];
-            self.template.note(copies, form, written, message);
+            let start = self.publish(connection, now, message, packet, after)?;
+            // Nearly all messages go to one only.
+            if copies.have_gone()
+                && let Some(form) = form
+            {
+                let written = &connection.output.section(after, &mut self.buffers).buffer()[start..];
+                self.template.keep(copies, form, written, message);
+            }
             return Ok(());
         };
         let payload = message.payload();
@@ -162,22 +167,9 @@ impl Encoder {
         Ok(())
     }
 
-    /// Appends a PUBLISH, or nothing if it can't be sent.
+    /// Appends a PUBLISH, or nothing if it can't be sent; where in its section it starts.
     #[inline]
     pub(super) fn publish(
-        &mut self,
-        connection: &mut Connection,
-        now: Timestamp,
-        message: &Message,
-        packet: OutgoingPublish<'_>,
-        after: LogPosition,
-    ) -> Result<(), Unsent> {
-        self.write_publish(connection, now, message, packet, after).map(|_start| ())
-    }
-
-    /// As [`publish`](Self::publish); where in its section the packet starts.
-    #[inline]
-    fn write_publish(
         &mut self,
         connection: &mut Connection,
         now: Timestamp,

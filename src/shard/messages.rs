@@ -48,7 +48,7 @@ enum Logged {
 }
 
 /// Messages that may lie among the bytes of others while they wait in queues. Each keeps a chunk of 4 KiB at worst, so this
-/// is 64 MiB of a shard; a copy of its own costs a message in a busy queue a tenth of its way through the broker.
+/// is 64 MiB of a shard; a copy of its own would cost a message in a busy queue an allocation.
 const IN_CHUNKS_MAX: usize = 16_384;
 
 /// What a message and a reference to it take in memory beside its bytes, about: their entries in the arena and the queue, with

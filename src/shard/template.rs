@@ -33,29 +33,25 @@ pub(super) struct Copies {
 
 /// What packets of one message have to have in common.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct Form {
+pub(super) struct Form {
     version: Version,
     qos: QoS,
     retain: bool,
 }
 
 impl Template {
-    /// The packet for this connection, and where its packet id belongs; if there is a template of this form.
+    /// The packet of this form, and where its packet id belongs; if there is such a template of the message.
     #[inline]
-    pub(super) fn packet_of(&self, copies: &Copies, form: PacketForm) -> Option<(&[u8], usize)> {
-        let is_it = copies.serial == self.serial && self.form.is_some() && self.form == form.0;
+    pub(super) fn packet_of(&self, copies: &Copies, form: Option<Form>) -> Option<(&[u8], usize)> {
+        let is_it = form.is_some() && self.form == form && copies.serial == self.serial;
         is_it.then_some((&self.packet[..], self.id_at))
     }
 
-    /// Takes a packet that was written, if there is some use for it.
-    #[inline]
-    pub(super) fn note(&mut self, copies: &mut Copies, form: PacketForm, packet: &[u8], message: &Message) {
-        if !std::mem::replace(&mut copies.has_gone, true) || form.0.is_none() {
-            return;
-        }
+    /// Takes a packet of the message, as it was written.
+    pub(super) fn keep(&mut self, copies: &mut Copies, form: Form, packet: &[u8], message: &Message) {
         self.serial += 1;
         copies.serial = self.serial;
-        self.form = form.0;
+        self.form = Some(form);
         self.packet.clear();
         self.packet.extend_from_slice(packet);
         let length_bytes = packet[1..].iter().take_while(|byte| **byte & 0x80 != 0).count() + 1;
@@ -63,19 +59,24 @@ impl Template {
     }
 }
 
-/// The form of the packet that a connection gets, if others may get the same.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct PacketForm(Option<Form>);
-
-impl PacketForm {
+impl Copies {
+    /// Notes that the message has gone to one more, and says whether it had gone to others before.
     #[inline]
-    pub(super) fn of(connection: &Connection, message: &Message, packet: OutgoingPublish<'_>) -> Self {
+    pub(super) fn have_gone(&mut self) -> bool {
+        std::mem::replace(&mut self.has_gone, true)
+    }
+}
+
+impl Form {
+    /// That of the packet for a connection, if others may get the same.
+    #[inline]
+    pub(super) fn of(connection: &Connection, message: &Message, packet: OutgoingPublish<'_>) -> Option<Self> {
         let is_plain = connection.outbound_aliases.is_none()
             && connection.role.link().is_none()
             && matches!(packet.identifiers, Identifiers::None)
             && message.expires_at.is_none()
             && !packet.dup;
         let OutgoingPublish { qos, retain, .. } = packet;
-        Self(is_plain.then_some(Form { version: connection.version, qos, retain }))
+        is_plain.then_some(Self { version: connection.version, qos, retain })
     }
 }
