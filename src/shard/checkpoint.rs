@@ -24,8 +24,13 @@ use super::links::DurableLetter;
 use super::messages::{Delivery, MessageKey, Messages};
 use super::sessions::SessionKey;
 
-/// Segments that the log may have on top of what is in proportion to the live data.
-const SPARE_SEGMENTS: u64 = 4;
+/// Half segments that the log may have on top of what is in proportion to the live data. An odd number: a pass begins a segment
+/// itself, and where little is alive it would otherwise do so just behind the beginning of another one, before the next is
+/// made.
+const SPARE_HALF_SEGMENTS: u64 = 9;
+
+/// Half segments that the log grows by at least between two passes.
+const GAINED_HALF_SEGMENTS: u64 = 5;
 
 /// Bytes that a pass adds to one batch, at most by one record more: little beside a batch under load, and no pause.
 pub(super) const BYTES_PER_BATCH: usize = 64 * 1024;
@@ -219,11 +224,12 @@ impl Shard {
         let alive = self.alive_bytes();
         let segment_bytes = self.clients.log.segment_bytes();
         // The second bound is for estimates that are too low: no pass without something to gain.
-        let by_estimate = segment_bytes.saturating_mul(SPARE_SEGMENTS).saturating_add(2 * alive);
-        let with_gain = segment_bytes.saturating_mul(2).saturating_add(self.cleaned_bytes);
+        let by_estimate = (segment_bytes / 2).saturating_mul(SPARE_HALF_SEGMENTS).saturating_add(2 * alive);
+        let with_gain = (segment_bytes / 2).saturating_mul(GAINED_HALF_SEGMENTS).saturating_add(self.cleaned_bytes);
         let unlimited = by_estimate.max(with_gain);
         let Some(limit) = self.log_limit() else { return unlimited };
-        // Where the log is bounded, a pass begins before it is full, if two segments were written or have died since the last.
+        // Where the log is bounded, a pass begins before it is full, if two and a half segments were written or have died since
+        // the last.
         let died = self.cleaned_alive_bytes.saturating_sub(alive);
         let before_full = (limit / 4 * 3).saturating_sub(alive);
         unlimited.min(before_full.max(with_gain.saturating_sub(died)))
