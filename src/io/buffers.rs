@@ -50,6 +50,16 @@ impl ReceiveBuffers {
         Ok(buffers)
     }
 
+    /// How many there are.
+    pub(super) fn count(&self) -> u16 {
+        self.count
+    }
+
+    /// Whether so many bytes are all that a buffer takes.
+    pub(super) fn is_full(&self, bytes: u32) -> bool {
+        bytes == self.buffer_bytes
+    }
+
     /// Shows the first `filled` bytes of buffer `id`, which a completion has just named, and gives it back to the kernel.
     pub(super) fn lend(&mut self, id: u16, filled: usize, show: impl FnOnce(&[u8])) {
         assert!(id < self.count && filled <= self.buffer_bytes as usize);

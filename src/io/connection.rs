@@ -4,13 +4,13 @@
 //!
 //! The receive of a connection, as a machine ("completes" is a completion after which the operation is over):
 //!
-//! | state      | pause           | resume         | completes           | end or failure |
-//! |------------|-----------------|----------------|---------------------|----------------|
-//! | Stopped    | Stopped         | Armed, *arm*   | (impossible)        | (impossible)   |
-//! | Armed      | Stopping, *cancel* | Armed       | Armed, *arm*        | Ended          |
-//! | Stopping   | Stopping        | Restarting     | Stopped             | Ended          |
-//! | Restarting | Stopping        | Restarting     | Armed, *arm*        | Ended          |
-//! | Ended      | Ended           | Ended          | (impossible)        | (impossible)   |
+//! | state      | pause           | resume         | completes, read on  | completes, held     | end or failure |
+//! |------------|-----------------|----------------|---------------------|---------------------|----------------|
+//! | Stopped    | Stopped         | Armed, *arm*   | (impossible)        | (impossible)        | (impossible)   |
+//! | Armed      | Stopping, *cancel* | Armed       | Armed, *arm*        | Stopped             | Ended          |
+//! | Stopping   | Stopping        | Restarting     | Stopped             | Stopped             | Ended          |
+//! | Restarting | Stopping        | Restarting     | Armed, *arm*        | Stopped             | Ended          |
+//! | Ended      | Ended           | Ended          | (impossible)        | (impossible)        | (impossible)   |
 //!
 //! A cancel is asked for once: a receive that is on its way to its end gets there whether the shard still wants it or not.
 
@@ -20,6 +20,7 @@ use crate::shard::ConnectionKey;
 
 use super::permit::ConnectionPermit;
 use super::send::SendInFlight;
+use super::turns::Place;
 
 /// One connection.
 pub(super) struct Connection {
@@ -27,6 +28,13 @@ pub(super) struct Connection {
     pub(super) socket: OwnedFd,
     pub(super) phase: Phase,
     pub(super) receive: Receive,
+    /// Whether the shard wants its bytes.
+    pub(super) is_wanted: bool,
+    /// Whether it is not read because what it has sent already waits for its turn ([`turns`](super::turns)).
+    pub(super) is_held: bool,
+    /// Whether it is read one buffer at a time.
+    pub(super) is_heavy: bool,
+    pub(super) place: Place,
     /// The send in flight, if there is one.
     pub(super) send: Option<Box<SendInFlight>>,
     /// Held until the socket is closed.
@@ -75,6 +83,11 @@ impl Connection {
     pub(super) fn is_idle(&self) -> bool {
         self.send.is_none() && !self.receive.is_in_kernel()
     }
+
+    /// Its bytes are to be read, unless somebody is against it.
+    pub(super) fn read_if_wanted(&mut self) -> Step {
+        if self.is_wanted && !self.is_held { self.receive.resume() } else { Step::Nothing }
+    }
 }
 
 impl Receive {
@@ -102,14 +115,14 @@ impl Receive {
         step
     }
 
-    /// The receive is over, cancelled or not, and the stream is not.
+    /// The receive is over, cancelled or not, and the stream is not; whether it is read on at once, if it is wanted.
     ///
     /// # Panics
     /// If there was none in the kernel.
-    pub(super) fn completed(&mut self) -> Step {
+    pub(super) fn completed(&mut self, reads_on: bool) -> Step {
         let (next, step) = match *self {
-            Receive::Armed | Receive::Restarting => (Receive::Armed, Step::Arm),
-            Receive::Stopping => (Receive::Stopped, Step::Nothing),
+            Receive::Armed | Receive::Restarting if reads_on => (Receive::Armed, Step::Arm),
+            Receive::Armed | Receive::Restarting | Receive::Stopping => (Receive::Stopped, Step::Nothing),
             Receive::Stopped | Receive::Ended => panic!("a receive completed that was not armed"),
         };
         *self = next;
@@ -123,6 +136,11 @@ impl Receive {
     pub(super) fn ended(&mut self) {
         assert!(self.is_in_kernel(), "a stream ended that nobody was reading");
         *self = Receive::Ended;
+    }
+
+    /// Whether nothing will ever come.
+    pub(super) fn has_ended(self) -> bool {
+        self == Receive::Ended
     }
 
     fn is_in_kernel(self) -> bool {
@@ -144,6 +162,7 @@ mod tests {
         Pause,
         Resume,
         Completed,
+        Held,
         Ended,
     }
 
@@ -157,22 +176,27 @@ mod tests {
             (Stopped, Pause, to(Stopped, Step::Nothing)),
             (Stopped, Resume, to(Armed, Step::Arm)),
             (Stopped, Completed, illegal),
+            (Stopped, Held, illegal),
             (Stopped, Event::Ended, illegal),
             (Armed, Pause, to(Stopping, Step::Cancel)),
             (Armed, Resume, to(Armed, Step::Nothing)),
             (Armed, Completed, to(Armed, Step::Arm)),
+            (Armed, Held, to(Stopped, Step::Nothing)),
             (Armed, Event::Ended, to(Receive::Ended, Step::Nothing)),
             (Stopping, Pause, to(Stopping, Step::Nothing)),
             (Stopping, Resume, to(Restarting, Step::Nothing)),
             (Stopping, Completed, to(Stopped, Step::Nothing)),
+            (Stopping, Held, to(Stopped, Step::Nothing)),
             (Stopping, Event::Ended, to(Receive::Ended, Step::Nothing)),
             (Restarting, Pause, to(Stopping, Step::Nothing)),
             (Restarting, Resume, to(Restarting, Step::Nothing)),
             (Restarting, Completed, to(Armed, Step::Arm)),
+            (Restarting, Held, to(Stopped, Step::Nothing)),
             (Restarting, Event::Ended, to(Receive::Ended, Step::Nothing)),
             (Receive::Ended, Pause, to(Receive::Ended, Step::Nothing)),
             (Receive::Ended, Resume, to(Receive::Ended, Step::Nothing)),
             (Receive::Ended, Completed, illegal),
+            (Receive::Ended, Held, illegal),
             (Receive::Ended, Event::Ended, illegal),
         ] {
             let met = catch_unwind(|| {
@@ -180,7 +204,8 @@ mod tests {
                 let step = match event {
                     Pause => receive.pause(),
                     Resume => receive.resume(),
-                    Completed => receive.completed(),
+                    Completed => receive.completed(true),
+                    Held => receive.completed(false),
                     Event::Ended => {
                         receive.ended();
                         Step::Nothing

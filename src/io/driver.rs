@@ -1,7 +1,7 @@
 //! The loop of one shard. A turn:
 //!
 //! 1. sleep in the kernel until something completes, the shard's next timeout, or a bell;
-//! 2. feed the shard: completions, requests from the gate and the main thread, letters (bounded), the timeout; and let it look
+//! 2. feed the shard: completions (those of a busy connection in rounds, `turns`), requests from the gate and the main thread, letters (bounded), the timeout; and let it look
 //!    up a piece of what new subscriptions want;
 //! 3. drain the shard: letters out, at most one transmit per connection, commands, the next write to the log;
 //! 4. enter the kernel once, with all that was queued; with `--spin-us`, look for work for a while before sleeping there.
@@ -32,10 +32,11 @@ use super::door::{Arrival, Peer, Request};
 use super::doorbell::Doorbell;
 use super::log_reader::Read;
 use super::operation::Operation;
-use super::ring::{Completion, Ring};
+use super::ring::Ring;
 use super::routes::{Routes, shard_id};
 use super::send::SendInFlight;
 use super::system;
+use super::turns::{Place, Turns};
 
 /// Batches of letters taken from one other shard in a turn, so that a flood of letters does not starve the clients.
 const BATCHES_PER_TURN_MAX: usize = 8;
@@ -68,6 +69,8 @@ pub(super) struct Driver {
     pub(super) disk: Option<LogDisk>,
     /// Where to say that the shutdown is complete.
     pub(super) drained: Sender<ShardId>,
+    /// Whose bytes are heard when.
+    pub(super) turns: Turns,
     pub(super) state: State,
 }
 
@@ -81,7 +84,7 @@ pub(super) struct State {
     #[expect(clippy::vec_box, reason = "the kernel holds addresses inside the boxes")]
     spare_sends: Vec<Box<SendInFlight>>,
     shutdown: Shutdown,
-    counters: LoopCounters,
+    pub(super) counters: LoopCounters,
 }
 
 /// How far the shutdown has come.
@@ -98,9 +101,9 @@ enum Shutdown {
 
 /// What the loop counts, beside the shard's own counters.
 #[derive(Clone, Copy, Default)]
-struct LoopCounters {
+pub(super) struct LoopCounters {
     /// Receives that found no buffer; many of them ask for more `--recv-buffers`.
-    receives_starved: u64,
+    pub(super) receives_starved: u64,
     /// Sends that the kernel took only in part.
     sends_continued: u64,
 }
@@ -111,14 +114,16 @@ impl Driver {
         self.arm_doorbell()?;
         loop {
             let now = self.clock.now();
+            self.turns.begin();
             self.take_completions(now)?;
+            self.hear_waiting(now)?;
             self.take_requests(now)?;
             self.take_letters(now)?;
             self.take_prepared_segment(now)?;
             if self.shard.next_timeout().is_some_and(|due| due <= now) {
                 self.shard.handle_timeout(now);
             }
-            let goes_on = self.shard.poll_lookups(now);
+            let goes_on = self.shard.poll_lookups(now) | self.turns.is_behind();
             self.drain_shard()?;
             self.drain_log(now)?;
             self.finish_shutdown();
@@ -160,49 +165,6 @@ impl Driver {
         Ok(())
     }
 
-    fn received(&mut self, now: Timestamp, index: u32, completion: Completion) -> io::Result<()> {
-        let connection = self.state.connection(index);
-        let (key, phase) = (connection.key, connection.phase);
-        let shard = &mut self.shard;
-        if let Some(id) = completion.buffer {
-            let filled = usize::try_from(completion.result).unwrap_or(0);
-            self.buffers.lend(id, filled, |bytes| match phase {
-                Phase::Open if !bytes.is_empty() => shard.handle_received(now, key, bytes),
-                Phase::Open | Phase::Failed | Phase::Closing => {}
-            });
-        }
-        if completion.more {
-            return Ok(());
-        }
-        match completion.result {
-            1.. => self.receive_again(index)?,
-            0 => {
-                connection.receive.ended();
-                if phase == Phase::Open {
-                    shard.handle_end_of_stream(now, key);
-                }
-            }
-            _ => match -completion.result {
-                // Buffers come back within this very turn, before the ring is entered again.
-                libc::ENOBUFS => {
-                    self.state.counters.receives_starved += 1;
-                    self.receive_again(index)?;
-                }
-                libc::ECANCELED | libc::EINTR | libc::EAGAIN => self.receive_again(index)?,
-                errno => {
-                    connection.receive.ended();
-                    self.fail(now, index, errno);
-                }
-            },
-        }
-        self.close_if_due(index)
-    }
-
-    fn receive_again(&mut self, index: u32) -> io::Result<()> {
-        let step = self.state.connection(index).receive.completed();
-        self.step(index, step)
-    }
-
     fn sent(&mut self, now: Timestamp, index: u32, result: i32) -> io::Result<()> {
         let connection = self.state.connection(index);
         let key = connection.key;
@@ -234,7 +196,7 @@ impl Driver {
     }
 
     /// Tells the shard, once, that a connection has failed.
-    fn fail(&mut self, now: Timestamp, index: u32, errno: i32) {
+    pub(super) fn fail(&mut self, now: Timestamp, index: u32, errno: i32) {
         let connection = self.state.connection(index);
         match connection.phase {
             Phase::Open => {
@@ -279,10 +241,14 @@ impl Driver {
             socket: arrival.socket,
             phase: Phase::Open,
             receive: Receive::Stopped,
+            is_wanted: true,
+            is_held: false,
+            is_heavy: false,
+            place: Place::default(),
             send: None,
             permit: arrival.permit,
         });
-        let step = self.state.connection(index).receive.resume();
+        let step = self.state.connection(index).read_if_wanted();
         self.step(index, step)
     }
 
@@ -413,13 +379,17 @@ impl Driver {
         match command {
             Command::PauseReceiving(key) => {
                 let index = key.index() as u32;
-                let step = self.state.connection(index).receive.pause();
+                let connection = self.state.connection(index);
+                connection.is_wanted = false;
+                let step = connection.receive.pause();
                 self.step(index, step)?;
                 Ok(false)
             }
             Command::ResumeReceiving(key) => {
                 let index = key.index() as u32;
-                let step = self.state.connection(index).receive.resume();
+                let connection = self.state.connection(index);
+                connection.is_wanted = true;
+                let step = connection.read_if_wanted();
                 self.step(index, step)?;
                 Ok(false)
             }
@@ -429,6 +399,7 @@ impl Driver {
             }
             Command::Close(key) => {
                 let index = key.index() as u32;
+                self.forget_waiting(index);
                 let connection = self.state.connection(index);
                 connection.phase = Phase::Closing;
                 if connection.send.is_some() {
@@ -479,19 +450,24 @@ impl Driver {
         }
     }
 
-    fn step(&mut self, index: u32, step: Step) -> io::Result<()> {
+    pub(super) fn step(&mut self, index: u32, step: Step) -> io::Result<()> {
         match step {
             Step::Nothing => Ok(()),
             Step::Arm => {
-                let socket = self.state.connection(index).socket.as_fd();
-                self.ring.receive(socket, BUFFER_GROUP, index)
+                let connection = self.state.connection(index);
+                let socket = connection.socket.as_fd();
+                if connection.is_heavy {
+                    self.ring.receive_once(socket, BUFFER_GROUP, index)
+                } else {
+                    self.ring.receive(socket, BUFFER_GROUP, index)
+                }
             }
             Step::Cancel => self.ring.cancel_receive(index),
         }
     }
 
     /// Closes the socket if the shard has said so and no operation is in flight any more.
-    fn close_if_due(&mut self, index: u32) -> io::Result<()> {
+    pub(super) fn close_if_due(&mut self, index: u32) -> io::Result<()> {
         let connection = self.state.connection(index);
         if connection.phase != Phase::Closing || !connection.is_idle() {
             return Ok(());
@@ -558,7 +534,7 @@ impl State {
     ///
     /// # Panics
     /// If there is none: an index lives from its admission to its close, and everything in flight lies in between.
-    fn connection(&mut self, index: u32) -> &mut Connection {
+    pub(super) fn connection(&mut self, index: u32) -> &mut Connection {
         self.connections.get_mut(index as usize).and_then(Option::as_mut).expect("an index in use names a connection")
     }
 

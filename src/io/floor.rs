@@ -203,7 +203,7 @@ impl<R: Relay> Floor<R> {
     }
 
     fn receive_again(&mut self, index: usize) -> io::Result<()> {
-        let step = self.connections[index].receive.completed();
+        let step = self.connections[index].receive.completed(true);
         self.step(index, step)
     }
 

@@ -39,6 +39,7 @@ mod pages;
 mod password_file;
 mod permit;
 mod planted;
+mod receiving;
 mod restoring;
 mod rewriting;
 mod ring;
@@ -50,6 +51,7 @@ mod send;
 mod system;
 mod terminal;
 mod threads;
+mod turns;
 
 pub use clock::Clock;
 pub use data_dir::DataDirectory;

@@ -10,6 +10,7 @@
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
+use std::ptr;
 use std::time::Duration;
 
 use io_uring::squeue::Flags;
@@ -115,6 +116,18 @@ impl Ring {
             .build()
             .user_data(Operation::Receive(index).to_user_data());
         // SAFETY: the entry names buffers by group only; `ReceiveBuffers` keeps these for as long as the ring lives.
+        unsafe { self.push(&entry) }
+    }
+
+    /// Receives once, into one of the buffers of `group`.
+    pub(super) fn receive_once(&mut self, socket: BorrowedFd<'_>, group: u16, index: u32) -> io::Result<()> {
+        // Without a length of its own the operation takes the buffer's.
+        let entry = opcode::Recv::new(Fd(socket.as_raw_fd()), ptr::null_mut(), 0)
+            .buf_group(group)
+            .build()
+            .flags(Flags::BUFFER_SELECT)
+            .user_data(Operation::Receive(index).to_user_data());
+        // SAFETY: as for `receive`; with a group there is no address.
         unsafe { self.push(&entry) }
     }
 

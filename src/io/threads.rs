@@ -35,6 +35,7 @@ use super::restoring::RestoredLogs;
 use super::ring::Ring;
 use super::routes;
 use super::system;
+use super::turns::Turns;
 
 /// On which CPU each shard runs; `None` is wherever the kernel puts it. One element per shard.
 pub type Placement = Vec<Option<usize>>;
@@ -133,6 +134,7 @@ pub fn start(
             shard.keep_bridges(clock.now(), &bridges);
             let mut driver = Driver {
                 ring,
+                turns: Turns::new(buffers.count()),
                 buffers,
                 id,
                 shard,

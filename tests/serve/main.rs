@@ -13,7 +13,8 @@ mod tls;
 mod web_socket;
 
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::thread;
 
 use broker::{Broker, connect, connect_as, read_exactly, refused_start};
 use session::Client;
@@ -248,6 +249,51 @@ fn a_message_larger_than_all_buffers_passes() {
     let mut echo = vec![0; message.len()];
     client.read_exact(&mut echo).expect("the message");
     assert!(echo == message, "every byte in its place");
+}
+
+#[test]
+fn floods_are_answered_to_their_last_byte_and_a_flood_that_breaks_off_takes_nothing_with_it() {
+    const MESSAGES: u16 = 20_000;
+    let broker = Broker::start(&["--shards", "1", "--recv-buffers", "32", "--recv-buffer-bytes", "512"]);
+    let flood = |mut client: TcpStream| {
+        let mut packets = connect(4, &format!("flood-{:?}", thread::current().id()));
+        for id in 1..=MESSAGES {
+            packets.extend_from_slice(&[0x32, 9, 0, 1, b't']);
+            packets.extend_from_slice(&id.to_be_bytes());
+            packets.extend_from_slice(b"abcd");
+        }
+        let mut sending = client.try_clone().expect("a second handle");
+        thread::scope(|scope| {
+            scope.spawn(move || {
+                sending.write_all(&packets).expect("sent");
+                // The end of the stream comes behind all that waits of it.
+                sending.shutdown(Shutdown::Write).expect("half closed");
+            });
+            let mut expected = CONNACK_V311.to_vec();
+            for id in 1..=MESSAGES {
+                expected.extend_from_slice(&[0x40, 2]);
+                expected.extend_from_slice(&id.to_be_bytes());
+            }
+            assert!(read_to_end(&mut client) == expected, "every message is acknowledged, in its order");
+        });
+    };
+    let break_off = |mut client: TcpStream| {
+        let mut packets = connect(4, &format!("gone-{:?}", thread::current().id()));
+        packets.extend_from_slice(&publish(b't', b"abcd").repeat(20_000));
+        client.write_all(&packets).expect("sent");
+        // Dropped with CONNACK unread, the socket is reset.
+    };
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            let (whole, broken) = (broker.connect(), broker.connect());
+            scope.spawn(move || flood(whole));
+            scope.spawn(move || break_off(broken));
+        }
+    });
+    let mut client = broker.connect();
+    client.write_all(&[&connect(4, "sensor"), &PINGREQ[..]].concat()).expect("sent");
+    assert_eq!(read_exactly::<4>(&mut client), CONNACK_V311);
+    assert_eq!(read_exactly::<2>(&mut client), PINGRESP);
 }
 
 #[test]
