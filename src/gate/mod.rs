@@ -51,7 +51,7 @@ use crate::auth::{Access, Failures};
 use crate::bridge::Bridge;
 use crate::config::{GateLimits, HANDSHAKE_THREADS, Notice, PASSWORD_THREADS, ServeConfig, WebSocketRules};
 use crate::error::StartError;
-use crate::io::{Clock, ConnectionPermits, Doors, stop_listening};
+use crate::io::{Clock, ConnectionPermits, Doors, stop_listening, yield_to_others};
 
 use bridge::Route;
 use client::Client;
@@ -153,6 +153,8 @@ pub fn start(
         let (access, credentials, counters) = (Arc::clone(&access), credentials.clone(), Arc::clone(&counters));
         let (limits, server_reference) = (config.gate, config.service.server_reference.clone());
         move || {
+            // Where it shares a CPU with a shard, who is connected goes before who wants to be.
+            yield_to_others();
             let context = Context {
                 limits,
                 server_reference,

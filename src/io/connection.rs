@@ -34,6 +34,8 @@ pub(super) struct Connection {
     pub(super) is_held: bool,
     /// Whether it is read one buffer at a time.
     pub(super) is_heavy: bool,
+    /// Whether its end has come, and the shard is still to be told.
+    pub(super) has_untold_end: bool,
     pub(super) place: Place,
     /// The send in flight, if there is one.
     pub(super) send: Option<Box<SendInFlight>>,
@@ -50,6 +52,15 @@ pub(super) enum Phase {
     Failed,
     /// The shard has said Close; what is in flight is on its way to completion.
     Closing,
+}
+
+/// How the receiving side of a connection has ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum End {
+    /// The peer will send no more.
+    OfStream,
+    /// The connection is broken.
+    Failure { errno: i32 },
 }
 
 /// The receive of a connection; see the table above.
@@ -136,11 +147,6 @@ impl Receive {
     pub(super) fn ended(&mut self) {
         assert!(self.is_in_kernel(), "a stream ended that nobody was reading");
         *self = Receive::Ended;
-    }
-
-    /// Whether nothing will ever come.
-    pub(super) fn has_ended(self) -> bool {
-        self == Receive::Ended
     }
 
     fn is_in_kernel(self) -> bool {

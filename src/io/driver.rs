@@ -9,6 +9,7 @@
 //! The clock is read once per turn. Whatever this loop cannot do now (a full routing ring) waits inside the shard. A failure
 //! of the ring itself ends the loop, and its thread ends the process.
 
+use std::collections::VecDeque;
 use std::io;
 use std::os::fd::AsFd;
 use std::sync::Arc;
@@ -26,7 +27,7 @@ use crate::time::Timestamp;
 use super::bell::Bell;
 use super::buffers::{BUFFER_GROUP, ReceiveBuffers};
 use super::clock::Clock;
-use super::connection::{Connection, Phase, Receive, Step};
+use super::connection::{Connection, End, Phase, Receive, Step};
 use super::disk::{LogDisk, Written};
 use super::door::{Arrival, Peer, Request};
 use super::doorbell::Doorbell;
@@ -42,7 +43,7 @@ use super::turns::{Place, Turns};
 const BATCHES_PER_TURN_MAX: usize = 8;
 
 /// Requests taken in a turn, so that a storm of new clients does not starve those who are there.
-const REQUESTS_PER_TURN_MAX: usize = 256;
+const REQUESTS_PER_TURN_MAX: usize = 64;
 
 /// Pauses of the processor between two looks for work: a fraction of a microsecond, in which a sibling hardware thread has the core.
 const SPINS_PER_LOOK: usize = 8;
@@ -83,6 +84,8 @@ pub(super) struct State {
     open: usize,
     #[expect(clippy::vec_box, reason = "the kernel holds addresses inside the boxes")]
     spare_sends: Vec<Box<SendInFlight>>,
+    /// Ends of which the shard is still to be told, and the connections.
+    pub(super) ends: VecDeque<(u32, End)>,
     shutdown: Shutdown,
     pub(super) counters: LoopCounters,
 }
@@ -117,13 +120,14 @@ impl Driver {
             self.turns.begin();
             self.take_completions(now)?;
             self.hear_waiting(now)?;
+            self.tell_ends(now);
             self.take_requests(now)?;
             self.take_letters(now)?;
             self.take_prepared_segment(now)?;
             if self.shard.next_timeout().is_some_and(|due| due <= now) {
                 self.shard.handle_timeout(now);
             }
-            let goes_on = self.shard.poll_lookups(now) | self.turns.is_behind();
+            let goes_on = self.shard.poll_lookups(now) | self.turns.is_behind() | !self.state.ends.is_empty();
             self.drain_shard()?;
             self.drain_log(now)?;
             self.finish_shutdown();
@@ -244,6 +248,7 @@ impl Driver {
             is_wanted: true,
             is_held: false,
             is_heavy: false,
+            has_untold_end: false,
             place: Place::default(),
             send: None,
             permit: arrival.permit,
@@ -399,7 +404,7 @@ impl Driver {
             }
             Command::Close(key) => {
                 let index = key.index() as u32;
-                self.forget_waiting(index);
+                self.forget(index);
                 let connection = self.state.connection(index);
                 connection.phase = Phase::Closing;
                 if connection.send.is_some() {

@@ -2,14 +2,18 @@
 //! ([`turns`](super::turns)), and keeps a receive in the kernel for every connection that is wanted.
 
 use std::io;
+use std::mem;
 use std::time::Duration;
 
 use crate::time::Timestamp;
 
-use super::connection::{Connection, Phase};
+use super::connection::{Connection, End, Phase};
 use super::driver::Driver;
 use super::ring::Completion;
 use super::turns::{Filled, ROUND_BUFFERS, TURN_MAX};
+
+/// Ends that the shard is told of in a turn.
+const ENDS_PER_TURN_MAX: usize = 64;
 
 impl Driver {
     /// A receive has completed, with bytes, the end of the stream, or an error.
@@ -23,7 +27,7 @@ impl Driver {
         }
         match completion.result {
             1.. => self.receive_again(index)?,
-            0 => self.stream_ended(now, index),
+            0 => self.ended(index, End::OfStream),
             _ => match -completion.result {
                 // Buffers come back soon: within this very turn, or with the rounds of those who wait.
                 libc::ENOBUFS => {
@@ -31,13 +35,39 @@ impl Driver {
                     self.receive_again(index)?;
                 }
                 libc::ECANCELED | libc::EINTR | libc::EAGAIN => self.receive_again(index)?,
-                errno => {
-                    self.state.connection(index).receive.ended();
-                    self.fail(now, index, errno);
-                }
+                errno => self.ended(index, End::Failure { errno }),
             },
         }
         self.close_if_due(index)
+    }
+
+    /// Tells the shard of connections whose ends have come: a few in a turn, for when a network fails, thousands come at once,
+    /// and each has the kernel take a socket down.
+    pub(super) fn tell_ends(&mut self, now: Timestamp) {
+        for _ in 0..ENDS_PER_TURN_MAX {
+            let Some((index, end)) = self.state.ends.pop_front() else { break };
+            let connection = self.state.connection(index);
+            if connection.place.waits() {
+                // It comes behind the last of the bytes.
+                self.state.ends.push_back((index, end));
+                continue;
+            }
+            connection.has_untold_end = false;
+            match (connection.phase, end) {
+                (Phase::Open, End::OfStream) => self.shard.handle_end_of_stream(now, connection.key),
+                (Phase::Open, End::Failure { errno }) => self.fail(now, index, errno),
+                (Phase::Failed | Phase::Closing, _) => {}
+            }
+        }
+    }
+
+    /// Nothing of a connection that is being closed waits any more.
+    pub(super) fn forget(&mut self, index: u32) {
+        self.forget_waiting(index);
+        let connection = self.state.connection(index);
+        if mem::take(&mut connection.has_untold_end) {
+            self.state.ends.retain(|(ended, _)| *ended != index);
+        }
     }
 
     /// Goes round those who wait while the turn is short; at least one is heard.
@@ -56,8 +86,7 @@ impl Driver {
         Ok(())
     }
 
-    /// Drops what waits of a connection that is being closed.
-    pub(super) fn forget_waiting(&mut self, index: u32) {
+    fn forget_waiting(&mut self, index: u32) {
         let connection = self.state.connection(index);
         if connection.place.waits() {
             while let Some(Filled { buffer, .. }) = self.turns.take(&mut connection.place) {
@@ -74,7 +103,7 @@ impl Driver {
                 connection.is_held = true;
                 self.turns.wait(index, &mut connection.place, filled);
             }
-            Phase::Open if !self.turns.is_heard_at_once(&mut connection.place) => {
+            Phase::Open if !self.turns.is_heard_at_once(&mut connection.place, || self.clock.now().since(now)) => {
                 self.turns.wait(index, &mut connection.place, filled);
             }
             // What comes for one that is being closed is dropped, and does not keep it.
@@ -97,10 +126,6 @@ impl Driver {
         connection.is_held = false;
         connection.is_heavy &= was_full && !was_short;
         match connection.phase {
-            Phase::Open if connection.receive.has_ended() => {
-                self.shard.handle_end_of_stream(now, connection.key);
-                Ok(())
-            }
             Phase::Open => {
                 let step = connection.read_if_wanted();
                 self.step(index, step)
@@ -134,12 +159,16 @@ impl Driver {
         });
     }
 
-    /// The peer will send no more. The shard hears of it behind the last of its bytes.
-    fn stream_ended(&mut self, now: Timestamp, index: u32) {
+    /// Nothing will come any more.
+    fn ended(&mut self, index: u32, end: End) {
         let connection = self.state.connection(index);
         connection.receive.ended();
-        if connection.phase == Phase::Open && !connection.place.waits() {
-            self.shard.handle_end_of_stream(now, connection.key);
+        match connection.phase {
+            Phase::Open => {
+                connection.has_untold_end = true;
+                self.state.ends.push_back((index, end));
+            }
+            Phase::Failed | Phase::Closing => {}
         }
     }
 

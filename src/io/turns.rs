@@ -1,11 +1,11 @@
 //! Whose bytes are shown to the shard when: nobody is heard at length before all others have had their turn.
 //!
 //! The kernel fills as many buffers for a connection as there are, and a turn that showed them all would make everybody
-//! wait for whoever sends most. So a connection is heard with [`SHARE_BUFFERS`] as they come. What is behind them waits until
-//! all that has come of others was heard, and then goes on in rounds while the turn is short ([`TURN_MAX`]). Whoever still
-//! waits when it is over has become *heavy*: it is not read until all it has sent was heard, and then one buffer at a
-//! time, always in a round, so that buffers and time are left for the others and the sender learns to wait. It is light
-//! again when it has no more to say than that, or when the turns are short.
+//! wait for whoever sends most. So a connection is heard with its share of [`SHARE_BUFFERS`] as they come, late in a turn with
+//! one of them. What is behind waits until all that has come of others was heard, and then goes on in rounds while the turn is
+//! short ([`TURN_MAX`]). Whoever still waits when it is over has become *heavy*: it is not read until all it has sent was
+//! heard, and then one buffer at a time, always in a round, so that buffers and time are left for the others and the sender
+//! learns to wait. It is light again when it has no more to say than that, or when the turns are short.
 //!
 //! | state of a connection | a buffer comes        | its round comes                                    | the turn is over |
 //! |-----------------------|-----------------------|----------------------------------------------------|------------------|
@@ -22,7 +22,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 /// Buffers of one connection that are heard in a turn at once: more than a client sends in a turn that is merely busy.
-pub(super) const SHARE_BUFFERS: u8 = 4;
+const SHARE_BUFFERS: u8 = 4;
 
 /// Buffers of one connection that are heard in its round.
 pub(super) const ROUND_BUFFERS: usize = 8;
@@ -105,8 +105,9 @@ impl Turns {
         self.last < SHORT_TURN_MAX
     }
 
-    /// Whether the light connection is heard with one more buffer at once. If not, that buffer has to [`wait`](Self::wait).
-    pub(super) fn is_heard_at_once(&self, place: &mut Place) -> bool {
+    /// Whether the light connection is heard with one more buffer at once: with the first of a turn always, with more if the turn
+    /// is young. If not, that buffer has to [`wait`](Self::wait).
+    pub(super) fn is_heard_at_once(&self, place: &mut Place, age: impl FnOnce() -> Duration) -> bool {
         if place.waits() {
             return false;
         }
@@ -114,8 +115,9 @@ impl Turns {
             place.turn = self.number;
             place.heard = 0;
         }
-        place.heard += 1;
-        place.heard <= SHARE_BUFFERS
+        let is_heard = place.heard == 0 || (place.heard < SHARE_BUFFERS && age() < TURN_MAX);
+        place.heard += u8::from(is_heard);
+        is_heard
     }
 
     /// Puts a buffer behind all others of the connection at `index`.
@@ -193,20 +195,23 @@ mod tests {
         for _ in 0..3 {
             turns.begin();
             for _ in 0..SHARE_BUFFERS {
-                assert!(turns.is_heard_at_once(&mut place));
+                assert!(turns.is_heard_at_once(&mut place, || Duration::ZERO));
             }
-            assert!(!turns.is_heard_at_once(&mut place), "beyond its share");
+            assert!(!turns.is_heard_at_once(&mut place, || Duration::ZERO), "beyond its share");
+            turns.begin();
+            assert!(turns.is_heard_at_once(&mut place, || TURN_MAX), "the first, however late");
+            assert!(!turns.is_heard_at_once(&mut place, || TURN_MAX), "late in a turn");
         }
         for buffer in [9, 3, 60] {
             turns.wait(5, &mut place, filled(buffer));
         }
         turns.begin();
-        assert!(!turns.is_heard_at_once(&mut place), "nothing overtakes what waits");
+        assert!(!turns.is_heard_at_once(&mut place, || Duration::ZERO), "nothing overtakes what waits");
         assert_eq!(turns.next_round(), Some(5));
         assert_eq!(turns.next_round(), None, "one round for all that waits of a connection");
         assert_eq!(taken(&mut turns, &mut place), [9, 3, 60].map(filled));
         assert!(!place.waits());
-        assert!(turns.is_heard_at_once(&mut place), "a new turn, and nothing waits");
+        assert!(turns.is_heard_at_once(&mut place, || Duration::ZERO), "a new turn, and nothing waits");
     }
 
     #[test]
