@@ -21,17 +21,17 @@ use crate::route::ShardId;
 use crate::shard::shard_of;
 
 use super::asking::answer as await_answer;
-use super::server::{answer, failure};
+use super::server::{Failure, answer};
 use super::{Broker, Context};
 
-/// What a handler answers; an error is an answer like any other.
-type Answered = Result<Response, Response>;
+/// What a handler answers.
+type Answered = Result<Response, Failure>;
 
 /// `GET /api/v1/clients`: some sessions, and where the next ones are.
 pub(super) async fn get_clients(State(context): State<Arc<Context>>, RawQuery(query): RawQuery) -> Answered {
     let broker = serving(&context)?;
     let wanted = PageWanted::parse(query.as_deref().unwrap_or_default())
-        .map_err(|text| failure(StatusCode::BAD_REQUEST, &text))?;
+        .map_err(|text| Failure::new(StatusCode::BAD_REQUEST, text))?;
     let _turn = context.walking.acquire().await;
     let (clients, next) = page(&broker.doors, wanted).await.map_err(silent)?;
     let clients: Vec<Value> = clients.iter().map(|(shard, client)| describe(*shard, client)).collect();
@@ -47,7 +47,7 @@ pub(super) async fn get_client(
     let shard = shard_of(&id, broker.doors.shards());
     match await_answer(broker.doors.client(shard, &id)).await.ok_or_else(|| silent(shard))? {
         Some(client) => Ok(answer(StatusCode::OK, &describe(shard, &client))),
-        None => Err(failure(StatusCode::NOT_FOUND, "there is no session of this client")),
+        None => Err(Failure::new(StatusCode::NOT_FOUND, "there is no session of this client")),
     }
 }
 
@@ -60,7 +60,7 @@ pub(super) async fn delete_client(
     let shard = shard_of(&id, broker.doors.shards());
     match await_answer(broker.doors.dismiss(shard, &id)).await.ok_or_else(|| silent(shard))? {
         true => Ok(answer(StatusCode::OK, &json!({ "disconnected": id }))),
-        false => Err(failure(StatusCode::NOT_FOUND, "this client is not connected")),
+        false => Err(Failure::new(StatusCode::NOT_FOUND, "this client is not connected")),
     }
 }
 
@@ -71,31 +71,31 @@ pub(super) async fn post_publish(
     body: Result<Bytes, BytesRejection>,
 ) -> Answered {
     let broker = serving(&context)?;
-    let body = body.map_err(|rejection| failure(rejection.status(), &rejection.body_text()))?;
+    let body = body.map_err(|rejection| Failure::new(rejection.status(), rejection.body_text()))?;
     // A web page could send anything else without asking first.
     if !headers.get(CONTENT_TYPE).is_some_and(|media_type| media_type.as_bytes().starts_with(b"application/json")) {
-        return Err(failure(StatusCode::UNSUPPORTED_MEDIA_TYPE, "the body is to be application/json"));
+        return Err(Failure::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "the body is to be application/json"));
     }
-    let announcement = announcement(&body).map_err(|text| failure(StatusCode::BAD_REQUEST, &text))?;
+    let announcement = announcement(&body).map_err(|text| Failure::new(StatusCode::BAD_REQUEST, text))?;
     // Where it is kept, if it is retained, so that one shard knows when it is safe.
     let shard = shard_of(&announcement.topic, broker.doors.shards());
     match await_answer(broker.doors.announce(shard, announcement)).await.ok_or_else(|| silent(shard))? {
         Ok(()) => Ok(answer(StatusCode::OK, &json!({ "published": true }))),
-        Err(refusal) => Err(failure(StatusCode::UNPROCESSABLE_ENTITY, refusal)),
+        Err(refusal) => Err(Failure::new(StatusCode::UNPROCESSABLE_ENTITY, refusal)),
     }
 }
 
 /// The broker, once it has shards.
-fn serving(context: &Context) -> Result<Arc<Broker>, Response> {
-    context.broker().ok_or_else(|| failure(StatusCode::SERVICE_UNAVAILABLE, "the broker is recovering"))
+fn serving(context: &Context) -> Result<Arc<Broker>, Failure> {
+    context.broker().ok_or_else(|| Failure::new(StatusCode::SERVICE_UNAVAILABLE, "the broker is recovering"))
 }
 
-fn silent(shard: ShardId) -> Response {
-    failure(StatusCode::SERVICE_UNAVAILABLE, &format!("shard {} does not answer", shard.number()))
+fn silent(shard: ShardId) -> Failure {
+    Failure::new(StatusCode::SERVICE_UNAVAILABLE, format!("shard {} does not answer", shard.number()))
 }
 
-fn client_id(id: Result<Path<String>, PathRejection>) -> Result<String, Response> {
-    id.map(|Path(id)| id).map_err(|rejection| failure(rejection.status(), &rejection.body_text()))
+fn client_id(id: Result<Path<String>, PathRejection>) -> Result<String, Failure> {
+    id.map(|Path(id)| id).map_err(|rejection| Failure::new(rejection.status(), rejection.body_text()))
 }
 
 /// A place among the sessions of all shards, as the client of the API has it: `SHARD.PLACE`.

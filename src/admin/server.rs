@@ -1,5 +1,6 @@
 //! Connections, and which request goes where.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::io;
 use std::net::IpAddr;
@@ -12,7 +13,7 @@ use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, HOST, WWW_AUTHENTICATE};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::middleware::{Next, from_fn_with_state};
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -72,8 +73,8 @@ async fn serve_connection(stream: TcpStream, routes: Router) {
 }
 
 fn routes(context: Arc<Context>) -> Router {
-    let unknown = || async { failure(StatusCode::NOT_FOUND, "there is nothing at this path") };
-    let no_such_method = || async { failure(StatusCode::METHOD_NOT_ALLOWED, "this path has no such method") };
+    let unknown = || async { Failure::new(StatusCode::NOT_FOUND, "there is nothing at this path") };
+    let no_such_method = || async { Failure::new(StatusCode::METHOD_NOT_ALLOWED, "this path has no such method") };
     Router::new()
         .route("/metrics", get(metrics::get))
         .route("/healthz", get(health::get_health))
@@ -98,14 +99,15 @@ async fn guard(State(context): State<Arc<Context>>, request: Request, next: Next
         Some(token) => {
             let is_shown = headers.get(AUTHORIZATION).is_some_and(|header| token.is_shown_by(header.as_bytes()));
             if !is_shown {
-                let mut refusal = failure(StatusCode::UNAUTHORIZED, "the token is missing or wrong");
+                let text = "the token is missing or wrong";
+                let mut refusal = Failure::new(StatusCode::UNAUTHORIZED, text).into_response();
                 refusal.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
                 return refusal;
             }
         }
         None if is_named_by_stranger(headers) => {
             let text = "without a token, this machine is asked for by its address or as localhost";
-            return failure(StatusCode::FORBIDDEN, text);
+            return Failure::new(StatusCode::FORBIDDEN, text).into_response();
         }
         None => {}
     }
@@ -130,8 +132,22 @@ pub(super) fn answer(status: StatusCode, body: &Value) -> Response {
 }
 
 /// An answer that says what is wrong.
-pub(super) fn failure(status: StatusCode, text: &str) -> Response {
-    answer(status, &json!({ "error": text }))
+#[derive(Debug)]
+pub(super) struct Failure {
+    status: StatusCode,
+    text: Cow<'static, str>,
+}
+
+impl Failure {
+    pub(super) fn new(status: StatusCode, text: impl Into<Cow<'static, str>>) -> Self {
+        Self { status, text: text.into() }
+    }
+}
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        answer(self.status, &json!({ "error": self.text }))
+    }
 }
 
 #[cfg(test)]
