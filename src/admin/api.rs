@@ -79,7 +79,9 @@ pub(super) async fn post_publish(
     let announcement = announcement(&body).map_err(|text| Failure::new(StatusCode::BAD_REQUEST, text))?;
     // Where it is kept, if it is retained, so that one shard knows when it is safe.
     let shard = shard_of(&announcement.topic, broker.doors.shards());
-    match await_answer(broker.doors.announce(shard, announcement)).await.ok_or_else(|| silent(shard))? {
+    let text = "the shard has not answered in time: whether the message is published is not known";
+    let unknown = || Failure::new(StatusCode::SERVICE_UNAVAILABLE, text);
+    match await_answer(broker.doors.announce(shard, announcement)).await.ok_or_else(unknown)? {
         Ok(()) => Ok(answer(StatusCode::OK, &json!({ "published": true }))),
         Err(refusal) => Err(Failure::new(StatusCode::UNPROCESSABLE_ENTITY, refusal)),
     }

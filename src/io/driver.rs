@@ -1,13 +1,15 @@
 //! The loop of one shard. A turn:
 //!
 //! 1. sleep in the kernel until something completes, the shard's next timeout, or a bell;
-//! 2. feed the shard: completions (those of a busy connection in rounds, `turns`), requests from the gate and the main thread, letters (bounded), the timeout; and let it look
-//!    up a piece of what new subscriptions want;
+//! 2. feed the shard: completions (those of a busy connection in rounds, `turns`), requests from the gate, the main and the
+//!    admin thread, letters (bounded), the timeout; let it look up a piece of what new subscriptions want, and answer what is
+//!    asked (`answering`);
 //! 3. drain the shard: letters out, at most one transmit per connection, commands, the next write to the log;
 //! 4. enter the kernel once, with all that was queued; with `--spin-us`, look for work for a while before sleeping there.
 //!
-//! The clock is read when a turn begins, for all that happens in it, and once more when it ends, to know how long it took. Whatever this loop cannot do now (a full routing ring) waits inside the shard. A failure
-//! of the ring itself ends the loop, and its thread ends the process.
+//! The clock is read when a turn begins, for all that happens in it, and once more when it ends, to know how long it took.
+//! Whatever this loop cannot do now (a full routing ring) waits inside the shard. A failure of the ring itself ends the loop,
+//! and its thread ends the process.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -72,7 +74,9 @@ pub(super) struct Driver {
     pub(super) drained: Sender<ShardId>,
     /// Whose bytes are heard when.
     pub(super) turns: Turns,
+    /// What the admin thread wants to know.
     pub(super) questions: OpenQuestions,
+    /// How long turns took.
     pub(super) turn_times: TurnTimes,
     pub(super) state: State,
 }

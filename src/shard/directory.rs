@@ -17,7 +17,7 @@ use super::sessions::SessionKey;
 use super::topics;
 
 /// Places that one page walks over at most.
-const PLACES_PER_PAGE: usize = 4096;
+const PLACES_PER_PAGE: usize = 2048;
 
 /// A client's session, and its connection if there is one.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -136,3 +136,32 @@ fn a_shard_that_does_not_answer_is_down_and_a_broker_that_recovers_is_a_process(
     assert_eq!(samples["oncemq_ready"], 0.0);
     assert!(!samples.keys().any(|key| key.contains("shard")));
 }
+
+/// What `deploy/` asks Prometheus for is there to be asked for.
+#[test]
+fn the_dashboard_and_the_alerts_name_metrics_that_exist() {
+    let dashboard = include_str!("../../../deploy/grafana/oncemq.json");
+    let alerts = include_str!("../../../deploy/prometheus/oncemq.rules.yml");
+    serde_json::from_str::<serde_json::Value>(dashboard).expect("JSON");
+    let mut figures_with_log = figures_of(0, 2);
+    figures_with_log.shard.log = Some(LogReport { records: 0, segment_bytes: 0, failure: None, is_at_limit: false });
+    let text = render(&Figures { process: ProcessFigures::now(), ..figures(vec![Some(figures_with_log)]) });
+    let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let named = |document: &'static str| {
+        let words = document.split(move |c| !is_word(c));
+        words.filter(|word| word.starts_with("oncemq_") || word.starts_with("process_")).collect::<Vec<_>>()
+    };
+    for (document, at_least) in [(dashboard, 20), (alerts, 8)] {
+        let names = named(document);
+        assert!(names.len() >= at_least, "{names:?}");
+        for name in names {
+            let is_histogram = |suffix| {
+                let family = name.strip_suffix(suffix);
+                family.is_some_and(|family| text.contains(&format!("# TYPE {family} histogram\n")))
+            };
+            let is_there = ["gauge", "counter"].iter().any(|kind| text.contains(&format!("# TYPE {name} {kind}\n")))
+                || ["_bucket", "_sum", "_count"].into_iter().any(is_histogram);
+            assert!(is_there, "{name}");
+        }
+    }
+}
