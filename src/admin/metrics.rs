@@ -369,7 +369,8 @@ fn render_loop(to: &mut Exposition, shards: &Shards<'_>) {
             ),
         ],
     );
-    let help = "How long the turns of the shard's loop took, from waking up to going to sleep.";
+    let help =
+        "How long the turns of the shard's loop took, without what the kernel does when it is entered between them.";
     distributions(to, shards, "oncemq_loop_turn_seconds", help, |figures| Some(&figures.turns));
 }
 

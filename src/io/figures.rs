@@ -28,7 +28,7 @@ pub struct ShardFigures {
     pub completion_overflows: u64,
     /// Batches of letters in the routing rings, by the shard that they are for.
     pub ring_batches: Vec<u64>,
-    /// How long turns took, from waking up to going to sleep.
+    /// How long turns took, without what the kernel does when it is entered between them.
     pub turns: Distribution,
     /// The log's file; none with `--durability none`.
     pub disk: Option<DiskFigures>,
