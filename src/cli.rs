@@ -4,6 +4,7 @@
 //! code 2. Defaults and bounds live in `config`; what only the machine can tell (a CPU, a port) is checked at start-up.
 
 mod access;
+mod admin;
 mod bridges;
 mod service;
 mod tls;
@@ -27,6 +28,7 @@ use crate::config::{
 use crate::store::RecoveryMode;
 
 use access::{AccessArguments, PasswordArguments};
+use admin::AdminArguments;
 use bridges::{BridgeArgument, TopicArgument};
 use service::ServiceArguments;
 use tls::{TlsArguments, addresses};
@@ -300,6 +302,9 @@ struct ServeArguments {
     #[command(flatten)]
     tls: TlsArguments,
 
+    #[command(flatten)]
+    admin: AdminArguments,
+
     /// Bridge to another broker, of which this one becomes a client: `NAME=HOST[:PORT]`, and behind it, separated by
     /// commas, protocol=5.0|3.1.1, client-id=ID, keep-alive=SECONDS, user=NAME, password-file=FILE, receive-maximum=COUNT,
     /// max-inflight=COUNT; repeat for more.
@@ -411,6 +416,7 @@ impl ServeArguments {
         let access = self.access.into_settings(listen.chain(web_sockets).chain(tls_for_all.flat_map(addresses)))?;
         Ok(ServeConfig {
             access,
+            admin: self.admin.into_settings()?,
             bridges: bridges::assemble(self.bridge, self.bridge_topic, self.max_inflight, host_name)?,
             listen: self.listen,
             web_socket,

@@ -5,6 +5,7 @@
 //! checked at compile time below.
 
 mod access;
+mod admin;
 mod service;
 mod tls;
 mod web_socket;
@@ -21,6 +22,7 @@ use crate::route::{self, MAX_SHARDS};
 use crate::store::RecoveryMode;
 
 pub use access::*;
+pub use admin::*;
 pub use service::{NOTICE_BYTES_MAX, Notice, Service};
 pub use tls::*;
 pub use web_socket::{
@@ -56,6 +58,8 @@ pub struct ServeConfig {
     pub report_interval: Option<Duration>,
     /// Who may connect.
     pub access: AccessSettings,
+    /// Where the operator looks in; `None` is nowhere.
+    pub admin: Option<AdminSettings>,
     /// Limits of the way in.
     pub gate: GateLimits,
     /// Sizes of a shard's rings and buffers.

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 
 use crate::auth::BadLine;
+use crate::config::ADMIN_TOKEN_CHARACTERS;
 
 /// A reason why the broker did not start. Its text is one line: the cause, then the remedy.
 #[derive(Debug, Error)]
@@ -130,6 +131,35 @@ pub enum StartError {
     /// The certificates cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
+
+    /// The token for the admin listener cannot be used.
+    #[error(transparent)]
+    Token(#[from] TokenError),
+}
+
+/// Why requests to the admin listener cannot be held against the token in a file.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum TokenError {
+    /// It cannot be read.
+    #[error("--admin-token-file {}: {source}", .path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the kernel answered, or that it is not text.
+        source: io::Error,
+    },
+
+    /// It does not hold what it should.
+    #[error(
+        "--admin-token-file {}: it should hold one line of {} to {} printable ASCII characters without spaces, such as \
+         `openssl rand -hex 32` makes",
+        .path.display(), ADMIN_TOKEN_CHARACTERS.start(), ADMIN_TOKEN_CHARACTERS.end()
+    )]
+    NotAToken {
+        /// The file.
+        path: PathBuf,
+    },
 }
 
 /// Why TLS cannot be served with the files that the flags name.

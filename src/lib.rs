@@ -50,6 +50,7 @@
 //!
 //! | module            | what it is                                                             |
 //! |-------------------|------------------------------------------------------------------------|
+//! | [`admin`]         | metrics, health and an API for the operator                            |
 //! | [`auth`]          | who may connect: accounts, passwords, the AUTH exchange                |
 //! | [`proto`]         | the wire format, shared with the load generator                        |
 //! | [`bridge`]        | OnceMQ as a client of another broker: topics, the opening              |
@@ -63,6 +64,7 @@
 //! | `io`              | the io_uring loop that drives a shard; the only place with `unsafe`    |
 //! | `gate`            | what happens before a client is admitted                               |
 
+pub mod admin;
 pub mod auth;
 pub mod bridge;
 pub mod cli;

@@ -7,12 +7,14 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Parser;
+use oncemq::admin::{self, Admin, Token};
 use oncemq::auth::Access;
 use oncemq::cli::{Action, Cli, LogLevel};
 use oncemq::config::{
-    AccessSettings, CertificateName, Durability, MAX_CONNECTIONS, SHARDS_MAX, SHUTDOWN_MAX, ServeConfig, TlsSettings,
+    AccessSettings, AdminSettings, CertificateName, Durability, MAX_CONNECTIONS, SHARDS_MAX, SHUTDOWN_MAX, ServeConfig,
+    TlsSettings,
 };
-use oncemq::error::{PasswordFileError, StartError, TlsError};
+use oncemq::error::{PasswordFileError, StartError, TlsError, TokenError};
 use oncemq::gate::{self, Credentials, Entrance, Gate, Listener, read_credentials};
 use oncemq::io::{self, Clock, ConnectionPermits, DataDirectory, Placement, Shards};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
@@ -62,6 +64,8 @@ fn serve(config: &ServeConfig) -> Result<(), StartError> {
     let access = read_access(&config.access)?;
     let introduction = introduce_access(&config.access, &access);
     let credentials = config.tls.as_ref().map(introduce_credentials).transpose()?;
+    // Before the logs are read, which may take long.
+    let admin = config.admin.as_ref().map(start_admin).transpose()?;
     // Held until the process ends.
     let data = match config.durability {
         Durability::Sync | Durability::Write => Some(DataDirectory::hold(&config.log.directory)?),
@@ -73,19 +77,47 @@ fn serve(config: &ServeConfig) -> Result<(), StartError> {
     let logs = data.as_ref().map(|data| io::restore(data, config, shard_count, &clock)).transpose()?;
     let shards = io::start(&placement, config, data.as_ref(), logs, clock)?;
     let gate = gate::start(listeners, config, access, credentials, permits.clone(), shards.doors().clone())?;
-    introduce(config, &introduction, &placement, &gate, permits.max());
+    if let Some(admin) = &admin {
+        let (doors, gate) = (shards.doors().clone(), gate.figures());
+        admin.serve(admin::Broker { doors, gate, permits: permits.clone() });
+    }
+    let addresses = addresses(&gate, admin.as_ref());
+    introduce(config, &introduction, &placement, &addresses, permits.max());
     for signal in signals.forever() {
         match signal {
             SIGUSR1 => {
                 gate.log_counters();
                 shards.doors().log_counters();
             }
-            SIGHUP => reload(config, &gate),
+            SIGHUP => reload(config, &gate, admin.as_ref()),
             _ => break,
         }
     }
+    if let Some(admin) = &admin {
+        admin.drain();
+    }
     shut_down(&gate, &shards);
     Ok(())
+}
+
+/// Opens the operator's window.
+fn start_admin(settings: &AdminSettings) -> Result<Admin, StartError> {
+    let token = read_token(settings)?;
+    let who = if token.is_some() { "who has the token" } else { "anyone on this machine" };
+    let admin = admin::start(io::listen("--admin-listen", settings.listen)?, token)?;
+    info!("admin: http://{} for {who}", admin.address());
+    Ok(admin)
+}
+
+fn read_token(settings: &AdminSettings) -> Result<Option<Token>, TokenError> {
+    settings.token_file.as_deref().map(Token::read).transpose()
+}
+
+/// Where clients are accepted, and behind that where the operator looks in.
+fn addresses(gate: &Gate, admin: Option<&Admin>) -> String {
+    let mut addresses = gate.addresses();
+    addresses.extend(admin.map(|admin| format!("http://{}", admin.address())));
+    addresses.join(" ")
 }
 
 /// Who may connect.
@@ -95,7 +127,7 @@ fn read_access(settings: &AccessSettings) -> Result<Access, PasswordFileError> {
 }
 
 /// Reads again what may change while the broker runs. What cannot be read stays as it was.
-fn reload(config: &ServeConfig, gate: &Gate) {
+fn reload(config: &ServeConfig, gate: &Gate, admin: Option<&Admin>) {
     match read_access(&config.access) {
         Ok(access) => {
             info!("access: {}", introduce_access(&config.access, &access));
@@ -106,6 +138,15 @@ fn reload(config: &ServeConfig, gate: &Gate) {
     match config.tls.as_ref().map(introduce_credentials).transpose() {
         Ok(credentials) => credentials.into_iter().for_each(|credentials| gate.replace_credentials(credentials)),
         Err(error) => error!("{error}; the certificates that were read before stay in use"),
+    }
+    match config.admin.as_ref().map(read_token).transpose() {
+        Ok(token) => {
+            if let (Some(admin), Some(token)) = (admin, token.flatten()) {
+                admin.replace_token(token);
+                info!("admin: the token was read again");
+            }
+        }
+        Err(error) => error!("{error}; the token that was read before stays good"),
     }
 }
 
@@ -199,8 +240,7 @@ fn connections_max(config: &ServeConfig) -> u32 {
 }
 
 /// The banner: what runs, where, and with which limits; the ready line comes last.
-fn introduce(config: &ServeConfig, access: &str, placement: &Placement, gate: &Gate, connections_max: u32) {
-    let addresses = gate.addresses().join(" ");
+fn introduce(config: &ServeConfig, access: &str, placement: &Placement, addresses: &str, connections_max: u32) {
     let mut shards = String::new();
     for (shard, cpu) in placement.iter().enumerate() {
         // Writing into a String cannot fail.

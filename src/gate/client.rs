@@ -80,8 +80,13 @@ impl Client {
         match self.within(self.context.limits.connect_timeout, self.hear(&mut packets)).await {
             Some(Ok(entrant)) => {
                 let (early_bytes, transport) = packets.into_rest();
-                if let Err(error) = self.admit(entrant, early_bytes, transport) {
-                    debug!("{peer} could not be handed over: {error}");
+                let context = Rc::clone(&self.context);
+                match self.admit(entrant, early_bytes, transport) {
+                    Ok(()) => context.counters.admitted.add_one(),
+                    Err(error) => {
+                        debug!("{peer} could not be handed over: {error}");
+                        context.counters.broken_off.add_one();
+                    }
                 }
             }
             Some(Err(Dismissal::Refused(refusal))) => self.refuse(&refusal, &mut packets).await,
@@ -99,9 +104,16 @@ impl Client {
                 if !last_words.is_empty() {
                     self.say_last(last_words).await;
                 }
+                self.context.counters.broken_off.add_one();
             }
-            Some(Err(Dismissal::Gone)) => debug!("{peer} is not admitted: it has disconnected"),
-            None => debug!("{peer} is not admitted: what it has to say did not come in time"),
+            Some(Err(Dismissal::Gone)) => {
+                debug!("{peer} is not admitted: it has disconnected");
+                self.context.counters.broken_off.add_one();
+            }
+            None => {
+                debug!("{peer} is not admitted: what it has to say did not come in time");
+                self.context.counters.timed_out.add_one();
+            }
         }
     }
 
@@ -130,6 +142,7 @@ impl Client {
     fn permit(&self, welcome: &Welcome) -> Result<ConnectionPermit, Refusal> {
         let permits = &self.context.permits;
         permits.take().ok_or_else(|| {
+            self.context.counters.refused_full.add_one();
             if let Some(times) = self.context.full.permit() {
                 warn!(
                     "clients are refused ({times} times): the broker holds {}; raise --max-connections",
@@ -169,6 +182,7 @@ impl Client {
         if !answer.is_empty() {
             self.say_last(answer).await;
         }
+        self.context.counters.refused.add_one();
     }
 
     /// Answers and gives the client time to read it: closing at once could reset the connection while the answer is on its way.

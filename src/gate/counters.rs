@@ -1,65 +1,99 @@
 //! What the gate counts, for its operator.
 
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A count that any thread may look at. It orders nothing, so every access is relaxed.
 #[derive(Debug, Default)]
 pub(super) struct Count(AtomicU64);
 
-/// What has happened at the gate since the start.
-#[derive(Debug, Default)]
-pub(super) struct GateCounters {
+macro_rules! gate_counters {
+    ($($(#[doc = $doc:literal])+ $name:ident,)+) => {
+        /// What has happened at the gate since the start.
+        #[derive(Debug, Default)]
+        pub(super) struct GateCounters {
+            $($(#[doc = $doc])+ pub(super) $name: Count,)+
+        }
+
+        impl GateCounters {
+            /// Each with its name and what it is.
+            fn rows(&self) -> impl Iterator<Item = (&'static str, &'static str, u64)> + use<> {
+                [$((stringify!($name), concat!($($doc),+).trim_ascii(), self.$name.value())),+].into_iter()
+            }
+        }
+    };
+}
+
+gate_counters! {
     /// Clients that have shown who they are.
-    pub(super) identified: Count,
+    identified,
     /// Clients refused because they do not say who they are.
-    pub(super) refused_anonymous: Count,
+    refused_anonymous,
     /// Clients refused because user name, password or proof is wrong.
-    pub(super) refused_credentials: Count,
+    refused_credentials,
     /// Clients refused because they want an authentication method that there is not.
-    pub(super) refused_method: Count,
+    refused_method,
     /// Clients refused unheard because their address has failed too often.
-    pub(super) refused_busy: Count,
+    refused_busy,
     /// Clients refused because their certificate does not name them.
-    pub(super) refused_nameless: Count,
+    refused_nameless,
     /// Handshakes of TLS that came to their end.
-    pub(super) tls_handshakes: Count,
+    tls_handshakes,
     /// Handshakes of TLS that were begun and did not.
-    pub(super) tls_handshakes_failed: Count,
+    tls_handshakes_failed,
+    /// Clients refused because the broker holds as many as it may.
+    refused_full,
+    /// Connections accepted.
+    accepted,
+    /// Clients handed to their shards.
+    admitted,
+    /// Clients refused, for whatever reason, and told so.
+    refused,
+    /// Connections that ended, or said what is not MQTT, before there was a CONNECT to answer.
+    broken_off,
+    /// Connections on which what the client had to say did not come in time.
+    timed_out,
+    /// Accepts that have failed.
+    accepts_failed,
 }
 
 impl Count {
     pub(super) fn add_one(&self) {
         self.0.fetch_add(1, Ordering::Relaxed);
     }
+
+    fn value(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
 }
 
 /// `name=value` pairs on one line.
 impl fmt::Display for GateCounters {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            identified,
-            refused_anonymous,
-            refused_credentials,
-            refused_method,
-            refused_busy,
-            refused_nameless,
-            tls_handshakes,
-            tls_handshakes_failed,
-        } = self;
-        let value = |count: &Count| count.0.load(Ordering::Relaxed);
-        write!(
-            formatter,
-            "identified={} refused_anonymous={} refused_credentials={} refused_method={} refused_busy={} \
-             refused_nameless={} tls_handshakes={} tls_handshakes_failed={}",
-            value(identified),
-            value(refused_anonymous),
-            value(refused_credentials),
-            value(refused_method),
-            value(refused_busy),
-            value(refused_nameless),
-            value(tls_handshakes),
-            value(tls_handshakes_failed)
-        )
+        let mut separator = "";
+        for (name, _, value) in self.rows() {
+            write!(formatter, "{separator}{name}={value}")?;
+            separator = " ";
+        }
+        Ok(())
+    }
+}
+
+/// A look at what the gate counts, from any thread.
+#[derive(Clone, Debug, Default)]
+pub struct GateFigures(pub(super) Arc<GateCounters>);
+
+impl GateFigures {
+    /// Each count with its name and what it is.
+    pub fn rows(&self) -> impl Iterator<Item = (&'static str, &'static str, u64)> + use<> {
+        self.0.rows()
+    }
+
+    /// Connections that are neither handed over nor ended. Read while they move, so that it may be off by those that do.
+    pub fn half_open(&self) -> u64 {
+        let GateCounters { admitted, refused, broken_off, timed_out, .. } = &*self.0;
+        let ended: u64 = [admitted, refused, broken_off, timed_out].into_iter().map(Count::value).sum();
+        self.0.accepted.value().saturating_sub(ended)
     }
 }

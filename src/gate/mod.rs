@@ -60,6 +60,7 @@ use slow_threads::SlowThreads;
 use throttle::Throttle;
 
 pub use certificates::{Credentials, read_credentials};
+pub use counters::GateFigures;
 
 /// Submission entries of the gate's ring: accepts, reads and writes of half-open clients per system call.
 const RING_ENTRIES: u32 = 1024;
@@ -215,6 +216,11 @@ impl Gate {
         *current.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(credentials);
     }
 
+    /// A look at what it counts.
+    pub fn figures(&self) -> GateFigures {
+        GateFigures(Arc::clone(&self.counters))
+    }
+
     /// Writes the counters to the log.
     pub fn log_counters(&self) {
         info!("counters gate {}", self.counters);
@@ -297,6 +303,7 @@ async fn accept(listener: Listener, stopping: Arc<AtomicBool>, context: Rc<Conte
         };
         match listener.accept().await {
             Ok((stream, peer)) => {
+                context.counters.accepted.add_one();
                 let client = Client::new(stream, peer, entrance.clone(), Rc::clone(&context));
                 tokio_uring::spawn(async move {
                     client.welcome().await;
@@ -306,6 +313,7 @@ async fn accept(listener: Listener, stopping: Arc<AtomicBool>, context: Rc<Conte
             Err(_) if stopping.load(Ordering::Acquire) => return, // pairs with the release in `Gate::stop`
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {} // gone before we came
             Err(error) => {
+                context.counters.accepts_failed.add_one();
                 if let Some(times) = context.accept_failures.permit() {
                     warn!(
                         "clients cannot be accepted ({times} times): {error}; if files run out, raise the open-file \

@@ -14,12 +14,14 @@
 //!
 //! A cancel is asked for once: a receive that is on its way to its end gets there whether the shard still wants it or not.
 
-use std::os::fd::OwnedFd;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
 
 use crate::shard::ConnectionKey;
 
 use super::permit::ConnectionPermit;
 use super::send::SendInFlight;
+use super::system;
 use super::turns::Place;
 
 /// One connection.
@@ -37,6 +39,8 @@ pub(super) struct Connection {
     /// Whether its end has come, and the shard is still to be told.
     pub(super) has_untold_end: bool,
     pub(super) place: Place,
+    /// In seconds since the Unix epoch.
+    pub(super) connected_at_seconds: u32,
     /// The send in flight, if there is one.
     pub(super) send: Option<Box<SendInFlight>>,
     /// Held until the socket is closed.
@@ -98,6 +102,11 @@ impl Connection {
     /// Its bytes are to be read, unless somebody is against it.
     pub(super) fn read_if_wanted(&mut self) -> Step {
         if self.is_wanted && !self.is_held { self.receive.resume() } else { Step::Nothing }
+    }
+
+    /// Who is at the other end; none if the connection has failed.
+    pub(super) fn peer_address(&self) -> Option<SocketAddr> {
+        system::peer_address(self.socket.as_fd())
     }
 }
 
@@ -162,6 +171,12 @@ mod tests {
     use std::panic::catch_unwind;
 
     use super::*;
+
+    /// As what a shard keeps of each client (tuning.md, "Memory"), it is a decision.
+    #[test]
+    fn a_connection_is_seven_words() {
+        assert_eq!(size_of::<Option<Connection>>(), 56);
+    }
 
     #[derive(Clone, Copy, Debug)]
     enum Event {

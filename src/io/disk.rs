@@ -69,6 +69,8 @@ pub(super) struct DiskCounters {
     pub(super) bytes: u64,
     /// From the submission of a batch to its completion, in microseconds.
     pub(super) latency_us: Histogram<u64>,
+    /// The sum of these.
+    pub(super) latency: Duration,
     /// How often a batch had to wait for its segment.
     pub(super) segments_awaited: u64,
 }
@@ -121,6 +123,7 @@ impl LogDisk {
                 commits: 0,
                 bytes: 0,
                 latency_us: Histogram::new_with_max(LATENCY_MAX.as_micros() as u64, 2).expect("bounds in their order"),
+                latency: Duration::ZERO,
                 segments_awaited: 0,
             },
         })
@@ -198,7 +201,9 @@ impl LogDisk {
         }
         self.counters.commits += 1;
         self.counters.bytes += out.write.bytes.len() as u64;
-        self.counters.latency_us.saturating_record(out.began.elapsed().as_micros() as u64);
+        let latency = out.began.elapsed();
+        self.counters.latency += latency;
+        self.counters.latency_us.saturating_record(latency.as_micros() as u64);
         Ok(Some((out.write, Ok(()))))
     }
 

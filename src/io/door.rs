@@ -1,9 +1,9 @@
 //! The way into a shard for everybody who is not a shard: the gate hands clients over, the main thread asks for counters
-//! and for the end.
+//! and for the end, the admin thread for what its clients want to know.
 //!
 //! The queue behind a door has no bound of its own: a client in it holds a [`ConnectionPermit`], so there are never more
-//! than `--max-connections`, a bridge asks for one thing at a time, and requests of the main thread are a handful in a
-//! process's life.
+//! than `--max-connections`, a bridge asks for one thing at a time, questions of the admin thread have so many places
+//! (`question`), and requests of the main thread are a handful in a process's life.
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -14,9 +14,12 @@ use tokio::sync::oneshot;
 use crate::bridge::Bridge;
 use crate::route::ShardId;
 use crate::shard::{Admission, OpenedBridge};
+use crate::store::LogFailure;
 
 use super::bell::Bell;
+use super::figures::ShardFigures;
 use super::permit::ConnectionPermit;
+use super::question::{Announcement, Answer, ClientDetails, ClientDetailsPage, ClientQuery, Question, QuestionPlaces};
 
 /// A connection that the gate hands over.
 pub struct Arrival {
@@ -44,9 +47,14 @@ pub(super) enum Request {
     AskBridge(Arc<Bridge>, oneshot::Sender<bool>),
     /// Write the counters to the log.
     LogCounters,
+    /// Answer the admin thread.
+    Question(Question),
     /// End every connection, then say so.
     ShutDown,
 }
+
+/// The answer to come; none if so many questions wait already that this one is not asked.
+pub type Asked<T> = Option<oneshot::Receiver<T>>;
 
 /// The doors of all shards.
 #[derive(Clone)]
@@ -55,8 +63,9 @@ pub struct Doors {
 }
 
 pub(super) struct Door {
-    pub(super) requests: Sender<Request>,
-    pub(super) bell: Arc<Bell>,
+    requests: Sender<Request>,
+    bell: Arc<Bell>,
+    places: QuestionPlaces,
 }
 
 impl Doors {
@@ -88,6 +97,43 @@ impl Doors {
         }
     }
 
+    /// Asks a shard why its log takes no more, if so.
+    pub fn log_failure(&self, shard: ShardId) -> Asked<Option<LogFailure>> {
+        self.ask(shard, Question::LogFailure)
+    }
+
+    /// Asks a shard for its figures.
+    pub fn figures(&self, shard: ShardId) -> Asked<ShardFigures> {
+        self.ask(shard, Question::Figures)
+    }
+
+    /// Asks a shard for some of its clients.
+    pub fn clients(&self, shard: ShardId, query: ClientQuery) -> Asked<ClientDetailsPage> {
+        self.ask(shard, |answer| Question::Clients(query, answer))
+    }
+
+    /// Asks a shard for a client, which it owns if it is there.
+    pub fn client(&self, shard: ShardId, client_id: &str) -> Asked<Option<ClientDetails>> {
+        self.ask(shard, |answer| Question::Client(client_id.into(), answer))
+    }
+
+    /// Asks a shard to disconnect a client, which it owns if it is there; whether it was connected.
+    pub fn dismiss(&self, shard: ShardId, client_id: &str) -> Asked<bool> {
+        self.ask(shard, |answer| Question::Dismiss(client_id.into(), answer))
+    }
+
+    /// Asks a shard to publish a message; the answer comes when it is safe.
+    pub fn announce(&self, shard: ShardId, announcement: Announcement) -> Asked<Result<(), &'static str>> {
+        self.ask(shard, |answer| Question::Announce(announcement, answer))
+    }
+
+    fn ask<T>(&self, shard: ShardId, question: impl FnOnce(Answer<T>) -> Question) -> Asked<T> {
+        let door = &self.doors[shard.index()];
+        let (answer, answered) = door.places.take()?;
+        door.request(Request::Question(question(answer)));
+        Some(answered)
+    }
+
     /// Asks every shard to end its connections.
     pub fn shut_down(&self) {
         for door in self.doors.iter() {
@@ -97,6 +143,10 @@ impl Doors {
 }
 
 impl Door {
+    pub(super) fn new(requests: Sender<Request>, bell: Arc<Bell>) -> Self {
+        Self { requests, bell, places: QuestionPlaces::new() }
+    }
+
     fn request(&self, request: Request) {
         // Only a shard whose thread has ended does not listen, and such a thread takes the process with it.
         if self.requests.send(request).is_ok() {

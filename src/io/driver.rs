@@ -1,13 +1,15 @@
 //! The loop of one shard. A turn:
 //!
 //! 1. sleep in the kernel until something completes, the shard's next timeout, or a bell;
-//! 2. feed the shard: completions (those of a busy connection in rounds, `turns`), requests from the gate and the main thread, letters (bounded), the timeout; and let it look
-//!    up a piece of what new subscriptions want;
+//! 2. feed the shard: completions (those of a busy connection in rounds, `turns`), requests from the gate, the main and the
+//!    admin thread, letters (bounded), the timeout; let it look up a piece of what new subscriptions want, and answer what is
+//!    asked (`answering`);
 //! 3. drain the shard: letters out, at most one transmit per connection, commands, the next write to the log;
 //! 4. enter the kernel once, with all that was queued; with `--spin-us`, look for work for a while before sleeping there.
 //!
-//! The clock is read once per turn. Whatever this loop cannot do now (a full routing ring) waits inside the shard. A failure
-//! of the ring itself ends the loop, and its thread ends the process.
+//! The clock is read when a turn begins, for all that happens in it, and once more when it ends, to know how long it took.
+//! Whatever this loop cannot do now (a full routing ring) waits inside the shard. A failure of the ring itself ends the loop,
+//! and its thread ends the process.
 
 use std::collections::VecDeque;
 use std::io;
@@ -16,14 +18,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender};
-use tracing::{debug, error, info, warn};
+use tracing::{debug, error, warn};
 
 use crate::config::LETTERS_PER_BATCH_MAX;
 use crate::route::{Letter, ShardId};
 use crate::shard::{Command, ConnectionKey, Shard, Transmit};
-use crate::store::LogFailure;
 use crate::time::Timestamp;
 
+use super::answering::OpenQuestions;
 use super::bell::Bell;
 use super::buffers::{BUFFER_GROUP, ReceiveBuffers};
 use super::clock::Clock;
@@ -31,6 +33,7 @@ use super::connection::{Connection, End, Phase, Receive, Step};
 use super::disk::{LogDisk, Written};
 use super::door::{Arrival, Peer, Request};
 use super::doorbell::Doorbell;
+use super::figures::TurnTimes;
 use super::log_reader::Read;
 use super::operation::Operation;
 use super::ring::Ring;
@@ -72,6 +75,10 @@ pub(super) struct Driver {
     pub(super) drained: Sender<ShardId>,
     /// Whose bytes are heard when.
     pub(super) turns: Turns,
+    /// What the admin thread wants to know.
+    pub(super) questions: OpenQuestions,
+    /// How long turns took.
+    pub(super) turn_times: TurnTimes,
     pub(super) state: State,
 }
 
@@ -108,7 +115,7 @@ pub(super) struct LoopCounters {
     /// Receives that found no buffer; many of them ask for more `--recv-buffers`.
     pub(super) receives_starved: u64,
     /// Sends that the kernel took only in part.
-    sends_continued: u64,
+    pub(super) sends_continued: u64,
 }
 
 impl Driver {
@@ -127,10 +134,12 @@ impl Driver {
             if self.shard.next_timeout().is_some_and(|due| due <= now) {
                 self.shard.handle_timeout(now);
             }
-            let goes_on = self.shard.poll_lookups(now) | self.turns.is_behind() | !self.state.ends.is_empty();
+            let is_behind = self.turns.is_behind() || !self.state.ends.is_empty();
+            let goes_on = self.shard.poll_lookups(now) | self.answer_open_questions() | is_behind;
             self.drain_shard()?;
             self.drain_log(now)?;
             self.finish_shutdown();
+            self.turn_times.note(self.clock.now().since(now));
             self.enter_kernel(now, goes_on)?;
         }
     }
@@ -219,6 +228,7 @@ impl Driver {
                 // Whoever has asked may have ended with the process.
                 Ok(Request::AskBridge(bridge, answer)) => drop(answer.send(self.shard.is_bridge_shared(&bridge))),
                 Ok(Request::LogCounters) => self.log_counters(),
+                Ok(Request::Question(question)) => self.handle_question(now, question),
                 Ok(Request::ShutDown) => {
                     if self.state.shutdown == Shutdown::NotAsked {
                         self.log_counters();
@@ -250,6 +260,7 @@ impl Driver {
             is_heavy: false,
             has_untold_end: false,
             place: Place::default(),
+            connected_at_seconds: seconds(now),
             send: None,
             permit: arrival.permit,
         });
@@ -508,33 +519,24 @@ impl Driver {
             let _ = self.drained.send(self.id);
         }
     }
+}
 
-    fn log_counters(&self) {
-        let LoopCounters { receives_starved, sends_continued } = self.state.counters;
-        info!(
-            "counters shard={} {} open_sockets={} receives_starved={receives_starved} \
-             sends_continued={sends_continued} completion_overflows={}",
-            self.id.number(),
-            self.shard.counters(),
-            self.state.open,
-            self.ring.overflows(),
-        );
-        if let Some(disk) = &self.disk {
-            let log = self.shard.log();
-            let failure = log.failure().map_or("none", LogFailure::name);
-            info!(
-                "log shard={} records={} segment_bytes={} failure={failure} {} read_bytes={}",
-                self.id.number(),
-                log.records(),
-                log.bytes(),
-                disk.counters(),
-                disk.reader.read_bytes(),
-            );
-        }
-    }
+/// A moment in seconds since the Unix epoch; it is past what fits in 2106.
+fn seconds(moment: Timestamp) -> u32 {
+    u32::try_from(moment.since(Timestamp::default()).as_secs()).unwrap_or(u32::MAX)
 }
 
 impl State {
+    /// A connection, to look at.
+    pub(super) fn peek(&self, key: ConnectionKey) -> Option<&Connection> {
+        self.connections.get(key.index())?.as_ref()
+    }
+
+    /// How many sockets are open.
+    pub(super) fn open_sockets(&self) -> usize {
+        self.open
+    }
+
     /// The connection at `index`.
     ///
     /// # Panics

@@ -18,6 +18,7 @@
 //!
 //! This is the only module with `unsafe`, each with its reason beside it. It does not accept connections (`gate` does).
 
+mod answering;
 mod bell;
 mod buffers;
 mod clock;
@@ -28,6 +29,7 @@ mod door;
 mod doorbell;
 mod driver;
 mod failure;
+mod figures;
 #[doc(hidden)]
 pub mod floor;
 mod housekeeper;
@@ -39,6 +41,7 @@ mod pages;
 mod password_file;
 mod permit;
 mod planted;
+mod question;
 mod receiving;
 mod restoring;
 mod rewriting;
@@ -55,13 +58,15 @@ mod turns;
 
 pub use clock::Clock;
 pub use data_dir::DataDirectory;
-pub use door::{Arrival, Doors, Peer};
+pub use door::{Arrival, Asked, Doors, Peer};
+pub use figures::{DiskFigures, Distribution, ShardFigures};
 pub use inspecting::inspect_log;
 pub use password_file::{change_password, read_accounts};
 pub use permit::{ConnectionEnded, ConnectionPermit, ConnectionPermits};
+pub use question::{Announcement, ClientDetails, ClientDetailsPage, ClientQuery};
 pub use restoring::{RestoredLogs, restore};
 pub use system::{
-    allow_huge_pages, allowed_cpus, check_kernel, listen, outlive_file_size_limit, raise_open_file_limit,
-    stop_listening, take_descriptor, yield_to_others,
+    allow_huge_pages, allowed_cpus, check_kernel, listen, outlive_file_size_limit, processor_time,
+    raise_open_file_limit, stop_listening, take_descriptor, yield_to_others,
 };
 pub use threads::{Placement, Shards, place, start};

@@ -129,6 +129,11 @@ impl<T> Routes<T> {
         self.outgoing[to].emptied.try_recv().ok()
     }
 
+    /// Batches that are on their way to `to`.
+    pub fn waiting(&self, to: usize) -> u64 {
+        self.outgoing[to].batches.len() as u64
+    }
+
     /// What a shard looks at once more after it has announced its sleep: letters to read, or room in a ring that it found
     /// full.
     pub fn have_work(&self) -> bool {

@@ -4,7 +4,8 @@
 use std::ffi::CString;
 use std::fs::{self, File};
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::mem::ManuallyDrop;
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -69,6 +70,22 @@ pub fn raise_open_file_limit() -> u64 {
     if unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) } == 0 { limit.rlim_max } else { soft }
 }
 
+/// How long this process has been on CPUs, in user and kernel mode.
+pub fn processor_time() -> Option<Duration> {
+    let mut usage = std::mem::MaybeUninit::<libc::rusage>::uninit();
+    // SAFETY: writes one rusage into one that lives here.
+    if unsafe { libc::getrusage(libc::RUSAGE_SELF, usage.as_mut_ptr()) } != 0 {
+        return None;
+    }
+    // SAFETY: the call has filled it.
+    let usage = unsafe { usage.assume_init() };
+    let duration = |time: libc::timeval| {
+        let seconds = u64::try_from(time.tv_sec).ok()?;
+        Some(Duration::from_secs(seconds) + Duration::from_micros(u64::try_from(time.tv_usec).ok()?))
+    };
+    Some(duration(usage.ru_utime)? + duration(usage.ru_stime)?)
+}
+
 /// How long what a killed process held may still be held: the kernel closes the sockets and files of its rings only when
 /// nothing is in flight on them any more.
 pub(super) const END_OF_PROCESS_MAX: Duration = Duration::from_secs(3);
@@ -105,6 +122,13 @@ pub fn stop_listening(listener: &TcpListener) {
 pub fn take_descriptor(socket: &impl AsRawFd) -> io::Result<OwnedFd> {
     // SAFETY: the caller holds the socket, so its descriptor is open for the duration of this call.
     unsafe { BorrowedFd::borrow_raw(socket.as_raw_fd()) }.try_clone_to_owned()
+}
+
+/// Who is at the other end of a socket; none if it is not connected any more.
+pub(super) fn peer_address(socket: BorrowedFd<'_>) -> Option<SocketAddr> {
+    // SAFETY: the descriptor is open while it is borrowed, and this second owner of it is never dropped.
+    let stream = ManuallyDrop::new(unsafe { TcpStream::from_raw_fd(socket.as_raw_fd()) });
+    stream.peer_addr().ok()
 }
 
 /// Says that nothing more will be sent, and lets the peer read what was.

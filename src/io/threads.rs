@@ -21,6 +21,7 @@ use crate::route::ShardId;
 use crate::shard::{Shard, ShardConfig, shard_of};
 use crate::store::{Image, LogConfig, LogEnd, SegmentNumber};
 
+use super::answering::OpenQuestions;
 use super::bell::Bell;
 use super::buffers::ReceiveBuffers;
 use super::clock::Clock;
@@ -29,6 +30,7 @@ use super::disk::LogDisk;
 use super::door::{Door, Doors};
 use super::doorbell::Doorbell;
 use super::driver::{Driver, State};
+use super::figures::TurnTimes;
 use super::housekeeper;
 use super::log_reader::LogReader;
 use super::restoring::RestoredLogs;
@@ -106,7 +108,7 @@ pub fn start(
     let mut doors = Vec::with_capacity(placement.len());
     for (index, (((ring, buffers), routes), log)) in rings.into_iter().zip(routes).zip(logs).enumerate() {
         let (requests, requested) = unbounded();
-        doors.push(Door { requests, bell: Arc::clone(&bells[index]) });
+        doors.push(Door::new(requests, Arc::clone(&bells[index])));
         let id = routes::shard_id(index);
         let shard_config = ShardConfig {
             id,
@@ -146,6 +148,8 @@ pub fn start(
                 doorbell: Doorbell::new(),
                 disk,
                 drained: report_drained,
+                questions: OpenQuestions::default(),
+                turn_times: TurnTimes::default(),
                 state: State::default(),
             };
             driver.ring.enable()?;

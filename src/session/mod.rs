@@ -15,6 +15,6 @@ pub use expiry::SessionExpiry;
 pub use inbound::{Inbound, Reception, Release};
 pub use numbering::{PACKET_IDS, packet_id_of};
 pub use outbound::{
-    Acknowledged, Deliverable, NextPublish, Outbound, QueueLength, QueueLimit, Reopened, Resend, Resending,
+    Acknowledged, Awaited, Deliverable, NextPublish, Outbound, QueueLength, QueueLimit, Reopened, Resend, Resending,
 };
 pub use remote::RemoteSession;

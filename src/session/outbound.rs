@@ -126,6 +126,17 @@ pub struct QueueLength {
     pub bytes: u64,
 }
 
+/// Exchanges of one session by what they await.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Awaited {
+    /// Messages of QoS 1.
+    pub puback: u64,
+    /// Messages of QoS 2 that the client may not have.
+    pub pubrec: u64,
+    /// Those that it has.
+    pub pubcomp: u64,
+}
+
 impl QueueLimit {
     /// No limit.
     pub const NONE: Self = Self { messages: u32::MAX, bytes: u64::MAX };
@@ -491,6 +502,20 @@ impl<M: Deliverable> Outbound<M> {
     /// Exchanges that are open.
     pub fn inflight(&self) -> usize {
         self.open as usize
+    }
+
+    /// The open exchanges by what they await. Visits each of them.
+    pub fn awaited(&self) -> Awaited {
+        let mut awaited = Awaited::default();
+        for entry in &self.inflight {
+            match entry {
+                Entry::AwaitingPuback(_) => awaited.puback += 1,
+                Entry::AwaitingPubrec(_) => awaited.pubrec += 1,
+                Entry::AwaitingPubcomp => awaited.pubcomp += 1,
+                Entry::Done => {}
+            }
+        }
+        awaited
     }
 
     /// Whether nothing waits and nothing is in flight.

@@ -6,7 +6,9 @@ use bytes::Bytes;
 
 use crate::auth::Identity;
 use crate::fault::Fault;
-use crate::proto::{Connack, Connect, Packet, PropertyWriter, ReasonCode, Version, connects_as_bridge, decode_connect};
+use crate::proto::{
+    Connack, Connect, Packet, PacketType, PropertyWriter, ReasonCode, Version, connects_as_bridge, decode_connect,
+};
 use crate::route::{Presence, WillMessage};
 use crate::session::{Resending, SessionExpiry};
 use crate::store::LogPosition;
@@ -63,7 +65,7 @@ impl Shard {
         connection.wants_problem_information = connect.properties.request_problem_information().unwrap_or(true);
         let received = admission.connect_frame.len() + admission.early_bytes.len();
         self.clients.counters.connects += 1;
-        self.clients.counters.packets_received += 1;
+        self.clients.received.count_type(PacketType::Connect);
         self.clients.counters.bytes_received += received as u64;
         entry.insert(connection);
         if self.has_all_sessions() && self.clients.sessions.find(&admission.client_id).is_none() {

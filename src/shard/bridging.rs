@@ -352,7 +352,6 @@ impl Shard {
         session: SessionKey,
         publish: &Publish<'_>,
     ) -> Result<(), Violation> {
-        self.clients.counters.publishes_received += 1;
         let now = self.clients.now;
         let connection = self.clients.connection(key);
         let Some(link) = connection.role.link() else { return Ok(()) };

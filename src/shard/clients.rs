@@ -20,6 +20,7 @@ use super::links::Links;
 use super::messages::Messages;
 use super::outbox::Outbox;
 use super::output::Transmit;
+use super::packet_counts::PacketCounts;
 use super::sessions::{SessionKey, Sessions};
 use super::sharing::Completed;
 use super::timers::Timers;
@@ -45,6 +46,8 @@ pub(super) struct Clients {
     /// The log is as long as it may be.
     pub(super) is_log_at_limit: bool,
     pub(super) counters: Counters,
+    /// Packets that have come.
+    pub(super) received: PacketCounts,
     pub(super) commands: VecDeque<Command>,
     pub(super) outbox: Outbox,
     pub(super) links: Links,
@@ -88,6 +91,7 @@ impl Clients {
             log,
             is_log_at_limit: false,
             counters: Counters::default(),
+            received: PacketCounts::default(),
             commands: VecDeque::new(),
             links: Links::new(outbox.shards()),
             outbox,
@@ -159,6 +163,7 @@ impl Clients {
 
     /// Appends a packet that is encoded already.
     pub(super) fn send_encoded(&mut self, key: ConnectionKey, packet: &[u8], after: LogPosition) {
+        self.encoder.sent.count(packet[0]);
         let connection = &mut self.connections[key.index()];
         connection.output.section(after, &mut self.encoder.buffers).buffer().extend_from_slice(packet);
         self.mark_dirty(key);

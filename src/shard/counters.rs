@@ -12,6 +12,13 @@ macro_rules! counters {
             $($(#[doc = $doc])+ pub $name: u64,)+
         }
 
+        impl Counters {
+            /// Each with its name and what it is.
+            pub fn rows(&self) -> impl Iterator<Item = (&'static str, &'static str, u64)> + use<> {
+                [$((stringify!($name), concat!($($doc),+).trim_ascii(), self.$name)),+].into_iter()
+            }
+        }
+
         /// `name=value` pairs on one line.
         impl fmt::Display for Counters {
             fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -142,7 +142,6 @@ impl Clients {
         let Post { message, copies, .. } = post;
         match self.encoder.publish_copy(connection, self.now, message, copies, packet, LogPosition::NOTHING) {
             Ok(()) => {
-                self.counters.publishes_sent += 1;
                 self.mark_dirty(key);
             }
             Err(unsent) => self.counters.count_unsent(unsent),
@@ -170,7 +169,6 @@ impl Clients {
             match self.encoder.publish_copy(connection, self.now, body, copies, packet, after) {
                 Ok(()) => {
                     self.messages.refer(message);
-                    self.counters.publishes_sent += 1;
                     self.mark_dirty(key);
                 }
                 Err(unsent) => {
@@ -241,7 +239,7 @@ impl Clients {
         let Session { connection: Some(key), is_durable, .. } = *self.sessions.get(session) else { return 0 };
         let Some(outbound) = self.sessions.outbound_if_any(session) else { return 0 };
         let connection = &mut self.connections[key.index()];
-        let mut sent = 0;
+        let mut has_sent = false;
         // Deliveries that are over without having been sent, if a group is to hear of that.
         let mut over: Vec<Terms> = Vec::new();
         let mut unsent = Vec::new();
@@ -268,7 +266,7 @@ impl Clients {
             let after = leaves_after(&mut self.log, &self.links, is_durable, &delivery.terms);
             match self.encoder.publish(connection, self.now, message, packet, after) {
                 Ok(_start) => {
-                    sent += 1;
+                    has_sent = true;
                     self.counters.publishes_resent += u64::from(dup);
                 }
                 Err(reason) if dup => unsent.push((number, reason)),
@@ -292,8 +290,7 @@ impl Clients {
                 self.note_completed(session, &terms);
             }
         }
-        if sent > 0 {
-            self.counters.publishes_sent += sent;
+        if has_sent {
             self.mark_dirty(key);
         }
         self.note_dequeued(session, queue);
@@ -316,10 +313,7 @@ impl Clients {
                 let Terms { qos, retain, ref identifiers } = delivery.terms;
                 let packet = OutgoingPublish { id: Some(packet_id_of(number)), dup, qos, retain, identifiers };
                 match self.encoder.publish(connection, self.now, message, packet, after) {
-                    Ok(_start) => {
-                        self.counters.publishes_sent += 1;
-                        self.counters.publishes_resent += 1;
-                    }
+                    Ok(_start) => self.counters.publishes_resent += 1,
                     Err(reason) => unsent.push((number, reason)),
                 }
             }

@@ -12,12 +12,13 @@ use crate::time::Timestamp;
 use super::aliases::Naming;
 use super::connection::{Acknowledgement, Connection};
 use super::output::{BufferPool, LARGE_PAYLOAD_BYTES};
+use super::packet_counts::PacketCounts;
 use super::template::{Copies, Form, Template};
 
 #[derive(Debug)]
 pub(super) struct Encoder {
     /// Packets that were written.
-    pub(super) packets: u64,
+    pub(super) sent: PacketCounts,
     /// Payload bytes of PUBLISH packets that were written.
     pub(super) payload_bytes: u64,
     pub(super) buffers: BufferPool,
@@ -54,7 +55,7 @@ impl Encoder {
     /// The seed should be secret, for clients choose the topics that are hashed.
     pub(super) fn new(seed: u64) -> Self {
         Self {
-            packets: 0,
+            sent: PacketCounts::default(),
             payload_bytes: 0,
             buffers: BufferPool::default(),
             hop_properties: Vec::new(),
@@ -71,7 +72,7 @@ impl Encoder {
         packet.encode(connection.version, buffer);
         let is_accepted = connection.max_packet_bytes.is_none_or(|max| buffer.len() - before <= max.get() as usize);
         if is_accepted {
-            self.packets += 1;
+            self.sent.count_type(packet.packet_type());
         } else {
             buffer.truncate(before);
         }
@@ -91,7 +92,7 @@ impl Encoder {
         {
             return;
         }
-        self.packets += 1;
+        self.sent.count_type(kind.packet_type());
         let buffer = connection.output.section(after, &mut self.buffers).buffer();
         encode_acknowledgement(buffer, connection.version, kind, id, reason);
     }
@@ -152,7 +153,7 @@ impl Encoder {
         if connection.max_packet_bytes.is_some_and(|max| copy.len() + large_bytes > max.get() as usize) {
             return Err(Unsent::TooLarge);
         }
-        self.packets += 1;
+        self.sent.count_publish(packet.qos);
         self.payload_bytes += payload.len() as u64;
         let section = connection.output.section(after, &mut self.buffers);
         let buffer = section.buffer();
@@ -226,7 +227,7 @@ impl Encoder {
                 _ => (plain, false),
             },
         };
-        self.packets += 1;
+        self.sent.count_publish(packet.qos);
         self.payload_bytes += payload.len() as u64;
         let section = connection.output.section(after, &mut self.buffers);
         let start = section.buffer().len();

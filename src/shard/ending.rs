@@ -300,7 +300,9 @@ pub(super) fn keep_alive(connection: &Connection) -> Duration {
 /// What a client may say in place of what only a server says (5.0, table 3-10).
 fn as_client(reason: ReasonCode) -> ReasonCode {
     match reason {
-        ReasonCode::ServerShuttingDown | ReasonCode::SessionTakenOver => ReasonCode::Success,
+        ReasonCode::ServerShuttingDown | ReasonCode::SessionTakenOver | ReasonCode::AdministrativeAction => {
+            ReasonCode::Success
+        }
         ReasonCode::KeepAliveTimeout => ReasonCode::UnspecifiedError,
         reason => reason,
     }

@@ -26,6 +26,7 @@ mod aliases;
 mod authenticating;
 mod backlog;
 mod bridging;
+mod census;
 mod checkpoint;
 mod clients;
 mod congestion;
@@ -33,6 +34,7 @@ mod connack;
 mod connection;
 mod counters;
 mod delivering;
+mod directory;
 mod encoder;
 mod ending;
 mod farewell;
@@ -48,6 +50,7 @@ mod messages;
 mod outbox;
 mod output;
 mod overflow;
+mod packet_counts;
 mod placement;
 mod publishing;
 mod receiving;
@@ -69,10 +72,13 @@ mod unwrapping;
 
 pub use admission::Admission;
 pub use bridging::OpenedBridge;
+pub use census::{Census, Exchanges, LogReport, ShardReport};
 pub use connection::ConnectionKey;
 pub use counters::Counters;
+pub use directory::{ClientPage, ClientReport, ConnectedClient};
 pub(crate) use farewell::Farewell;
 pub use output::Transmit;
+pub use packet_counts::PacketCounts;
 pub use placement::shard_of;
 pub use redealing::redeal;
 pub use role::BridgeNotice;
@@ -342,7 +348,7 @@ impl Shard {
                 TimerKey::Session(key) => self.session_timeout(key, deadline),
                 TimerKey::Will(key) => self.will_timeout(key, deadline),
                 TimerKey::Congestion(key) => self.clients.congestion_timeout(key, deadline),
-                TimerKey::Report => self.report(),
+                TimerKey::Report => self.publish_report(),
                 TimerKey::LogLimit => self.log_limit_timeout(),
                 TimerKey::Sweep => self.sweep_timeout(deadline),
             }
@@ -445,29 +451,6 @@ impl Shard {
     /// The log, to look at.
     pub fn log(&self) -> &Log {
         &self.clients.log
-    }
-
-    /// What there is and what there was. Walks the exchange tables: not for every turn.
-    pub fn counters(&self) -> Counters {
-        let (inbound_inflight, outbound_inflight, queued) = self.clients.sessions.exchanges();
-        Counters {
-            connections: self.clients.connections.len() as u64,
-            sessions: self.clients.sessions.len() as u64,
-            subscriptions: self.clients.sessions.subscriptions() as u64,
-            shared_groups: self.groups.len() as u64,
-            messages: self.clients.messages.len() as u64,
-            inbound_inflight: inbound_inflight as u64,
-            outbound_inflight: outbound_inflight as u64,
-            queued: queued as u64,
-            retained: self.retained.len() as u64,
-            pending_subscribes: self.subscribing.len() as u64,
-            lookups: self.lookups.len() as u64,
-            waiting_letters: self.clients.outbox.len() as u64,
-            unacknowledged_letters: self.clients.links.unacknowledged() as u64,
-            packets_sent: self.clients.encoder.packets,
-            payload_bytes_sent: self.clients.encoder.payload_bytes,
-            ..self.clients.counters
-        }
     }
 }
 

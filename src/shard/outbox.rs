@@ -101,6 +101,11 @@ impl Outbox {
         self.waiting.len()
     }
 
+    /// Letters that wait for one shard.
+    pub(super) fn waiting(&self, to: ShardId) -> u64 {
+        self.waiting[to.index()].len() as u64
+    }
+
     pub(super) fn len(&self) -> usize {
         self.waiting.iter().map(VecDeque::len).sum()
     }

@@ -66,7 +66,7 @@ impl Shard {
 
     #[inline]
     fn handle_frame(&mut self, key: ConnectionKey, frame: &Frame<'_>) -> Result<(), Violation> {
-        self.clients.counters.packets_received += 1;
+        self.clients.received.count(frame.bytes().first().copied().unwrap_or_default());
         let now = self.clients.now;
         let connection = self.clients.connection(key);
         // Trap 41: only whole packets count as a sign of life.
@@ -178,7 +178,6 @@ impl Shard {
         publish: &Publish<'_>,
         frame: &Frame<'_>,
     ) -> Result<(), Violation> {
-        self.clients.counters.publishes_received += 1;
         self.clients.counters.payload_bytes_received += publish.payload.len() as u64;
         check_properties(publish.properties)?;
         self.check_served(publish.qos, publish.retain)?;

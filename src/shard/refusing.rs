@@ -46,7 +46,7 @@ const NOT_UTF8: Violation = Violation {
     text: "the Payload Format Indicator says UTF-8, and the payload is not",
 };
 
-const RESERVED_TOPIC: Violation =
+pub(super) const RESERVED_TOPIC: Violation =
     Violation { reason: ReasonCode::NotAuthorized, text: "the topic is one of the broker's own" };
 
 /// Why a message is not accepted that breaks no rule of the standard.

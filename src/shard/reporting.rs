@@ -9,7 +9,7 @@
 
 use std::time::Duration;
 
-use crate::proto::QoS;
+use crate::proto::{PacketType, QoS};
 use crate::route::{Letter, Message, ShardId, ShardSet, TopicName};
 use crate::system_topics::{SystemTopics, Tally};
 use crate::time::Timestamp;
@@ -52,7 +52,7 @@ impl Shard {
     }
 
     /// It is time for a report.
-    pub(super) fn report(&mut self) {
+    pub(super) fn publish_report(&mut self) {
         let Some(interval) = self.reporting.interval else { return };
         self.clients.timers.arm(self.clients.now + interval, TimerKey::Report);
         self.reporting.round += 1;
@@ -95,12 +95,12 @@ impl Shard {
             sessions: clients.sessions.len() as u64,
             sessions_expired: counters.sessions_expired,
             connects: counters.connects,
-            packets_received: counters.packets_received,
-            packets_sent: clients.encoder.packets,
+            packets_received: clients.received.total(),
+            packets_sent: clients.encoder.sent.total(),
             bytes_received: counters.bytes_received,
             bytes_sent: counters.bytes_sent,
-            publishes_received: counters.publishes_received,
-            publishes_sent: counters.publishes_sent,
+            publishes_received: clients.received.of_type(PacketType::Publish),
+            publishes_sent: clients.encoder.sent.of_type(PacketType::Publish),
             publishes_dropped: counters.dropped(),
             payload_bytes_received: counters.payload_bytes_received,
             payload_bytes_sent: clients.encoder.payload_bytes,

@@ -15,6 +15,7 @@ use crate::session::{Inbound, Outbound, RemoteSession, Resending, SessionExpiry}
 use crate::store::SessionImage;
 use crate::time::Timestamp;
 
+use super::census::Exchanges;
 use super::congestion::Congestion;
 use super::connection::ConnectionKey;
 use super::filter_keys::FilterKeys;
@@ -411,12 +412,54 @@ impl Sessions {
         self.arena.iter().map(|(_, session)| session.subscription_count()).sum()
     }
 
-    /// Exchanges that await PUBREL, exchanges open with subscribers, messages queued.
-    pub(super) fn exchanges(&self) -> (usize, usize, usize) {
-        let inbound = self.inbound.iter().map(|(_, inbound)| inbound.len()).sum();
-        let outbound = self.outbound.iter().map(|(_, outbound)| outbound.inflight()).sum();
-        let queued = self.outbound.iter().map(|(_, outbound)| outbound.queued()).sum();
-        (inbound, outbound, queued)
+    /// What lies at a place among all exchange tables; none behind the last one.
+    pub(super) fn table_at(&self, place: usize) -> Option<Option<Table<'_>>> {
+        let receivers = self.inbound.capacity();
+        if place < receivers {
+            Some(self.inbound.get(place).map(Table::Receiver))
+        } else if place - receivers < self.outbound.capacity() {
+            Some(self.outbound.get(place - receivers).map(Table::Sender))
+        } else {
+            None
+        }
+    }
+
+    /// How many places there are in the arena, empty ones included.
+    pub(super) fn places(&self) -> usize {
+        self.arena.capacity()
+    }
+
+    /// The session at a place in the arena.
+    pub(super) fn at(&self, place: usize) -> Option<SessionKey> {
+        self.arena.contains(place).then_some(SessionKey(place as u32))
+    }
+}
+
+/// An exchange table of some session, to look at.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Table<'a> {
+    Receiver(&'a Inbound),
+    Sender(&'a Outbound<Delivery>),
+}
+
+impl Table<'_> {
+    /// Adds what it holds; says how many exchanges had to be visited for it.
+    pub(super) fn count_into(self, sum: &mut Exchanges) -> usize {
+        match self {
+            Self::Receiver(inbound) => {
+                sum.awaiting_pubrel += inbound.len() as u64;
+                0
+            }
+            Self::Sender(outbound) => {
+                let awaited = outbound.awaited();
+                sum.awaiting_puback += awaited.puback;
+                sum.awaiting_pubrec += awaited.pubrec;
+                sum.awaiting_pubcomp += awaited.pubcomp;
+                sum.queued += outbound.queued() as u64;
+                sum.queued_bytes += outbound.queued_bytes();
+                outbound.inflight()
+            }
+        }
     }
 }
 

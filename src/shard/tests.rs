@@ -17,6 +17,7 @@ mod aliases;
 mod authenticating;
 mod backlog;
 mod bridging;
+mod directory;
 mod disk;
 mod durable;
 mod exchange;

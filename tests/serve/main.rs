@@ -1,6 +1,7 @@
 //! The real process from outside: start, the bytes at its front door, signals, and what it says when it cannot start.
 
 mod access;
+mod admin;
 mod broker;
 mod certificates;
 mod durable;

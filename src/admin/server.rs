@@ -1,0 +1,176 @@
+//! Connections, and which request goes where.
+
+use std::borrow::Cow;
+use std::collections::VecDeque;
+use std::io;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, HOST, WWW_AUTHENTICATE};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use serde_json::{Value, json};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::{sleep, timeout};
+use tracing::debug;
+
+use crate::config::{ADMIN_BODY_BYTES_MAX, ADMIN_CONNECTIONS_MAX, ADMIN_HEAD_BYTES_MAX, ADMIN_REQUEST_TIMEOUT};
+
+use super::{Context, api, health, metrics};
+
+/// Pause after an accept that failed for want of something that only others can give back.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
+
+/// Paths that need no token: who asks them is often a machine that has none, and learns nothing from them.
+const OPEN_PATHS: [&str; 2] = ["/healthz", "/readyz"];
+
+/// Serves connections until the process ends.
+pub(super) async fn serve(listener: std::net::TcpListener, context: Arc<Context>) -> io::Result<()> {
+    let listener = TcpListener::from_std(listener)?;
+    let routes = routes(context);
+    let mut connections = VecDeque::new();
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                connections.retain(|connection: &tokio::task::AbortHandle| !connection.is_finished());
+                if connections.len() >= ADMIN_CONNECTIONS_MAX
+                    && let Some(oldest) = connections.pop_front()
+                {
+                    oldest.abort();
+                }
+                connections.push_back(tokio::spawn(serve_connection(stream, routes.clone())).abort_handle());
+            }
+            Err(error) => {
+                debug!("an admin client cannot be accepted: {error}");
+                sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// One request and its answer.
+async fn serve_connection(stream: TcpStream, routes: Router) {
+    let connection = http1::Builder::new()
+        .keep_alive(false)
+        .max_buf_size(ADMIN_HEAD_BYTES_MAX)
+        .timer(TokioTimer::new())
+        .header_read_timeout(ADMIN_REQUEST_TIMEOUT)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(routes));
+    match timeout(ADMIN_REQUEST_TIMEOUT, connection).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => debug!("a request of an admin client failed: {error}"),
+        Err(_) => debug!("a request of an admin client did not end in time"),
+    }
+}
+
+fn routes(context: Arc<Context>) -> Router {
+    let unknown = || async { Failure::new(StatusCode::NOT_FOUND, "there is nothing at this path") };
+    let no_such_method = || async { Failure::new(StatusCode::METHOD_NOT_ALLOWED, "this path has no such method") };
+    Router::new()
+        .route("/metrics", get(metrics::get))
+        .route("/healthz", get(health::get_health))
+        .route("/readyz", get(health::get_readiness))
+        .route("/api/v1/clients", get(api::get_clients))
+        .route("/api/v1/clients/{id}", get(api::get_client).delete(api::delete_client))
+        .route("/api/v1/publish", post(api::post_publish))
+        .fallback(unknown)
+        .method_not_allowed_fallback(no_such_method)
+        .layer(DefaultBodyLimit::max(ADMIN_BODY_BYTES_MAX))
+        .layer(from_fn_with_state(Arc::clone(&context), guard))
+        .with_state(context)
+}
+
+/// Lets through who may ask.
+async fn guard(State(context): State<Arc<Context>>, request: Request, next: Next) -> Response {
+    if OPEN_PATHS.contains(&request.uri().path()) {
+        return next.run(request).await;
+    }
+    let headers = request.headers();
+    match context.token() {
+        Some(token) => {
+            let is_shown = headers.get(AUTHORIZATION).is_some_and(|header| token.is_shown_by(header.as_bytes()));
+            if !is_shown {
+                let text = "the token is missing or wrong";
+                let mut refusal = Failure::new(StatusCode::UNAUTHORIZED, text).into_response();
+                refusal.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+                return refusal;
+            }
+        }
+        None if is_named_by_stranger(headers) => {
+            let text = "without a token, this machine is asked for by its address or as localhost";
+            return Failure::new(StatusCode::FORBIDDEN, text).into_response();
+        }
+        None => {}
+    }
+    next.run(request).await
+}
+
+/// Whether a request is for a host with a name of somebody's choice, which he may have had point here: so a web page would ask.
+fn is_named_by_stranger(headers: &HeaderMap) -> bool {
+    let Some(host) = headers.get(HOST) else { return false };
+    let Ok(authority) = host.to_str().unwrap_or_default().parse::<axum::http::uri::Authority>() else { return true };
+    let name = authority.host();
+    let address = name.trim_start_matches('[').trim_end_matches(']');
+    !name.eq_ignore_ascii_case("localhost") && address.parse::<IpAddr>().is_err()
+}
+
+/// An answer in JSON.
+pub(super) fn answer(status: StatusCode, body: &Value) -> Response {
+    let mut response = Response::new(Body::from(body.to_string()));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+/// An answer that says what is wrong.
+#[derive(Debug)]
+pub(super) struct Failure {
+    status: StatusCode,
+    text: Cow<'static, str>,
+}
+
+impl Failure {
+    pub(super) fn new(status: StatusCode, text: impl Into<Cow<'static, str>>) -> Self {
+        Self { status, text: text.into() }
+    }
+}
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        answer(self.status, &json!({ "error": self.text }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_are_addresses_or_localhost() {
+        for (host, is_stranger) in [
+            ("127.0.0.1:9883", false),
+            ("127.0.0.1", false),
+            ("[::1]:9883", false),
+            ("localhost:9883", false),
+            ("LOCALHOST", false),
+            ("broker.example:9883", true),
+            ("127.0.0.1.evil.example", true),
+            ("", true),
+            ("a b", true),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(HOST, HeaderValue::from_static(host));
+            assert_eq!(is_named_by_stranger(&headers), is_stranger, "{host}");
+        }
+        assert!(!is_named_by_stranger(&HeaderMap::new()), "no browser leaves it out");
+    }
+}

@@ -1,0 +1,152 @@
+//! What the loop says of itself and its shard: on lines of the log, and in answers to the admin thread.
+//!
+//! Figures are asked for seldom, and what it takes to count them is done in bounded pieces, one in a turn. Who asks while a count
+//! goes on gets what comes of that.
+
+use tracing::info;
+
+use crate::shard::{Census, ClientReport};
+use crate::store::{LogFailure, LogPosition};
+use crate::time::Timestamp;
+
+use super::driver::Driver;
+use super::figures::{DiskFigures, ShardFigures, commit_latencies};
+use super::question::{Announcement, Answer, ClientDetails, ClientDetailsPage, Question};
+
+/// Questions that have no answer yet.
+#[derive(Default)]
+pub(super) struct OpenQuestions {
+    /// Who wants figures.
+    figures: Vec<Answer<ShardFigures>>,
+    /// The count for them.
+    census: Census,
+    /// Messages that wait for the log, with the positions that they wait for.
+    announced: Vec<(LogPosition, Answer<Result<(), &'static str>>)>,
+}
+
+/// What is answered to whose message waits for a log that has failed.
+const LOG_FAILED: &str = "the log has failed: whether the message outlives the broker is not known";
+
+impl OpenQuestions {
+    fn is_empty(&self) -> bool {
+        self.figures.is_empty() && self.announced.is_empty()
+    }
+}
+
+impl Driver {
+    /// Answers a question, or notes it for [`answer_open_questions`](Self::answer_open_questions).
+    pub(super) fn handle_question(&mut self, now: Timestamp, question: Question) {
+        match question {
+            Question::LogFailure(answer) => answer.give(self.shard.log().failure()),
+            Question::Figures(answer) => self.questions.figures.push(answer),
+            Question::Clients(query, answer) if answer.is_awaited() => {
+                let page = self.shard.clients(query.from, query.max, &query.id_contains);
+                let clients = page.clients.into_iter().map(|report| self.details(report)).collect();
+                answer.give(ClientDetailsPage { clients, next: page.next });
+            }
+            Question::Clients(..) => {}
+            Question::Client(client_id, answer) => {
+                answer.give(self.shard.client(&client_id).map(|report| self.details(report)));
+            }
+            Question::Dismiss(client_id, answer) if answer.is_awaited() => {
+                answer.give(self.shard.handle_dismissal(now, &client_id));
+            }
+            // Who has asked was told that it has not happened.
+            Question::Dismiss(..) => {}
+            Question::Announce(announcement, answer) if answer.is_awaited() => {
+                let Announcement { topic, payload, qos, retain } = announcement;
+                match self.shard.handle_announcement(now, &topic, &payload, qos, retain) {
+                    Ok(after) => self.questions.announced.push((after, answer)),
+                    Err(refusal) => answer.give(Err(refusal)),
+                }
+            }
+            Question::Announce(..) => {}
+        }
+    }
+
+    /// Answers what can be answered now; whether something is to be counted in the next turn.
+    #[inline]
+    pub(super) fn answer_open_questions(&mut self) -> bool {
+        !self.questions.is_empty() && self.answer_some()
+    }
+
+    #[cold]
+    fn answer_some(&mut self) -> bool {
+        let log = self.shard.log();
+        let (stable, has_failed) = (log.stable(), log.failure().is_some());
+        for (_, answer) in self.questions.announced.extract_if(.., |(after, _)| *after <= stable) {
+            answer.give(Ok(()));
+        }
+        if has_failed {
+            self.questions.announced.drain(..).for_each(|(_, answer)| answer.give(Err(LOG_FAILED)));
+        }
+        if self.questions.figures.is_empty() {
+            return false;
+        }
+        if !self.shard.continue_census(&mut self.questions.census) {
+            return true;
+        }
+        let census = std::mem::take(&mut self.questions.census);
+        let figures = self.figures(&census);
+        for answer in self.questions.figures.drain(..) {
+            answer.give(figures.clone());
+        }
+        false
+    }
+
+    fn figures(&self, census: &Census) -> ShardFigures {
+        let counters = &self.state.counters;
+        ShardFigures {
+            shard: self.shard.report(census),
+            receives_starved: counters.receives_starved,
+            sends_continued: counters.sends_continued,
+            completion_overflows: self.ring.overflows(),
+            ring_batches: (0..self.bells.len()).map(|to| self.routes.waiting(to)).collect(),
+            turns: self.turn_times.distribution(),
+            disk: self.disk.as_ref().map(|disk| {
+                let counters = disk.counters();
+                DiskFigures {
+                    bytes: counters.bytes,
+                    read_bytes: disk.reader.read_bytes(),
+                    segments_awaited: counters.segments_awaited,
+                    commits: commit_latencies(&counters.latency_us, counters.latency),
+                }
+            }),
+        }
+    }
+
+    fn details(&self, report: ClientReport) -> ClientDetails {
+        let connection = report.connection.as_ref().and_then(|connection| self.state.peek(connection.key));
+        ClientDetails {
+            address: connection.and_then(|connection| connection.peer_address()),
+            connected_at_seconds: connection.map(|connection| connection.connected_at_seconds),
+            report,
+        }
+    }
+
+    /// Writes the counters to the log.
+    pub(super) fn log_counters(&self) {
+        let counters = &self.state.counters;
+        info!(
+            "counters shard={} {} open_sockets={} receives_starved={} sends_continued={} completion_overflows={}",
+            self.id.number(),
+            self.shard.counters(),
+            self.state.open_sockets(),
+            counters.receives_starved,
+            counters.sends_continued,
+            self.ring.overflows(),
+        );
+        if let Some(disk) = &self.disk {
+            let log = self.shard.log();
+            let failure = log.failure().map_or("none", LogFailure::name);
+            info!(
+                "log shard={} records={} segment_bytes={} failure={failure} {} read_bytes={}",
+                self.id.number(),
+                log.records(),
+                log.bytes(),
+                disk.counters(),
+                disk.reader.read_bytes(),
+            );
+        }
+    }
+}
