@@ -3,6 +3,7 @@
 mod access;
 mod broker;
 mod certificates;
+mod configuration;
 mod durable;
 #[cfg(feature = "planted-faults")]
 mod failing_disk;
