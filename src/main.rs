@@ -157,8 +157,9 @@ impl Told {
         }
         match read_access(&self.config.access) {
             Ok(access) => {
-                info!("access: {}", introduce_access(&self.config.access, &access));
+                let introduction = introduce_access(&self.config.access, &access);
                 gate.replace_access(access);
+                info!("access: {introduction}");
             }
             Err(error) => error!("{error}; who could connect before still can"),
         }
