@@ -5,7 +5,7 @@
 //!
 //! Every flag of `serve` is also a key of the file that `--config` names. Flags win over the environment, that over the file,
 //! and the file over defaults. So that a value may come from either, no flag of `serve` requires or excludes another one in its
-//! row: what does not fit together is found in [`ServeArguments::into_config`], when all values are known.
+//! row: what does not fit together is found in `ServeArguments::into_config`, when all values are known.
 
 mod access;
 mod bridges;

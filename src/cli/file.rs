@@ -287,4 +287,14 @@ mod tests {
             }
         }
     }
+
+    proptest::proptest! {
+        /// Whatever stands in it, it is read or refused with its place.
+        #[test]
+        fn all_texts_are_read_or_refused(text in "([a-z_-]{1,6}|shards|tls|listen|[=\\[\\]{}\"'.,#\n ]|[0-9]{1,3}|true|\\PC){0,40}") {
+            if let Err(refused) = parse(&text) {
+                proptest::prop_assert!(refused.starts_with("it.toml:"), "{text}: {refused}");
+            }
+        }
+    }
 }

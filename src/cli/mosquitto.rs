@@ -68,7 +68,8 @@ impl Conversion {
 pub fn convert(main: &MosquittoFile, include: impl Fn(&Path) -> io::Result<Vec<MosquittoFile>>) -> Conversion {
     let mut output = Output::new();
     let mut parts = Parts::default();
-    for line in lines(main) {
+    for mut line in lines(main) {
+        line.order = parts.taken;
         if line.word != "include_dir" {
             parts.take(line, &mut output);
             continue;
@@ -81,7 +82,7 @@ pub fn convert(main: &MosquittoFile, include: impl Fn(&Path) -> io::Result<Vec<M
             Err(error) => output.left_out_of_security(&line, &format!("it cannot be read: {error}")),
         }
     }
-    let Parts { listeners, access, broker, bridges } = parts;
+    let Parts { listeners, access, broker, bridges, taken: _ } = parts;
     broker.finish(&mut output);
     listeners.finish(access, &mut output);
     bridges.finish(&mut output);
@@ -91,6 +92,7 @@ pub fn convert(main: &MosquittoFile, include: impl Fn(&Path) -> io::Result<Vec<M
 /// What the lines are about.
 #[derive(Default)]
 struct Parts {
+    taken: usize,
     listeners: Listeners,
     access: Access,
     broker: Broker,
@@ -98,7 +100,9 @@ struct Parts {
 }
 
 impl Parts {
-    fn take(&mut self, line: Line, output: &mut Output) {
+    fn take(&mut self, mut line: Line, output: &mut Output) {
+        line.order = self.taken;
+        self.taken += 1;
         match line.word.as_str() {
             "listener" => self.listeners.open(line),
             "connection" => self.bridges.open(line),

@@ -89,16 +89,16 @@ impl Access {
         }
         let anonymous = said.get("allow_anonymous");
         let is_open = anonymous.and_then(|line| line.truth()).unwrap_or(entrances.is_local_only);
-        match said.get("password_file") {
-            Some(line) => output.set(line, "password-file", &line.rest),
-            None if is_open || entrances.is_by_certificate => {}
-            None => {
-                output.remark(
-                    "mosquitto lets nobody in without a password_file and without allow_anonymous true, not even from its own \
-                     machine. The password file here is one without accounts, for the same effect.",
-                );
-                output.imply("password-file", NO_ACCOUNTS);
-            }
+        if let Some(line) = said.get("password_file") {
+            output.set(line, "password-file", &line.rest);
+        }
+        let is_closed = !is_open && !entrances.is_by_certificate;
+        if is_closed && !output.is_set("password-file") {
+            output.remark(
+                "mosquitto lets nobody in without a password_file and without allow_anonymous true, not even from its own \
+                 machine. The password file here is one without accounts, for the same effect.",
+            );
+            output.imply("password-file", NO_ACCOUNTS);
         }
         match anonymous {
             Some(line) if is_open => output.set(line, "allow-anonymous", "true"),

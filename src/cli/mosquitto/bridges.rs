@@ -115,7 +115,7 @@ impl Bridge {
         output.add(&self.connection, "bridge", &value);
         for (line, topic) in topics {
             match topic {
-                Ok(topic) => drop(output.add(line, "bridge-topic", &topic)),
+                Ok(topic) => output.add(line, "bridge-topic", &topic),
                 Err(reason) => output.left_out(line, &reason),
             }
         }

@@ -57,6 +57,7 @@ impl Broker {
             }
             ("persistence", _) if line.truth() == Some(true) => output.set(&line, "durability", "sync"),
             ("persistence", _) => output.set(&line, "durability", "none"),
+            ("persistence_location", _) if line.rest.is_empty() => output.left_out(&line, "it names no directory"),
             ("persistence_location", _) => {
                 output.remark(
                     "The log lies in a directory of its own below persistence_location; what mosquitto.db holds is not taken over.",

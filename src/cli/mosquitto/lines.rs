@@ -5,6 +5,8 @@ use super::MosquittoFile;
 /// A line that says something.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Line {
+    /// How many lines were read before it, in all files together.
+    pub(super) order: usize,
     /// File and number of the line.
     pub(super) place: String,
     /// What it is about.
@@ -22,7 +24,7 @@ pub(super) fn lines(file: &MosquittoFile) -> impl Iterator<Item = Line> {
         }
         let (word, rest) = text.split_once(' ').unwrap_or((text, ""));
         let place = format!("{}:{number}", file.name);
-        Some(Line { place, word: word.to_owned(), rest: rest.trim_start_matches(' ').to_owned() })
+        Some(Line { order: 0, place, word: word.to_owned(), rest: rest.trim_start_matches(' ').to_owned() })
     })
 }
 

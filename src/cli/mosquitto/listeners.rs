@@ -102,11 +102,10 @@ impl Listeners {
     /// Says where clients are accepted and how, and who may connect there.
     pub(super) fn finish(self, access: Access, output: &mut Output) {
         let first = &self.listeners[0];
-        let makes_listener = |option: &String| !NO_LISTENER.contains(&option.as_str());
-        let has_default = access.makes_default_listener() || first.options.keys().any(makes_listener);
+        let has_default = access.makes_default_listener() || first.options.values().any(makes_listener);
         if !has_default {
             for line in first.options.values() {
-                output.not_needed(line, "it stands in front of all listeners, where mosquitto overlooks it");
+                output.not_needed(line, "it stands in front of all listeners, and says nothing of them to mosquitto");
             }
         }
         let is_local_only = !has_default && self.listeners.len() == 1;
@@ -348,6 +347,20 @@ impl Listener {
             }
         }
     }
+}
+
+/// Whether a line in front of all listeners makes mosquitto open one more: not if it says what holds anyway.
+fn makes_listener(line: &Line) -> bool {
+    let is_default = match line.word.as_str() {
+        "max_connections" => line.number() == Some(-1),
+        "max_qos" => line.number() == Some(2),
+        "protocol" => line.value() == "mqtt",
+        "require_certificate" | "use_identity_as_username" | "use_subject_as_username" | "use_username_as_clientid" => {
+            line.truth() == Some(false)
+        }
+        _ => false,
+    };
+    !is_default && !NO_LISTENER.contains(&line.word.as_str())
 }
 
 /// Limits that mosquitto has for each listener, and we for all together.

@@ -50,27 +50,21 @@ impl Output {
 
     /// A line that has become a key with one value, in place of the one that it may have had.
     pub(super) fn set(&mut self, line: &Line, key: &str, value: &str) {
-        match self.try_value(key, value) {
-            Ok(()) => {
-                self.carried_over += 1;
-                self.keep(Some(line), key, value, false);
-            }
-            Err(reason) => self.left_out(line, &reason),
-        }
+        self.carry_over(line, key, value, false);
     }
 
     /// A line that has become a further value of a key.
-    pub(super) fn add(&mut self, line: &Line, key: &str, value: &str) -> bool {
+    pub(super) fn add(&mut self, line: &Line, key: &str, value: &str) {
+        self.carry_over(line, key, value, true);
+    }
+
+    fn carry_over(&mut self, line: &Line, key: &str, value: &str, is_further: bool) {
         match self.try_value(key, value) {
             Ok(()) => {
                 self.carried_over += 1;
-                self.keep(Some(line), key, value, true);
-                true
+                self.keep(Some(line), key, value, is_further);
             }
-            Err(reason) => {
-                self.left_out(line, &reason);
-                false
-            }
+            Err(reason) => self.left_out(line, &reason),
         }
     }
 
@@ -131,7 +125,7 @@ impl Output {
     }
 
     /// The text of all of it.
-    pub(super) fn finish(self, name: &str) -> Conversion {
+    pub(super) fn finish(mut self, name: &str) -> Conversion {
         let mut text = comment(&format!("Made from {name} by `oncemq config from-mosquitto`."));
         text.push('\n');
         // In the order of the reference; writing into a String cannot fail.
@@ -149,7 +143,8 @@ impl Output {
             text.push('\n');
             text.push_str(&comment(remark));
         }
-        for (title, notes) in [("Not carried over:", &self.left_out), ("Not needed:", &self.not_needed)] {
+        for (title, notes) in [("Not carried over:", &mut self.left_out), ("Not needed:", &mut self.not_needed)] {
+            notes.sort_by_key(|(line, _)| line.order);
             if !notes.is_empty() {
                 let _ = writeln!(text, "\n# {title}");
             }

@@ -221,7 +221,28 @@ fn what_stands_in_front_makes_a_listener_as_in_mosquitto() {
         keys("max_topic_alias 5\nlistener 1884 127.0.0.1\nallow_anonymous true")[0],
         "listen = [\"127.0.0.1:1884\"]"
     );
+    let nothing = "max_qos 2\nmax_connections -1\nprotocol mqtt\nrequire_certificate false\nallow_anonymous true\n";
+    assert_eq!(keys(&format!("{nothing}listener 1884 127.0.0.1"))[0], "listen = [\"127.0.0.1:1884\"]");
     assert_eq!(keys(""), [""; 0], "mosquitto serves its own machine then");
+}
+
+/// Accounts that can't be carried over leave nobody in, instead of everybody on this machine.
+#[test]
+fn what_cannot_be_said_opens_nothing() {
+    for text in
+        ["listener 1883 127.0.0.1\npassword_file", "listener 1883 127.0.0.1\nplugin /x.so", "listener 1883 127.0.0.1"]
+    {
+        assert_eq!(keys(text), ["listen = [\"127.0.0.1:1883\"]", "password-file = \"/dev/null\""], "{text}");
+    }
+}
+
+#[test]
+fn lines_are_named_in_their_order() {
+    let text = "user me\nlistener 0 /tmp/x\npid_file y\ncertfile a\ncafile b\nauto_id_prefix x\n";
+    let text = of(text).text;
+    let places: Vec<usize> =
+        text.lines().filter_map(|line| line.strip_prefix("# m.conf:")?.split(':').next()?.parse().ok()).collect();
+    assert_eq!(places, [1, 2, 4, 5, 6, 3], "{text}");
 }
 
 #[test]
