@@ -69,16 +69,21 @@ fn print(text: &str) -> Result<(), std::io::Error> {
     }
 }
 
-/// Reads the files that the settings name, as a start would.
+/// Says whether the files that the settings name are good, as a start would find them.
 fn check(config: &ServeConfig) -> Result<ExitCode, StartError> {
-    read_access(&config.access)?;
-    if let Some(tls) = &config.tls
-        && let Some(complaint) = read_credentials(tls)?.complaint()
+    if let (Some(credentials), Some(tls)) = (read_files(config)?, &config.tls)
+        && let Some(complaint) = credentials.complaint()
     {
         eprintln!("oncemq: --tls-certificate {}: {complaint}; clients will refuse it", tls.certificate.display());
     }
     println!("ok");
     Ok(ExitCode::SUCCESS)
+}
+
+/// Reads the files that the settings name, for what is wrong with them; the certificates are returned.
+fn read_files(config: &ServeConfig) -> Result<Option<Credentials>, StartError> {
+    read_access(&config.access)?;
+    Ok(config.tls.as_ref().map(read_credentials).transpose()?)
 }
 
 /// Prints the configuration file that stands for a mosquitto.conf.
@@ -150,7 +155,14 @@ impl Told {
     /// Reads again what may change while the broker runs. What cannot be read stays as it was.
     fn reload(&mut self, gate: &Gate) {
         if self.settings.has_file() {
-            match cli::reload(&self.arguments, io::read_configuration, &self.settings) {
+            let told = cli::reload(&self.arguments, io::read_configuration, &self.settings);
+            // The files are looked at before anything changes: accounts without the certificates that were to come with them
+            // could let somebody in.
+            let checked = told.and_then(|reload| match read_files(&reload.config) {
+                Ok(_) => Ok(reload),
+                Err(error) => Err(error.to_string()),
+            });
+            match checked {
                 Ok(reload) => self.take(reload),
                 Err(error) => return error!("{error}; nothing is changed"),
             }

@@ -76,7 +76,7 @@ pub fn convert(main: &MosquittoFile, include: impl Fn(&Path) -> io::Result<Vec<M
         }
         match include(Path::new(&line.rest)) {
             Ok(files) => {
-                output.carried_over(&line);
+                output.carried_over();
                 files.iter().flat_map(lines).for_each(|line| parts.take(line, &mut output));
             }
             Err(error) => output.left_out_of_security(&line, &format!("it cannot be read: {error}")),
@@ -106,8 +106,8 @@ impl Parts {
         match line.word.as_str() {
             "listener" => self.listeners.open(line),
             "connection" => self.bridges.open(line),
-            word if listeners::is_option(word) => self.listeners.add(line),
-            word if access::is_option(word) => self.access.add(line, self.listeners.current()),
+            word if listeners::is_option(word) => self.listeners.add(line, output),
+            word if access::is_option(word) => self.access.add(line, self.listeners.current(), output),
             word if bridges::is_option(word) => self.bridges.add(line, output),
             _ => self.broker.take(line, output),
         }

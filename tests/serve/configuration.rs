@@ -151,6 +151,10 @@ fn what_can_change_changes_on_request() {
     broker.signal("HUP");
     let line = broker.wait_for_line("nothing is changed");
     assert!(line.contains("oncemq.toml:1: log-level = loud: allowed is error, warn, info, debug, trace"), "{line}");
+    file.write(&text.replace(&people, "/nowhere").replace("debug", "error"));
+    broker.signal("HUP");
+    let line = broker.wait_for_line("nothing is changed");
+    assert!(line.contains("--password-file /nowhere: "), "{line}");
     client.write_all(&[0xC0, 0]).expect("sent");
     assert_eq!(read_exactly::<2>(&mut client), [0xD0, 0], "who was there is still served");
 

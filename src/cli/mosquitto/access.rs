@@ -40,9 +40,9 @@ pub(super) struct Entrances {
 }
 
 impl Access {
-    pub(super) fn add(&mut self, line: Line, listener: usize) {
+    pub(super) fn add(&mut self, line: Line, listener: usize, output: &mut Output) {
         if line.word == "per_listener_settings" {
-            self.each_listener = Some(line);
+            output.replaced(self.each_listener.replace(line));
         } else {
             self.lines.push((listener, line));
         }
@@ -81,10 +81,8 @@ impl Access {
                 output.left_out_of_security(line, "there are no plugins here");
             } else if line.word == "psk_file" {
                 output.left_out_of_security(line, "TLS with pre-shared keys is not spoken");
-            } else if let Some(other) = said.insert(&line.word, line)
-                && other.rest != line.rest
-            {
-                output.not_needed(other, "a later line says something else");
+            } else {
+                output.replaced(said.insert(&line.word, line).cloned());
             }
         }
         let anonymous = said.get("allow_anonymous");
@@ -102,7 +100,7 @@ impl Access {
         }
         match anonymous {
             Some(line) if is_open => output.set(line, "allow-anonymous", "true"),
-            Some(line) => output.carried_over(line),
+            Some(_) => output.carried_over(),
             None if is_open && output.is_set("password-file") => output.imply("allow-anonymous", "true"),
             None => {}
         }

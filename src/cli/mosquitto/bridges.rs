@@ -79,7 +79,7 @@ impl Bridges {
         match self.bridges.last_mut() {
             None => output.left_out(&line, "it stands in front of all connections"),
             Some(bridge) if line.word == "topic" => bridge.topics.push(line),
-            Some(bridge) => drop(bridge.options.insert(line.word.clone(), line)),
+            Some(bridge) => output.replaced(bridge.options.insert(line.word.clone(), line)),
         }
     }
 
@@ -159,25 +159,25 @@ impl Bridge {
                 "address" | "addresses" | "bridge_protocol_version" | "clientid" | "remote_clientid" | "username"
                 | "remote_username" | "keepalive_interval",
                 _,
-            ) => output.carried_over(line),
+            ) => output.carried_over(),
             ("password" | "remote_password", _) => output.left_out(
                 line,
                 "passwords stand in files of their own: make one for it, and add password-file=FILE to the bridge behind user=",
             ),
-            ("cleansession" | "local_cleansession", Some(false)) => output.carried_over(line),
+            ("cleansession" | "local_cleansession", Some(false)) => output.carried_over(),
             ("cleansession" | "local_cleansession", _) => {
                 output.left_out(line, "the session of a bridge is kept, so that what it missed comes when it is back");
             }
-            ("try_private", Some(true)) => output.carried_over(line),
+            ("try_private", Some(true)) => output.carried_over(),
             ("try_private", _) => output.left_out(line, "a bridge always asks not to get back what it has sent"),
-            ("notifications", Some(false)) => output.carried_over(line),
+            ("notifications", Some(false)) => output.carried_over(),
             ("notifications" | "notifications_local_only" | "notification_topic", _) => {
                 output.left_out(line, "a bridge does not publish whether it is connected");
             }
-            ("start_type", _) if line.value() == "automatic" => output.carried_over(line),
+            ("start_type", _) if line.value() == "automatic" => output.carried_over(),
             ("start_type" | "idle_timeout" | "threshold", _) => output.left_out(line, "a bridge is connected always"),
             ("restart_timeout", _) => output.not_needed(line, "it tries again after up to 1 s, then twice as long, up to 60 s"),
-            ("round_robin", Some(false)) => output.carried_over(line),
+            ("round_robin", Some(false)) => output.carried_over(),
             ("round_robin", _) => output.left_out(line, others),
             ("local_clientid" | "local_username" | "local_password", _) => {
                 output.not_needed(line, "a bridge is part of the broker and needs no account in it");
@@ -188,7 +188,7 @@ impl Bridge {
             ("bridge_insecure" | "bridge_require_ocsp" | "bridge_alpn" | "bridge_tls_version" | "bridge_keyfile", _) => {
                 output.not_needed(line, "the bridge does not speak TLS");
             }
-            ("bridge_outgoing_retain", Some(true)) => output.carried_over(line),
+            ("bridge_outgoing_retain", Some(true)) => output.carried_over(),
             ("bridge_max_topic_alias" | "bridge_reload_type", _) => output.not_needed(line, "there is nothing to set here"),
             _ => output.left_out(line, "bridges cannot be told this"),
         }

@@ -28,7 +28,7 @@ impl Broker {
         }
         match (line.word.as_str(), line.number()) {
             ("log_type", _) => self.log_types.push(line),
-            ("message_size_limit", Some(_)) => self.message_size_limit = Some(line),
+            ("message_size_limit", Some(_)) => output.replaced(self.message_size_limit.replace(line)),
             ("max_packet_size", Some(bytes)) => output.set(&line, "max-packet-bytes", &packet_bytes(bytes)),
             ("max_inflight_messages", Some(messages)) => {
                 let messages = if messages == 0 { u16::MAX.to_string() } else { messages.to_string() };

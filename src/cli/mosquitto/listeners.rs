@@ -89,9 +89,12 @@ impl Listeners {
         self.listeners.push(Listener { opening: Some(line), options: BTreeMap::new() });
     }
 
-    pub(super) fn add(&mut self, line: Line) {
-        let current = self.current();
-        self.listeners[current].options.insert(line.word.clone(), line);
+    pub(super) fn add(&mut self, line: Line, output: &mut Output) {
+        let listener = match line.word.as_str() {
+            "port" | "bind_address" => 0, // wherever they stand
+            _ => self.current(),
+        };
+        output.replaced(self.listeners[listener].options.insert(line.word.clone(), line));
     }
 
     /// The number of the listener that lines are about at this point.
@@ -313,9 +316,9 @@ impl Listener {
                 "require_certificate" | "use_identity_as_username" | "use_subject_as_username" if !self.is_tls() => {
                     output.not_needed(line, tls(true));
                 }
-                "require_certificate" | "protocol" | "tls_keyform" => output.carried_over(line),
+                "require_certificate" | "protocol" | "tls_keyform" => output.carried_over(),
                 "use_identity_as_username" if line.truth() == Some(true) => output.set(line, "tls-identity", "cn"),
-                "use_identity_as_username" => output.carried_over(line),
+                "use_identity_as_username" => output.carried_over(),
                 "use_subject_as_username" => output.not_needed(line, "use_identity_as_username has priority, or it is off"),
                 "tls_version" if !self.is_tls() => output.not_needed(line, tls(true)),
                 "tls_version" => match line.value() {
@@ -331,15 +334,15 @@ impl Listener {
                 "dhparamfile" => output.not_needed(line, "keys are exchanged by elliptic curves"),
                 "tls_engine" | "tls_engine_kpass_sha1" => output.not_needed(line, tls(true)),
                 "socket_domain" if line.value() == "ipv6" => output.left_out(line, "an address of IPv6 takes IPv4, too"),
-                "socket_domain" => output.carried_over(line),
+                "socket_domain" => output.carried_over(),
                 "http_dir" => output.left_out(line, "no files are served"),
                 "use_username_as_clientid" if line.truth() == Some(true) => {
                     output.left_out_of_security(line, "a client has the id that it names, whatever its user name is");
                 }
-                "use_username_as_clientid" => output.carried_over(line),
+                "use_username_as_clientid" => output.carried_over(),
                 "port" | "bind_address" => {
                     if self.line() != Some(line) {
-                        output.carried_over(line);
+                        output.carried_over();
                     }
                 }
                 "max_connections" | "max_qos" | "max_topic_alias" => {} // those of all listeners, in `say_limits`

@@ -44,7 +44,7 @@ impl Output {
     }
 
     /// A line whose content went where it belongs.
-    pub(super) fn carried_over(&mut self, _line: &Line) {
+    pub(super) fn carried_over(&mut self) {
         self.carried_over += 1;
     }
 
@@ -76,6 +76,13 @@ impl Output {
     /// A line that has no meaning here, and why.
     pub(super) fn not_needed(&mut self, line: &Line, reason: &str) {
         self.not_needed.push((line.clone(), reason.to_owned()));
+    }
+
+    /// A line that counts no more, because another one of its kind follows.
+    pub(super) fn replaced(&mut self, line: Option<Line>) {
+        if let Some(line) = line {
+            self.not_needed(&line, "a later line takes its place");
+        }
     }
 
     /// A line that could not be carried over, and why.

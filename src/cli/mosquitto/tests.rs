@@ -223,6 +223,8 @@ fn what_stands_in_front_makes_a_listener_as_in_mosquitto() {
     );
     let nothing = "max_qos 2\nmax_connections -1\nprotocol mqtt\nrequire_certificate false\nallow_anonymous true\n";
     assert_eq!(keys(&format!("{nothing}listener 1884 127.0.0.1"))[0], "listen = [\"127.0.0.1:1884\"]");
+    let later = "listener 1884 127.0.0.1\nport 1885\nbind_address 127.0.0.1\nallow_anonymous true";
+    assert_eq!(keys(later)[0], "listen = [\"127.0.0.1:1885\", \"127.0.0.1:1884\"]");
     assert_eq!(keys(""), [""; 0], "mosquitto serves its own machine then");
 }
 
@@ -277,6 +279,9 @@ proptest::proptest! {
     fn all_texts_are_converted(lines in proptest::collection::vec((0usize..WORDS.len(), ".{0,12}"), 0..20)) {
         let text: String = lines.iter().map(|(word, rest)| format!("{} {rest}\n", WORDS[*word])).collect();
         let conversion = of(&text);
+        let main = MosquittoFile { name: String::new(), text: text.clone() };
+        let Conversion { carried_over, not_needed, left_out, .. } = conversion;
+        proptest::prop_assert_eq!(carried_over + not_needed + left_out, super::lines(&main).count(), "{}\n{}", text, conversion.text);
         let arguments = ["oncemq", "config", "print", "--config=it.toml"].map(OsString::from);
         if let Err(error) = action(&arguments, |_| Ok(conversion.text.clone())) {
             let error = error.to_string();
@@ -287,18 +292,24 @@ proptest::proptest! {
 }
 
 /// Words that say something together.
-const WORDS: [&str; 22] = [
+const WORDS: [&str; 30] = [
     "listener 1883",
+    "listener 8883 127.0.0.1",
     "listener",
     "port",
+    "bind_address ::1",
     "protocol websockets",
     "certfile",
     "keyfile",
     "cafile",
     "require_certificate true",
+    "use_identity_as_username true",
+    "psk_hint",
     "per_listener_settings true",
     "password_file",
     "allow_anonymous",
+    "acl_file",
+    "plugin",
     "max_connections",
     "max_qos",
     "connection",
@@ -306,7 +317,9 @@ const WORDS: [&str; 22] = [
     "topic",
     "topic #",
     "remote_clientid",
+    "bridge_cafile",
     "max_packet_size",
+    "message_size_limit 5",
     "persistence_location",
     "log_type",
     "max_inflight_messages 9\nsys_interval",
