@@ -2,17 +2,26 @@
 //!
 //! What is wrong with a value is told by the flag's name, what was given and what is allowed; the process then ends with
 //! code 2. Defaults and bounds live in `config`; what only the machine can tell (a CPU, a port) is checked at start-up.
+//!
+//! Every flag of `serve` is also a key of the file that `--config` names. Flags win over the environment, that over the file,
+//! and the file over defaults. So that a value may come from either, no flag of `serve` requires or excludes another one in its
+//! row: what does not fit together is found in `ServeArguments::into_config`, when all values are known.
 
 mod access;
 mod admin;
 mod bridges;
+mod file;
+mod loading;
+mod mosquitto;
+mod reference;
 mod service;
+mod settings;
 mod tls;
+mod toml_text;
 mod values;
 mod web_socket;
 mod words;
 
-use std::net::SocketAddr;
 use std::num::{NonZeroU16, NonZeroU32, NonZeroU64};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -32,21 +41,28 @@ use admin::AdminArguments;
 use bridges::{BridgeArgument, TopicArgument};
 use service::ServiceArguments;
 use tls::{TlsArguments, addresses};
-use values::{Bytes, Span, address, bytes, number, pinning, power_of_two, span};
+use values::{Bytes, ListenAddress, Span, bytes, listen_address, number, pinning, power_of_two, span};
 use web_socket::WebSocketArguments;
 use words::{
     DurableQueuePolicy, durability, durable_queue_policy, queue_policy, recovery, shared_balance, slow_reader_policy,
 };
 
+pub use loading::{Reload, action, reload};
+pub use mosquitto::{Conversion, MosquittoFile, convert};
+pub use settings::Settings;
+
 /// MQTT 3.1.1 and 5.0 broker that delivers exactly once.
 #[derive(Debug, Parser)]
 #[command(name = "oncemq", version, args_conflicts_with_subcommands = true)]
 #[command(after_help = "Sizes take B, KiB, MiB or GiB, durations ms, s or m; a bare number is bytes or seconds.")]
-pub struct Cli {
+struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
     #[command(flatten)]
     serve: ServeArguments,
+    /// Where the values of `serve` come from; filled in when all sources have been read.
+    #[arg(skip)]
+    settings: Settings,
 }
 
 #[derive(Debug, Subcommand)]
@@ -58,6 +74,28 @@ enum Command {
     Log(LogCommand),
     /// Set or delete the password of a user in a password file; it is asked for, or read from standard input.
     Passwd(PasswordArguments),
+    /// Check, show or make a configuration file.
+    #[command(subcommand)]
+    Config(ConfigCommand),
+}
+
+/// What can be done with configuration files.
+#[derive(Debug, Subcommand)]
+enum ConfigCommand {
+    /// Check what `serve` would be told by flags, environment and file, and the files that these name; ends with code 2 if it
+    /// would refuse to start.
+    Check(Box<ServeArguments>),
+    /// Print what `serve` would be told, as a configuration file that says where each value comes from.
+    Print(Box<ServeArguments>),
+    /// Print a configuration file with all keys, what they mean, and their defaults.
+    Defaults,
+    /// Print the configuration file that stands for a mosquitto.conf, with all that could not be carried over; ends with code 1
+    /// if something of that was about security.
+    FromMosquitto {
+        /// The mosquitto.conf.
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
 }
 
 /// What can be learned about the logs in a data directory that no broker holds.
@@ -84,13 +122,22 @@ struct LogArguments {
     directory: PathBuf,
 }
 
+/// The flag that names the configuration file, which is no key of it.
+const CONFIG: &str = "config";
+
 /// The flags of `serve`.
 #[derive(Debug, Args)]
 struct ServeArguments {
-    /// Address to accept clients on; repeat for more. Others than loopback want --password-file or --allow-anonymous.
+    /// Configuration file (TOML), in which every flag is a key; flags and environment win over it. It is read again on SIGHUP;
+    /// `oncemq config defaults` prints one.
+    #[arg(long, value_name = "FILE", env = "ONCEMQ_CONFIG")]
+    config: Option<PathBuf>,
+
+    /// Address to accept clients on; repeat for more. Others than loopback want --password-file or --allow-anonymous. `none`
+    /// is nowhere, for brokers that serve TLS or WebSockets only.
     #[arg(long, value_name = "ADDRESS:PORT", env = "ONCEMQ_LISTEN", value_delimiter = ',',
-          default_value = config::LISTEN_DEFAULT, value_parser = address)]
-    listen: Vec<SocketAddr>,
+          default_value = config::LISTEN_DEFAULT, value_parser = listen_address)]
+    listen: Vec<ListenAddress>,
 
     /// Shards, each with a thread of its own [default: one per CPU that the process may use] [1..=64].
     #[arg(long, value_name = "COUNT", env = "ONCEMQ_SHARDS", value_parser = number(1..=SHARDS_MAX))]
@@ -347,6 +394,20 @@ pub enum Action {
         config: Box<ServeConfig>,
         /// How much to tell about it.
         log_level: LogLevel,
+        /// The same as it was told, to be compared with what is told on SIGHUP.
+        settings: Settings,
+    },
+    /// Say whether clients could be served like this, after a look at the files that it names.
+    CheckConfig {
+        /// How they would be served.
+        config: Box<ServeConfig>,
+    },
+    /// Print a text.
+    Print(String),
+    /// Print the configuration file that stands for one of mosquitto's.
+    ConvertMosquitto {
+        /// The mosquitto.conf.
+        file: PathBuf,
     },
     /// Look into a log.
     InspectLog {
@@ -380,18 +441,23 @@ pub enum Inspection {
 }
 
 impl Cli {
-    /// What to do.
+    /// What to do, when all that `serve` is told stands in the arguments.
     ///
     /// # Errors
     /// If flags do not fit together.
-    pub fn into_action(self) -> Result<Action, clap::Error> {
-        let serve = |arguments: ServeArguments| {
-            let log_level = arguments.log_level;
-            let config = arguments.into_config();
-            let config = config.map_err(|text| Self::command().error(ErrorKind::ValueValidation, text))?;
-            Ok(Action::Serve { config: Box::new(config), log_level })
+    fn into_action(self) -> Result<Action, clap::Error> {
+        let settings = self.settings;
+        let assemble = |arguments: ServeArguments| {
+            let config = arguments
+                .into_config()
+                .map_err(|text| Self::command().error(ErrorKind::ValueValidation, settings.with_places(&text)))?;
+            Ok(Box::new(config))
         };
         let inspect = |log: LogArguments, inspection| Ok(Action::InspectLog { directory: log.directory, inspection });
+        let serve = |arguments: ServeArguments| {
+            let log_level = arguments.log_level;
+            Ok(Action::Serve { config: assemble(arguments)?, log_level, settings: settings.clone() })
+        };
         match self.command {
             Some(Command::Serve(arguments)) => serve(*arguments),
             Some(Command::Log(LogCommand::Verify(log))) => inspect(log, Inspection::Verify),
@@ -399,7 +465,29 @@ impl Cli {
             Some(Command::Log(LogCommand::Dump { log, json: true })) => inspect(log, Inspection::DumpJson),
             Some(Command::Log(LogCommand::Stats(log))) => inspect(log, Inspection::Statistics),
             Some(Command::Passwd(change)) => Ok(change.into_action()),
+            Some(Command::Config(ConfigCommand::Check(arguments))) => {
+                Ok(Action::CheckConfig { config: assemble(*arguments)? })
+            }
+            Some(Command::Config(ConfigCommand::Print(arguments))) => {
+                assemble(*arguments).map(|_| Action::Print(settings.to_toml()))
+            }
+            Some(Command::Config(ConfigCommand::Defaults)) => Ok(Action::Print(reference::defaults())),
+            Some(Command::Config(ConfigCommand::FromMosquitto { file })) => Ok(Action::ConvertMosquitto { file }),
             None => serve(self.serve),
+        }
+    }
+
+    /// What `serve` is told, if this is about it.
+    fn serve_arguments(&self) -> Option<&ServeArguments> {
+        match &self.command {
+            None => Some(&self.serve),
+            Some(Command::Serve(arguments)) => Some(arguments),
+            Some(Command::Config(ConfigCommand::Check(arguments) | ConfigCommand::Print(arguments))) => Some(arguments),
+            Some(
+                Command::Log(_)
+                | Command::Passwd(_)
+                | Command::Config(ConfigCommand::Defaults | ConfigCommand::FromMosquitto { .. }),
+            ) => None,
         }
     }
 }
@@ -408,7 +496,15 @@ impl ServeArguments {
     fn into_config(self) -> Result<ServeConfig, String> {
         let web_socket = self.web_socket.into_settings();
         let tls = self.tls.into_settings()?;
-        let listen = self.listen.iter().map(|address| ("--listen", *address));
+        let plain = values::addresses(self.listen)?;
+        if plain.is_empty() && web_socket.listen.is_empty() && tls.is_none() {
+            return Err(
+                "--listen none: then --websocket-listen, --tls-listen or --websocket-tls-listen has to say where \
+                        clients are accepted"
+                    .to_owned(),
+            );
+        }
+        let listen = plain.iter().map(|address| ("--listen", *address));
         let web_sockets = web_socket.listen.iter().map(|address| ("--websocket-listen", *address));
         // Where certificates name their owners, nobody else comes in.
         let tls_for_all =
@@ -418,7 +514,7 @@ impl ServeArguments {
             access,
             admin: self.admin.into_settings()?,
             bridges: bridges::assemble(self.bridge, self.bridge_topic, self.max_inflight, host_name)?,
-            listen: self.listen,
+            listen: plain,
             web_socket,
             tls,
             shards: self.shards.and_then(NonZeroU16::new),

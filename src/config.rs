@@ -32,7 +32,7 @@ pub use web_socket::{
 /// Everything `oncemq serve` was told, checked as far as that is possible without asking the machine.
 #[derive(Clone, Debug)]
 pub struct ServeConfig {
-    /// Addresses to accept clients on; never empty.
+    /// Addresses to accept clients on; empty where only TLS or WebSockets are served.
     pub listen: Vec<SocketAddr>,
     /// Where and to whom MQTT over WebSocket is served.
     pub web_socket: WebSocketSettings,
@@ -486,6 +486,12 @@ pub const BRIDGE_MAX_INFLIGHT_311_DEFAULT: u16 = 20;
 
 /// How long the opening of a bridge's connection may take, each for finding and reaching the remote and for its CONNACK.
 pub const BRIDGE_OPENING_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Bytes of a configuration file, at most: every key many times over.
+pub const CONFIGURATION_FILE_BYTES_MAX: u64 = 1024 * 1024;
+
+/// Files that a mosquitto.conf may include, at most.
+pub const MOSQUITTO_FILES_MAX: usize = 256;
 
 /// How long a shutdown may take before the process ends with connections open.
 pub const SHUTDOWN_MAX: Duration = Duration::from_secs(5);

@@ -1,15 +1,16 @@
 //! The OnceMQ broker.
 
+use std::ffi::OsString;
 use std::fmt::{Display, Write};
-use std::io::{IsTerminal, stderr};
+use std::io::{ErrorKind, IsTerminal, stderr, stdout};
 use std::num::NonZeroU32;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use clap::Parser;
 use oncemq::admin::{self, Admin, Token};
 use oncemq::auth::Access;
-use oncemq::cli::{Action, Cli, LogLevel};
+use oncemq::cli::{self, Action, LogLevel, Reload, Settings};
 use oncemq::config::{
     AccessSettings, AdminSettings, CertificateName, Durability, MAX_CONNECTIONS, SHARDS_MAX, SHUTDOWN_MAX, ServeConfig,
     TlsSettings,
@@ -28,14 +29,25 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// Files that the process needs beside its clients': rings, bells, listeners, standard streams, and some to spare.
 const OTHER_FILES: u64 = 256;
 
+/// The exit code for what was refused before anything was done, as clap has it for flags.
+const REFUSED: u8 = 2;
+
 fn main() -> ExitCode {
     // Before memory is used, for what lies in huge pages stays there.
     io::allow_huge_pages(false);
-    match Cli::parse().into_action().unwrap_or_else(|error| error.exit()) {
-        Action::Serve { config, log_level } => {
-            start_logging(log_level);
-            end(serve(&config).map(|()| ExitCode::SUCCESS))
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    match cli::action(&arguments, io::read_configuration).unwrap_or_else(|error| error.exit()) {
+        Action::Serve { config, log_level, settings } => {
+            let log_at = start_logging(log_level);
+            let told = Told { arguments, settings, log_level, log_at: Box::new(log_at), config };
+            end(serve(told).map(|()| ExitCode::SUCCESS))
         }
+        Action::CheckConfig { config } => check(&config).unwrap_or_else(|error| {
+            eprintln!("oncemq: {error}");
+            ExitCode::from(REFUSED)
+        }),
+        Action::Print(text) => end(print(&text).map(|()| ExitCode::SUCCESS)),
+        Action::ConvertMosquitto { file } => end(convert_mosquitto(&file)),
         Action::InspectLog { directory, inspection } => end(io::inspect_log(&directory, inspection)),
         Action::ChangePassword { file, user, scheme } => {
             end(io::change_password(&file, &user, scheme).map(|()| ExitCode::SUCCESS))
@@ -51,8 +63,54 @@ fn end<E: Display>(result: Result<ExitCode, E>) -> ExitCode {
     })
 }
 
+/// Prints a text; who closes standard output before its end has seen enough.
+fn print(text: &str) -> Result<(), std::io::Error> {
+    match std::io::Write::write_all(&mut stdout(), text.as_bytes()) {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        printed => printed,
+    }
+}
+
+/// Says whether the files that the settings name are good, as a start would find them.
+fn check(config: &ServeConfig) -> Result<ExitCode, StartError> {
+    if let (Some(credentials), Some(tls)) = (read_files(config)?, &config.tls)
+        && let Some(complaint) = credentials.complaint()
+    {
+        eprintln!("oncemq: --tls-certificate {}: {complaint}; clients will refuse it", tls.certificate.display());
+    }
+    println!("ok");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Reads the files that the settings name, for what is wrong with them; the certificates are returned.
+fn read_files(config: &ServeConfig) -> Result<Option<Credentials>, StartError> {
+    read_access(&config.access)?;
+    config.admin.as_ref().map(read_token).transpose()?;
+    Ok(config.tls.as_ref().map(read_credentials).transpose()?)
+}
+
+/// Prints the configuration file that stands for a mosquitto.conf.
+fn convert_mosquitto(file: &Path) -> Result<ExitCode, String> {
+    let main = io::read_mosquitto_file(file).map_err(|error| format!("{}: {error}", file.display()))?;
+    let conversion = cli::convert(&main, io::read_mosquitto_directory);
+    print(&conversion.text).map_err(|error| error.to_string())?;
+    eprintln!("oncemq: {}", conversion.summary());
+    Ok(if conversion.is_less_secure() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// What the broker was told, and what it needs to be told it again.
+struct Told {
+    arguments: Vec<OsString>,
+    settings: Settings,
+    config: Box<ServeConfig>,
+    log_level: LogLevel,
+    /// Changes how much is logged.
+    log_at: Box<dyn Fn(LogLevel)>,
+}
+
 /// Starts everything, serves until a signal ends it.
-fn serve(config: &ServeConfig) -> Result<(), StartError> {
+fn serve(mut told: Told) -> Result<(), StartError> {
+    let config = &*told.config;
     io::check_kernel()?;
     io::allow_huge_pages(config.huge_pages);
     io::outlive_file_size_limit();
@@ -89,7 +147,7 @@ fn serve(config: &ServeConfig) -> Result<(), StartError> {
                 gate.log_counters();
                 shards.doors().log_counters();
             }
-            SIGHUP => reload(config, &gate, admin.as_ref()),
+            SIGHUP => told.reload(&gate, admin.as_ref()),
             _ => break,
         }
     }
@@ -126,27 +184,56 @@ fn read_access(settings: &AccessSettings) -> Result<Access, PasswordFileError> {
     Ok(Access::new(accounts, settings.admits_anonymous()))
 }
 
-/// Reads again what may change while the broker runs. What cannot be read stays as it was.
-fn reload(config: &ServeConfig, gate: &Gate, admin: Option<&Admin>) {
-    match read_access(&config.access) {
-        Ok(access) => {
-            info!("access: {}", introduce_access(&config.access, &access));
-            gate.replace_access(access);
-        }
-        Err(error) => error!("{error}; who could connect before still can"),
-    }
-    match config.tls.as_ref().map(introduce_credentials).transpose() {
-        Ok(credentials) => credentials.into_iter().for_each(|credentials| gate.replace_credentials(credentials)),
-        Err(error) => error!("{error}; the certificates that were read before stay in use"),
-    }
-    match config.admin.as_ref().map(read_token).transpose() {
-        Ok(token) => {
-            if let (Some(admin), Some(token)) = (admin, token.flatten()) {
-                admin.replace_token(token);
-                info!("admin: the token was read again");
+impl Told {
+    /// Reads again what may change while the broker runs. What cannot be read stays as it was.
+    fn reload(&mut self, gate: &Gate, admin: Option<&Admin>) {
+        if self.settings.has_file() {
+            let told = cli::reload(&self.arguments, io::read_configuration, &self.settings);
+            // The files are looked at before anything changes: accounts without the certificates that were to come with them
+            // could let somebody in.
+            let checked = told.and_then(|reload| match read_files(&reload.config) {
+                Ok(_) => Ok(reload),
+                Err(error) => Err(error.to_string()),
+            });
+            match checked {
+                Ok(reload) => self.take(reload),
+                Err(error) => return error!("{error}; nothing is changed"),
             }
         }
-        Err(error) => error!("{error}; the token that was read before stays good"),
+        match read_access(&self.config.access) {
+            Ok(access) => {
+                let introduction = introduce_access(&self.config.access, &access);
+                gate.replace_access(access);
+                info!("access: {introduction}");
+            }
+            Err(error) => error!("{error}; who could connect before still can"),
+        }
+        match self.config.tls.as_ref().map(introduce_credentials).transpose() {
+            Ok(credentials) => credentials.into_iter().for_each(|credentials| gate.replace_credentials(credentials)),
+            Err(error) => error!("{error}; the certificates that were read before stay in use"),
+        }
+        match self.config.admin.as_ref().map(read_token).transpose() {
+            Ok(token) => {
+                if let (Some(admin), Some(token)) = (admin, token.flatten()) {
+                    admin.replace_token(token);
+                    info!("admin: the token was read again");
+                }
+            }
+            Err(error) => error!("{error}; the token that was read before stays good"),
+        }
+    }
+
+    /// Takes over what the configuration file says now.
+    fn take(&mut self, reload: Reload) {
+        let Reload { config, log_level, settings, waiting } = reload;
+        if log_level != self.log_level {
+            (self.log_at)(log_level);
+            info!("log level: {}", log_level.name());
+        }
+        for difference in waiting {
+            warn!("{difference}");
+        }
+        (self.config, self.log_level, self.settings) = (config, log_level, settings);
     }
 }
 
@@ -284,13 +371,20 @@ fn introduce(config: &ServeConfig, access: &str, placement: &Placement, addresse
 /// Who waits for the ready line finds it at every log level.
 const READY_TARGET: &str = "oncemq::ready";
 
-fn start_logging(level: LogLevel) {
-    let filter = EnvFilter::new(format!("{},{READY_TARGET}=info", level.name()));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
+/// Starts to log; what is returned changes how much.
+fn start_logging(level: LogLevel) -> impl Fn(LogLevel) {
+    let filter = |level: LogLevel| EnvFilter::new(format!("{},{READY_TARGET}=info", level.name()));
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(filter(level))
         .with_target(false)
         .with_thread_names(true)
         .with_ansi(stderr().is_terminal())
         .with_writer(stderr)
-        .init();
+        .with_filter_reloading();
+    let handle = subscriber.reload_handle();
+    subscriber.init();
+    move |level| {
+        // It fails only when there is no subscriber any more, and the one made here lives as long as the process.
+        let _ = handle.reload(filter(level));
+    }
 }

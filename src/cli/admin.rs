@@ -18,7 +18,7 @@ pub(super) struct AdminArguments {
 
     /// File with one line, the token that requests have to carry (`Authorization: Bearer`), but for /healthz and /readyz; read
     /// again on SIGHUP.
-    #[arg(long, value_name = "FILE", env = "ONCEMQ_ADMIN_TOKEN_FILE", requires = "admin_listen")]
+    #[arg(long, value_name = "FILE", env = "ONCEMQ_ADMIN_TOKEN_FILE")]
     admin_token_file: Option<PathBuf>,
 }
 
@@ -26,10 +26,15 @@ impl AdminArguments {
     /// Where the operator looks in, if anywhere.
     ///
     /// # Errors
-    /// If anyone could.
+    /// If anyone could, or nobody whom a token is for.
     pub(super) fn into_settings(self) -> Result<Option<AdminSettings>, String> {
         let Self { admin_listen, admin_token_file: token_file } = self;
-        let Some(listen) = admin_listen else { return Ok(None) };
+        let Some(listen) = admin_listen else {
+            return match token_file {
+                Some(_) => Err("--admin-token-file: nobody shows a token without --admin-listen".to_owned()),
+                None => Ok(None),
+            };
+        };
         if token_file.is_none() && !listen.ip().to_canonical().is_loopback() {
             return Err(format!(
                 "--admin-listen {listen}: anyone who reaches this address could disconnect clients; give a token with \

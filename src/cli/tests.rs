@@ -7,7 +7,7 @@ fn parse(arguments: &[&str]) -> Result<ServeConfig, String> {
     let cli = Cli::try_parse_from(arguments).map_err(|error| error.to_string())?;
     match cli.into_action().map_err(|error| error.to_string())? {
         Action::Serve { config, .. } => Ok(*config),
-        Action::InspectLog { .. } | Action::ChangePassword { .. } => Err("another command".to_owned()),
+        other => Err(format!("another command: {other:?}")),
     }
 }
 
@@ -37,7 +37,7 @@ fn a_log_is_looked_into_on_request() {
             Action::InspectLog { directory, inspection } => {
                 assert_eq!((directory, inspection), (PathBuf::from("data"), expected));
             }
-            Action::Serve { .. } | Action::ChangePassword { .. } => panic!("{words:?} looks into a log"),
+            other => panic!("{words:?} looks into a log: {other:?}"),
         }
     }
 }
@@ -152,6 +152,16 @@ fn a_bad_value_is_told_by_flag_value_and_what_is_allowed() {
         for part in [flag, value, allowed] {
             assert!(text.contains(part), "{flag} {value}: {text}");
         }
+    }
+}
+
+#[test]
+fn plain_clients_may_be_accepted_nowhere() {
+    let config = parse(&["--listen=none", "--websocket-listen=127.0.0.1:8083"]).expect("somewhere else");
+    assert!(config.listen.is_empty());
+    for (listen, part) in [("none", "--tls-listen"), ("none,127.0.0.1:1883", "without an address beside it")] {
+        let refused = parse(&["--listen", listen]).expect_err("refused");
+        assert!(refused.contains("--listen none: ") && refused.contains(part), "{refused}");
     }
 }
 

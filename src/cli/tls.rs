@@ -37,7 +37,7 @@ pub(super) struct TlsArguments {
     tls_client_ca: Option<PathBuf>,
 
     /// File with what these authorities have revoked (PEM); there has to be a list of each that signs clients' certificates.
-    #[arg(long, value_name = "FILE", env = "ONCEMQ_TLS_CRL", requires = "tls_client_ca")]
+    #[arg(long, value_name = "FILE", env = "ONCEMQ_TLS_CRL")]
     tls_crl: Option<PathBuf>,
 
     /// Name in a client's certificate that is its user name: none, the subject's common name (`cn`), or the first DNS name or
@@ -63,7 +63,7 @@ impl TlsArguments {
         let is_served = !self.tls_listen.is_empty() || !self.websocket_tls_listen.is_empty();
         let (certificate, key) = match (is_served, self.tls_certificate, self.tls_key) {
             (true, Some(certificate), Some(key)) => (certificate, key),
-            (false, None, None) if self.tls_client_ca.is_none() => return Ok(None),
+            (false, None, None) if self.tls_client_ca.is_none() && self.tls_crl.is_none() => return Ok(None),
             (true, None, _) => return Err("--tls-certificate is missing: TLS is not served without one".to_owned()),
             (true, Some(_), None) => return Err("--tls-key is missing: it has the key of --tls-certificate".to_owned()),
             (false, _, _) => {
@@ -75,6 +75,9 @@ impl TlsArguments {
             return Err("--tls-identity: clients show certificates only with --tls-client-ca".to_owned());
         }
         let revoked = self.tls_crl;
+        if revoked.is_some() && self.tls_client_ca.is_none() {
+            return Err("--tls-crl: clients show certificates only with --tls-client-ca".to_owned());
+        }
         Ok(Some(TlsSettings {
             listen: self.tls_listen,
             web_socket_listen: self.websocket_tls_listen,

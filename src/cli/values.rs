@@ -115,6 +115,30 @@ pub(super) fn address(text: &str) -> Result<SocketAddr, &'static str> {
     text.parse().map_err(|_| "allowed is an IP address and a port, such as 127.0.0.1:1883 or [::1]:1883")
 }
 
+/// An address of `--listen`, or `none`, which stands alone.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct ListenAddress(Option<SocketAddr>);
+
+/// Reads an address of `--listen`.
+pub(super) fn listen_address(text: &str) -> Result<ListenAddress, &'static str> {
+    match text {
+        "none" => Ok(ListenAddress(None)),
+        text => address(text)
+            .map(|address| ListenAddress(Some(address)))
+            .map_err(|_| "allowed is an IP address and a port, such as 127.0.0.1:1883 or [::1]:1883, or none"),
+    }
+}
+
+/// The addresses that `--listen` says.
+pub(super) fn addresses(listen: Vec<ListenAddress>) -> Result<Vec<SocketAddr>, String> {
+    let addresses: Vec<SocketAddr> = listen.iter().filter_map(|address| address.0).collect();
+    if addresses.is_empty() || addresses.len() == listen.len() {
+        Ok(addresses)
+    } else {
+        Err("--listen none: allowed only without an address beside it".to_owned())
+    }
+}
+
 /// CPUs to pin shards to.
 pub(super) fn pinning(text: &str) -> Result<Pinning, String> {
     match text {

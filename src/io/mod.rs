@@ -14,7 +14,7 @@
 //! The logs lie in files of the data directory: `data_dir` and `log_files` say where, `restoring` reads them at the start,
 //! `disk` writes them through the ring, and `housekeeper` makes and removes them beside it.
 //!
-//! What the operator's files and terminal want of the machine is here, too: `password_file` and `terminal`.
+//! What the operator's files and terminal want of the machine is here, too: `text_file`, `password_file` and `terminal`.
 //!
 //! This is the only module with `unsafe`, each with its reason beside it. It does not accept connections (`gate` does).
 
@@ -53,6 +53,7 @@ mod scratch;
 mod send;
 mod system;
 mod terminal;
+mod text_file;
 mod threads;
 mod turns;
 
@@ -69,4 +70,5 @@ pub use system::{
     allow_huge_pages, allowed_cpus, check_kernel, listen, outlive_file_size_limit, processor_time,
     raise_open_file_limit, stop_listening, take_descriptor, yield_to_others,
 };
+pub use text_file::{read_configuration, read_mosquitto_directory, read_mosquitto_file};
 pub use threads::{Placement, Shards, place, start};

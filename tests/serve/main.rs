@@ -4,6 +4,7 @@ mod access;
 mod admin;
 mod broker;
 mod certificates;
+mod configuration;
 mod durable;
 #[cfg(feature = "planted-faults")]
 mod failing_disk;
