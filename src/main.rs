@@ -3,16 +3,17 @@
 use std::fmt::{Display, Write};
 use std::io::{IsTerminal, stderr};
 use std::num::NonZeroU32;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Parser;
-use oncemq::auth::Access;
+use oncemq::auth::{Access, AccessRules};
 use oncemq::cli::{Action, Cli, LogLevel};
 use oncemq::config::{
     AccessSettings, CertificateName, Durability, MAX_CONNECTIONS, SHARDS_MAX, SHUTDOWN_MAX, ServeConfig, TlsSettings,
 };
-use oncemq::error::{PasswordFileError, StartError, TlsError};
+use oncemq::error::{AclFileError, PasswordFileError, StartError, TlsError};
 use oncemq::gate::{self, Credentials, Entrance, Gate, Listener, read_credentials};
 use oncemq::io::{self, Clock, ConnectionPermits, DataDirectory, Placement, Shards};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
@@ -61,6 +62,7 @@ fn serve(config: &ServeConfig) -> Result<(), StartError> {
     let placement = io::place(config.shards.map(u16::from), SHARDS_MAX, &config.pinning, &allowed_cpus)?;
     let access = read_access(&config.access)?;
     let introduction = introduce_access(&config.access, &access);
+    let rules = config.access.acl_file.as_deref().map(introduce_rules).transpose()?;
     let credentials = config.tls.as_ref().map(introduce_credentials).transpose()?;
     // Held until the process ends.
     let data = match config.durability {
@@ -72,6 +74,8 @@ fn serve(config: &ServeConfig) -> Result<(), StartError> {
     let shard_count = u16::try_from(placement.len()).expect("no more shards than SHARDS_MAX");
     let logs = data.as_ref().map(|data| io::restore(data, config, shard_count, &clock)).transpose()?;
     let shards = io::start(&placement, config, data.as_ref(), logs, clock)?;
+    // Before anybody can be admitted.
+    rules.iter().for_each(|rules| shards.doors().replace_access_rules(rules));
     let gate = gate::start(listeners, config, access, credentials, permits.clone(), shards.doors().clone())?;
     introduce(config, &introduction, &placement, &gate, permits.max());
     for signal in signals.forever() {
@@ -80,7 +84,7 @@ fn serve(config: &ServeConfig) -> Result<(), StartError> {
                 gate.log_counters();
                 shards.doors().log_counters();
             }
-            SIGHUP => reload(config, &gate),
+            SIGHUP => reload(config, &gate, &shards),
             _ => break,
         }
     }
@@ -95,7 +99,7 @@ fn read_access(settings: &AccessSettings) -> Result<Access, PasswordFileError> {
 }
 
 /// Reads again what may change while the broker runs. What cannot be read stays as it was.
-fn reload(config: &ServeConfig, gate: &Gate) {
+fn reload(config: &ServeConfig, gate: &Gate, shards: &Shards) {
     match read_access(&config.access) {
         Ok(access) => {
             info!("access: {}", introduce_access(&config.access, &access));
@@ -103,10 +107,21 @@ fn reload(config: &ServeConfig, gate: &Gate) {
         }
         Err(error) => error!("{error}; who could connect before still can"),
     }
+    match config.access.acl_file.as_deref().map(introduce_rules).transpose() {
+        Ok(rules) => rules.iter().for_each(|rules| shards.doors().replace_access_rules(rules)),
+        Err(error) => error!("{error}; the rules that were read before stay in force"),
+    }
     match config.tls.as_ref().map(introduce_credentials).transpose() {
         Ok(credentials) => credentials.into_iter().for_each(|credentials| gate.replace_credentials(credentials)),
         Err(error) => error!("{error}; the certificates that were read before stay in use"),
     }
+}
+
+/// Reads what clients may do and says how many rules that are.
+fn introduce_rules(path: &Path) -> Result<Arc<AccessRules>, AclFileError> {
+    let rules = io::read_access_rules(path)?;
+    info!("acl: {} rules of {}", rules.len(), path.display());
+    Ok(Arc::new(rules))
 }
 
 /// Reads the certificates and says what they are.

@@ -22,6 +22,8 @@ pub(super) struct GateCounters {
     pub(super) refused_busy: Count,
     /// Clients refused because their certificate does not name them.
     pub(super) refused_nameless: Count,
+    /// Clients refused because their client id is not one that their user may have.
+    pub(super) refused_client_id: Count,
     /// Handshakes of TLS that came to their end.
     pub(super) tls_handshakes: Count,
     /// Handshakes of TLS that were begun and did not.
@@ -44,6 +46,7 @@ impl fmt::Display for GateCounters {
             refused_method,
             refused_busy,
             refused_nameless,
+            refused_client_id,
             tls_handshakes,
             tls_handshakes_failed,
         } = self;
@@ -51,13 +54,14 @@ impl fmt::Display for GateCounters {
         write!(
             formatter,
             "identified={} refused_anonymous={} refused_credentials={} refused_method={} refused_busy={} \
-             refused_nameless={} tls_handshakes={} tls_handshakes_failed={}",
+             refused_nameless={} refused_client_id={} tls_handshakes={} tls_handshakes_failed={}",
             value(identified),
             value(refused_anonymous),
             value(refused_credentials),
             value(refused_method),
             value(refused_busy),
             value(refused_nameless),
+            value(refused_client_id),
             value(tls_handshakes),
             value(tls_handshakes_failed)
         )

@@ -7,7 +7,7 @@
 
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions, Permissions};
-use std::io::{ErrorKind, Read, Write};
+use std::io::{ErrorKind, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
@@ -16,6 +16,7 @@ use crate::config::{NEW_SALT_BYTES, PASSWORD_FILE_BYTES_MAX};
 use crate::error::PasswordFileError;
 
 use super::terminal::ask_new_password;
+use super::text_file::{read_text, read_text_file};
 
 /// The mode of a new password file.
 const MODE: u32 = 0o600;
@@ -25,7 +26,8 @@ const MODE_MAX: u32 = 0o660;
 
 /// Reads the accounts of a password file.
 pub fn read_accounts(path: &Path) -> Result<Accounts, PasswordFileError> {
-    let text = read(path).map_err(|source| PasswordFileError::Unreadable { path: path.to_owned(), source })?;
+    let text = read_text_file(path, PASSWORD_FILE_BYTES_MAX)
+        .map_err(|source| PasswordFileError::Unreadable { path: path.to_owned(), source })?;
     Accounts::parse(&text).map_err(|bad| PasswordFileError::BadLine { path: path.to_owned(), bad })
 }
 
@@ -62,7 +64,7 @@ fn change(path: &Path, edit: impl FnOnce(&str) -> Result<String, PasswordFileErr
     let (text, existing) = match File::open(&path) {
         Ok(mut file) => {
             let metadata = file.metadata().map_err(unwritable)?;
-            let text = read_text(&mut file);
+            let text = read_text(&mut file, PASSWORD_FILE_BYTES_MAX);
             (text.map_err(|source| PasswordFileError::Unreadable { path: path.clone(), source })?, Some(metadata))
         }
         Err(error) if error.kind() == ErrorKind::NotFound => (String::new(), None),
@@ -115,20 +117,6 @@ impl Drop for Draft {
         // After the rename it is not there any more.
         let _ = fs::remove_file(&self.path);
     }
-}
-
-fn read(path: &Path) -> std::io::Result<String> {
-    read_text(&mut File::open(path)?)
-}
-
-/// The text of a file that is not larger than a password file may be.
-fn read_text(file: &mut File) -> std::io::Result<String> {
-    let mut text = String::new();
-    file.take(PASSWORD_FILE_BYTES_MAX + 1).read_to_string(&mut text)?;
-    if text.len() as u64 > PASSWORD_FILE_BYTES_MAX {
-        return Err(std::io::Error::new(ErrorKind::FileTooLarge, "it is larger than 256 MiB"));
-    }
-    Ok(text)
 }
 
 #[cfg(test)]

@@ -62,6 +62,13 @@ impl Clients {
         if self.sessions.get(to).held.is_some() && terms.shared().is_none() {
             return self.hold_back(to, post, terms);
         }
+        if !self.may_have(to, post.message) {
+            self.counters.dropped_acl += 1;
+            if terms.qos > QoS::AtMostOnce {
+                self.note_completed(to, &terms);
+            }
+            return;
+        }
         match terms.qos {
             QoS::AtMostOnce => self.deliver_at_most_once(to, post, &terms),
             QoS::AtLeastOnce | QoS::ExactlyOnce => self.deliver_reliably(to, post, terms),
@@ -239,6 +246,8 @@ impl Clients {
     /// Sends the same until the window is full, with what can't be sent again in it. Says how much of that has been given up.
     fn send_what_fits(&mut self, session: SessionKey) -> usize {
         let Session { connection: Some(key), is_durable, .. } = *self.sessions.get(session) else { return 0 };
+        self.update_permit(key, session);
+        let is_judged = self.access_rules.is_some();
         let Some(outbound) = self.sessions.outbound_if_any(session) else { return 0 };
         let connection = &mut self.connections[key.index()];
         let mut sent = 0;
@@ -247,13 +256,20 @@ impl Clients {
         let mut unsent = Vec::new();
         while connection.output.waiting_bytes() < self.limits.max_output_bytes as usize {
             if let Some(next) = outbound.next_queued()
-                && self.messages.get(next.message).is_expired(self.now)
+                && let message = self.messages.get(next.message)
+                // Trap 33: an expired message is not started. Nor is one that its client may not read any more, or could not be
+                // asked about while it was away.
+                && let is_expired = message.is_expired(self.now)
+                && (is_expired || (is_judged && !connection.may_read(message)))
             {
-                // Trap 33: an expired message is not started.
-                let Some((number, expired)) = outbound.discard_queued() else { break };
-                self.messages.release(expired.message);
-                over.extend(expired.terms.shared().is_some().then_some(expired.terms));
-                self.counters.dropped_expired += 1;
+                let Some((number, unsent)) = outbound.discard_queued() else { break };
+                self.messages.release(unsent.message);
+                over.extend(unsent.terms.shared().is_some().then_some(unsent.terms));
+                if is_expired {
+                    self.counters.dropped_expired += 1;
+                } else {
+                    self.counters.dropped_acl += 1;
+                }
                 journal::log_completed(&mut self.log, is_durable, session, number);
                 continue;
             }

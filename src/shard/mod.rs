@@ -48,6 +48,7 @@ mod messages;
 mod outbox;
 mod output;
 mod overflow;
+mod permitting;
 mod placement;
 mod publishing;
 mod receiving;
