@@ -81,7 +81,8 @@ class AclCase(unittest.TestCase):
         return broker
 
     def start_mosquitto(self):
-        broker = Mosquitto(f"password_file {self.people}\nacl_file {self.acl}\n")
+        # With no limit at all, as the other tests have it, it ends the connection of who is refused a message.
+        broker = Mosquitto(f"max_queued_messages 1000\npassword_file {self.people}\nacl_file {self.acl}\n")
         self.addCleanup(broker.stop)
         return broker
 
@@ -141,7 +142,6 @@ def rights(broker, version):
         reads = client.topics()
         for topic in TOPICS:
             client.publish(topic)
-        client.topics()
         found[user, client_id] = (reads, owner.topics())
         client.close()
     owner.close()
@@ -181,7 +181,7 @@ class Told(AclCase):
             command = ["mosquitto_sub", *common, "-V", version, "-t"]
             done = subprocess.run([*command, "other"], capture_output=True, text=True, timeout=PATIENCE_SECONDS)
             self.assertIn("denied", done.stdout + done.stderr, version)
-            with subprocess.Popen([*command, "#", "-C", "1", "-d"], stdout=subprocess.PIPE, text=True) as listener:
+            with subprocess.Popen(["stdbuf", "-oL", *command, "#", "-C", "1", "-d"], stdout=subprocess.PIPE, text=True) as listener:
                 while "received SUBACK" not in (line := listener.stdout.readline()):
                     self.assertTrue(line, "it ends too soon")
                 for topic in ("out/a/state", "out/a", "open/a"):
@@ -202,7 +202,7 @@ class Told(AclCase):
                 wait_until(lambda: len(codes["subscribe"]) == 2, "two SUBACKs")
                 self.assertEqual(codes["subscribe"], ["Granted QoS 2", refused])
                 for topic in ("open/a", "other"):
-                    client.publish(topic, "x", qos=2)
+                    client.publish(topic, "x", qos=1)
                 wait_until(lambda: len(codes["publish"]) == 2, "two acknowledgements")
                 refusals = [code for code in codes["publish"] if code != "Success"]
                 self.assertEqual(refusals, ["Not authorized"] if version == paho.MQTTv5 else [])
@@ -233,10 +233,10 @@ class Reloaded(AclCase):
         broker = self.start()
         for version in (wire.V311, wire.V5):
             self.acl.write_text(RULES)
-            self.reload(broker, "acl: 17 rules")
+            self.reload(broker, "acl: 16 rules")
             owner, client = Client(broker, version, "owner", "owner"), Client(broker, version, "margot", "two")
             client.subscribe(b"open/+")
-            for rules, count, expected in [(RULES, 17, {b"open/a"}), ("user owner\ntopic #\n", 1, set())]:
+            for rules, count, expected in [(RULES, 16, {b"open/a"}), ("user owner\ntopic #\n", 1, set())]:
                 self.acl.write_text(rules)
                 self.reload(broker, f"acl: {count} rules")
                 owner.publish(b"open/a")
