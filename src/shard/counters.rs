@@ -163,6 +163,7 @@ impl Counters {
         match reason {
             Unsent::TooLarge => self.dropped_too_large += 1,
             Unsent::NotBridged => self.dropped_not_bridged += 1,
+            Unsent::NotReadable => self.dropped_acl += 1,
         }
     }
 }

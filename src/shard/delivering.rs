@@ -8,7 +8,7 @@ use crate::store::{Log, LogPosition, Record};
 use super::backlog;
 use super::clients::Clients;
 use super::connection::{Acknowledgement, ConnectionKey};
-use super::encoder::OutgoingPublish;
+use super::encoder::{OutgoingPublish, Unsent};
 use super::journal;
 use super::links::Links;
 use super::messages::{Delivery, MessageKey, Messages};
@@ -276,6 +276,10 @@ impl Clients {
             let Some((next, reserved)) = outbound.next_publish() else { break };
             let NextPublish { number, id, dup, message: delivery } = next;
             let message = self.messages.get(delivery.message);
+            if dup && is_judged && !connection.may_read(message) {
+                unsent.push((number, Unsent::NotReadable));
+                continue;
+            }
             let Terms { qos, retain, ref identifiers } = delivery.terms;
             let packet = OutgoingPublish { id: Some(id), dup, qos, retain, identifiers };
             if is_durable {
@@ -322,6 +326,8 @@ impl Clients {
         let after = self.logged_for(session);
         let Session { connection, window, .. } = *self.sessions.get(session);
         let key = connection.expect("a session is resumed by a connection");
+        self.update_permit(key, session);
+        let is_judged = self.access_rules.is_some();
         let Some(outbound) = self.sessions.outbound_if_any(session) else { return };
         let connection = &mut self.connections[key.index()];
         let dup = resending == Resending::Again;
@@ -329,6 +335,9 @@ impl Clients {
         outbound.attach(window, resending, |resend| match resend {
             Resend::Publish(number, delivery) => {
                 let message = self.messages.get(delivery.message);
+                if is_judged && !connection.may_read(message) {
+                    return unsent.push((number, Unsent::NotReadable));
+                }
                 let Terms { qos, retain, ref identifiers } = delivery.terms;
                 let packet = OutgoingPublish { id: Some(packet_id_of(number)), dup, qos, retain, identifiers };
                 match self.encoder.publish(connection, self.now, message, packet, after) {

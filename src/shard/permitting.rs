@@ -9,8 +9,9 @@
 //! | the end of a connection   | leaves no will                    | nothing                                                    |
 //!
 //! A subscription is granted if the client may read some topic that its filter matches; each message is judged on its own, when
-//! it goes to the client for the first time. So a client that subscribes to `#` gets what it may read, as from mosquitto. What
-//! is in flight already is completed. Of a shared subscription the member is chosen first, whatever it may read.
+//! it goes to the client. So a client that subscribes to `#` gets what it may read, as from mosquitto. An exchange that has
+//! begun is completed; but its message is not sent again to who may not read it (any more, or having taken the session of somebody
+//! else over): PUBREL alone ends what the client may have of it. Of a shared subscription the member is chosen first, whatever it may read.
 //!
 //! # Invariants
 //! - New rules hold from the next packet and the next message on, for clients that are connected, too: each has its permissions
@@ -146,5 +147,16 @@ impl Clients {
         let user_name = principal.identity.as_ref().map(|identity| &*identity.user_name);
         let permissions = rules.permissions_of(user_name, client_id);
         principal.permit = Some(Box::new(Permit { permissions, is_read_checked }));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// There is one for each client with an account: tuning.md, "Memory", tells what it costs.
+    #[test]
+    fn a_principal_is_half_a_cache_line() {
+        assert_eq!(size_of::<Principal>(), 32);
     }
 }

@@ -313,23 +313,74 @@ fn what_has_waited_is_judged_when_its_client_comes_back() {
     }
 }
 
-/// A message that is in flight has left: its exchange is completed, also on another connection.
+/// A message that has left is acknowledged like any other, whatever the rules have become.
 #[test]
-fn what_is_in_flight_is_completed_whatever_the_rules_become() {
-    for version in BOTH {
+fn an_exchange_that_has_begun_is_completed() {
+    for (version, qos) in [(V311, AtLeastOnce), (V5, AtLeastOnce), (V311, ExactlyOnce), (V5, ExactlyOnce)] {
         let mut fleet = Fleet::durable(1);
         fleet.set_rules(RULES);
         let mut owner = Owner::new(&mut fleet);
         let client = resume_as(&mut fleet, version, "user");
-        fleet.subscribe(client, "open/#", ExactlyOnce);
-        fleet.got(client);
+        fleet.subscribe(client, "open/#", qos);
         owner.publish(&mut fleet, "open/a", "1", ExactlyOnce);
         fleet.set_rules("user owner\ntopic #\n");
         owner.publish(&mut fleet, "open/a", "2", ExactlyOnce);
-        fleet.drop_connection(client);
-        let client = resume_as(&mut fleet, version, "user");
         assert_eq!(take(&mut fleet, client), "1", "not the one behind it");
         assert_eq!(fleet.count(|counters| counters.dropped_acl), 1);
+        assert_eq!(fleet.count(|counters| counters.messages + counters.outbound_inflight + counters.queued), 0);
+    }
+}
+
+/// Who may not read a message does not get it because it was in flight to somebody else, or to him when he might: its exchange
+/// ends without it, and whoever holds its id is told to let it go [MQTT-4.3.3-12], also those that wait for a slot.
+#[test]
+fn a_message_is_not_sent_again_to_who_may_not_read_it() {
+    let rules = "user owner\ntopic #\nuser other\ntopic read open/b\n";
+    for (version, qos) in [(V311, AtLeastOnce), (V5, AtLeastOnce), (V311, ExactlyOnce), (V5, ExactlyOnce)] {
+        for user_name in ["user", "other"] {
+            let mut fleet = Fleet::durable(2);
+            fleet.set_rules(RULES);
+            let mut owner = Owner::new(&mut fleet);
+            let client = resume_as(&mut fleet, version, "user");
+            fleet.subscribe(client, "open/#", qos);
+            for (topic, payload) in [("open/a", "1"), ("open/b", "2"), ("open/a", "3"), ("open/b", "4")] {
+                owner.publish(&mut fleet, topic, payload, ExactlyOnce);
+            }
+            fleet.drop_connection(client);
+            fleet.crash(Duration::ZERO);
+            fleet.set_rules(rules);
+            let mut properties = PropertyWriter::new();
+            if version == V5 {
+                properties.push(Property::SessionExpiryInterval(60)).push(Property::ReceiveMaximum(1));
+            }
+            let connect = Connect { clean_start: false, ..connect(version, "user", properties.properties()) };
+            let client = fleet.connect_user(connect, user_name);
+            let mut payloads = String::new();
+            loop {
+                let got = fleet.got(client);
+                let mut is_over = true;
+                for packet in got {
+                    match packet {
+                        Got::Publish { payload, id, qos, .. } => {
+                            is_over = false;
+                            payloads += &payload;
+                            fleet.ack(client, if qos == ExactlyOnce { Pubrec } else { Puback }, id);
+                        }
+                        Got::Ack(Pubrel, id, _) => {
+                            is_over = false;
+                            fleet.ack(client, Pubcomp, id);
+                        }
+                        Got::Connack { session_present, .. } => assert!(session_present),
+                        other => panic!("{other:?}"),
+                    }
+                }
+                if is_over {
+                    break;
+                }
+            }
+            assert_eq!(payloads, if user_name == "other" { "24" } else { "" }, "{version:?} {qos:?}");
+            assert_eq!(fleet.count(|counters| counters.messages + counters.outbound_inflight + counters.queued), 0);
+        }
     }
 }
 
