@@ -71,10 +71,11 @@ impl Audit {
                     None => Ok(()),
                 }
             }
-            // Whether a refused payload deserved it, its client knows.
+            // Whether a refused message deserved it, its client knows.
             Packet::Puback(refusal) | Packet::Pubrec(refusal)
                 if refusal.reason.is_error()
                     && refusal.reason != ReasonCode::PayloadFormatInvalid
+                    && refusal.reason != ReasonCode::NotAuthorized
                     && !self.log_has_failed
                     && !(self.log_is_bounded && refusal.reason == ReasonCode::QuotaExceeded) =>
             {
