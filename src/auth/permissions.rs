@@ -3,7 +3,7 @@
 //! What was decided of late is remembered, so that who uses the same few topics again and again is not judged by the rules
 //! each time: that costs a comparison, and allocates nothing.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use crate::config::{ACL_VERDICT_TOPIC_BYTES_MAX, ACL_VERDICTS_KEPT};
 use crate::route::{TopicFilter, TopicName};
@@ -13,8 +13,8 @@ use super::rules::{AccessRules, Deed, Rule};
 /// The rules of one client, and what they have said.
 #[derive(Debug)]
 pub struct Permissions {
-    /// Where they come from.
-    source: Arc<AccessRules>,
+    /// Where they come from. A client that is idle when there are others does not keep them.
+    source: Weak<AccessRules>,
     /// Its user's, and behind them its own, each in the order in which they count.
     topics: Arc<[Rule]>,
     patterns: Box<[Rule]>,
@@ -38,14 +38,14 @@ struct Verdict {
 }
 
 impl Permissions {
-    pub(super) fn new(source: Arc<AccessRules>, topics: Arc<[Rule]>, patterns: Box<[Rule]>) -> Self {
+    pub(super) fn new(source: Weak<AccessRules>, topics: Arc<[Rule]>, patterns: Box<[Rule]>) -> Self {
         Self { source, topics, patterns, verdicts: Verdicts::default() }
     }
 
     /// Whether they come from these rules.
     #[must_use]
     pub fn are_by(&self, rules: &Arc<AccessRules>) -> bool {
-        Arc::ptr_eq(&self.source, rules)
+        std::ptr::eq(self.source.as_ptr(), Arc::as_ptr(rules))
     }
 
     /// Whether the client may publish to this topic.

@@ -142,7 +142,7 @@ impl AccessRules {
             // With a name that no filter can have there is no telling what was denied.
             patterns.collect::<Result<_, _>>().unwrap_or_default()
         };
-        Permissions::new(Arc::clone(self), topics.cloned().unwrap_or_default(), patterns)
+        Permissions::new(Arc::downgrade(self), topics.cloned().unwrap_or_default(), patterns)
     }
 }
 

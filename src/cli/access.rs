@@ -126,6 +126,29 @@ mod tests {
     }
 
     #[test]
+    fn a_rule_for_client_ids_wants_user_names() {
+        let rule = |flags: &[&str]| match action(flags) {
+            Ok(Action::Serve { config, .. }) => Ok((config.access.client_id_rule, config.access.acl_file)),
+            other => Err(other.expect_err("it serves")),
+        };
+        for (flags, expected) in [
+            (&[][..], (ClientIdRule::Any, None)),
+            (&["--acl-file", "rules", "--client-id-rule", "any"], (ClientIdRule::Any, Some("rules".into()))),
+            (&["--client-id-rule", "user", "--password-file", "people"], (ClientIdRule::User, None)),
+            (&["--client-id-rule", "user-prefix", "--password-file", "people"], (ClientIdRule::UserPrefix, None)),
+        ] {
+            assert_eq!(rule(flags), Ok(expected), "{flags:?}");
+        }
+        for (flags, part) in [
+            (&["--client-id-rule", "user"][..], "--client-id-rule: nobody has a user name"),
+            (&["--client-id-rule", "name", "--password-file", "people"], "allowed is any, user or user-prefix"),
+        ] {
+            let refused = rule(flags).expect_err("refused");
+            assert!(refused.contains(part), "{flags:?}: {refused}");
+        }
+    }
+
+    #[test]
     fn passwords_are_changed_on_request() {
         for (flags, expected) in [
             (&[][..], Some(Scheme::Argon2id)),
