@@ -326,9 +326,12 @@ impl Clients {
         let after = self.logged_for(session);
         let Session { connection, window, .. } = *self.sessions.get(session);
         let key = connection.expect("a session is resumed by a connection");
+        if self.sessions.outbound_to_read(session).is_none() {
+            return;
+        }
         self.update_permit(key, session);
         let is_judged = self.access_rules.is_some();
-        let Some(outbound) = self.sessions.outbound_if_any(session) else { return };
+        let outbound = self.sessions.outbound(session);
         let connection = &mut self.connections[key.index()];
         let dup = resending == Resending::Again;
         let mut unsent = Vec::new();

@@ -117,6 +117,9 @@ impl Clients {
 
     /// Forgets the will of a connection that ends, if the client may not leave it any more.
     pub(super) fn judge_will(&mut self, key: ConnectionKey, session: SessionKey) {
+        if self.sessions.get(session).will.is_none() {
+            return;
+        }
         self.update_permit(key, session);
         let Some(will) = &self.sessions.get(session).will else { return };
         if !self.connections[key.index()].may_write(will.topic_name()) {
