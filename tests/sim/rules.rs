@@ -43,6 +43,11 @@ impl Rules {
         Self { forbidden: (0..clients.len()).map(&mut forbidden_to).collect() }
     }
 
+    /// Whether there are any.
+    pub(crate) fn are_in_force(&self) -> bool {
+        !self.forbidden.is_empty()
+    }
+
     /// The same for the broker, if there are any.
     pub(crate) fn for_broker(&self, clients: &[Profile]) -> Option<AccessRules> {
         let mut text = String::new();

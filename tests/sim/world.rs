@@ -68,6 +68,7 @@ impl World {
         let mut random = Random::new(seed);
         let scenario = Scenario::new(&mut random);
         let rules = Rules::of_run(seed, &scenario.clients);
+        let has_rules = rules.are_in_force();
         let access_rules = rules.for_broker(&scenario.clients).map(Arc::new);
         let clients: Vec<_> =
             scenario.clients.iter().cloned().enumerate().map(|(index, profile)| Client::new(index, profile)).collect();
@@ -86,7 +87,7 @@ impl World {
             bridging,
             crash_plan: CrashPlan::new(&scenario, &mut random),
             ledger: Ledger::new(clients.len(), rules),
-            audit: Audit::new(clients.len(), scenario.limits.max_log_bytes.is_some(), bridge_gives_up),
+            audit: Audit::new(clients.len(), scenario.limits.max_log_bytes.is_some(), bridge_gives_up, has_rules),
             has_ended: clients.iter().map(Client::is_remote).collect(),
             random,
             trace: Trace::new(with_text),
