@@ -509,7 +509,10 @@ impl ServeArguments {
         // Where certificates name their owners, nobody else comes in.
         let tls_for_all =
             tls.iter().filter(|tls| tls.clients.as_ref().is_none_or(|clients| clients.user_name.is_none()));
-        let access = self.access.into_settings(listen.chain(web_sockets).chain(tls_for_all.flat_map(addresses)))?;
+        let names_certified =
+            tls.iter().any(|tls| tls.clients.as_ref().is_some_and(|clients| clients.user_name.is_some()));
+        let listen = listen.chain(web_sockets).chain(tls_for_all.flat_map(addresses));
+        let access = self.access.into_settings(listen, names_certified)?;
         Ok(ServeConfig {
             access,
             admin: self.admin.into_settings()?,

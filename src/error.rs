@@ -128,6 +128,10 @@ pub enum StartError {
     #[error("--password-file {0}")]
     Passwords(#[from] PasswordFileError),
 
+    /// The ACL file cannot be used.
+    #[error("--acl-file {0}")]
+    Rules(#[from] AclFileError),
+
     /// The certificates cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
@@ -274,6 +278,29 @@ pub enum PasswordFileError {
     /// The kernel gave no random bytes for a salt.
     #[error("no random bytes for the salt: {0}; allow getrandom in the container's seccomp profile")]
     Random(getrandom::Error),
+}
+
+/// Why the rules of an ACL file cannot be used.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum AclFileError {
+    /// It cannot be read.
+    #[error("{}: {source}", .path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the kernel answered, or that it is not text.
+        source: io::Error,
+    },
+
+    /// A line is not a rule.
+    #[error("{}: {bad}", .path.display())]
+    BadLine {
+        /// The file.
+        path: PathBuf,
+        /// The line, and what is wrong with it.
+        bad: BadLine,
+    },
 }
 
 /// Why a data directory, or a log in it, cannot be used.

@@ -51,7 +51,7 @@
 //! | module            | what it is                                                             |
 //! |-------------------|------------------------------------------------------------------------|
 //! | [`admin`]         | metrics, health and an API for the operator                            |
-//! | [`auth`]          | who may connect: accounts, passwords, the AUTH exchange                |
+//! | [`auth`]          | who may connect, and who may publish and subscribe what                |
 //! | [`proto`]         | the wire format, shared with the load generator                        |
 //! | [`bridge`]        | OnceMQ as a client of another broker: topics, the opening              |
 //! | [`session`]       | the state machines of exactly-once, pure                               |

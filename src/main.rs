@@ -9,13 +9,13 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use oncemq::admin::{self, Admin, Token};
-use oncemq::auth::Access;
+use oncemq::auth::{Access, AccessRules};
 use oncemq::cli::{self, Action, LogLevel, Reload, Settings};
 use oncemq::config::{
     AccessSettings, AdminSettings, CertificateName, Durability, MAX_CONNECTIONS, SHARDS_MAX, SHUTDOWN_MAX, ServeConfig,
     TlsSettings,
 };
-use oncemq::error::{PasswordFileError, StartError, TlsError, TokenError};
+use oncemq::error::{AclFileError, PasswordFileError, StartError, TlsError, TokenError};
 use oncemq::gate::{self, Credentials, Entrance, Gate, Listener, read_credentials};
 use oncemq::io::{self, Clock, ConnectionPermits, DataDirectory, Placement, Shards};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
@@ -85,6 +85,7 @@ fn check(config: &ServeConfig) -> Result<ExitCode, StartError> {
 /// Reads the files that the settings name, for what is wrong with them; the certificates are returned.
 fn read_files(config: &ServeConfig) -> Result<Option<Credentials>, StartError> {
     read_access(&config.access)?;
+    config.access.acl_file.as_deref().map(io::read_access_rules).transpose()?;
     config.admin.as_ref().map(read_token).transpose()?;
     Ok(config.tls.as_ref().map(read_credentials).transpose()?)
 }
@@ -121,6 +122,7 @@ fn serve(mut told: Told) -> Result<(), StartError> {
     let placement = io::place(config.shards.map(u16::from), SHARDS_MAX, &config.pinning, &allowed_cpus)?;
     let access = read_access(&config.access)?;
     let introduction = introduce_access(&config.access, &access);
+    let rules = config.access.acl_file.as_deref().map(introduce_rules).transpose()?;
     let credentials = config.tls.as_ref().map(introduce_credentials).transpose()?;
     // Before the logs are read, which may take long.
     let admin = config.admin.as_ref().map(start_admin).transpose()?;
@@ -134,6 +136,8 @@ fn serve(mut told: Told) -> Result<(), StartError> {
     let shard_count = u16::try_from(placement.len()).expect("no more shards than SHARDS_MAX");
     let logs = data.as_ref().map(|data| io::restore(data, config, shard_count, &clock)).transpose()?;
     let shards = io::start(&placement, config, data.as_ref(), logs, clock)?;
+    // Before anybody can be admitted.
+    rules.iter().for_each(|rules| shards.doors().replace_access_rules(rules));
     let gate = gate::start(listeners, config, access, credentials, permits.clone(), shards.doors().clone())?;
     if let Some(admin) = &admin {
         let (doors, gate) = (shards.doors().clone(), gate.figures());
@@ -147,7 +151,7 @@ fn serve(mut told: Told) -> Result<(), StartError> {
                 gate.log_counters();
                 shards.doors().log_counters();
             }
-            SIGHUP => told.reload(&gate, admin.as_ref()),
+            SIGHUP => told.reload(&gate, &shards, admin.as_ref()),
             _ => break,
         }
     }
@@ -186,7 +190,7 @@ fn read_access(settings: &AccessSettings) -> Result<Access, PasswordFileError> {
 
 impl Told {
     /// Reads again what may change while the broker runs. What cannot be read stays as it was.
-    fn reload(&mut self, gate: &Gate, admin: Option<&Admin>) {
+    fn reload(&mut self, gate: &Gate, shards: &Shards, admin: Option<&Admin>) {
         if self.settings.has_file() {
             let told = cli::reload(&self.arguments, io::read_configuration, &self.settings);
             // The files are looked at before anything changes: accounts without the certificates that were to come with them
@@ -207,6 +211,10 @@ impl Told {
                 info!("access: {introduction}");
             }
             Err(error) => error!("{error}; who could connect before still can"),
+        }
+        match self.config.access.acl_file.as_deref().map(introduce_rules).transpose() {
+            Ok(rules) => rules.iter().for_each(|rules| shards.doors().replace_access_rules(rules)),
+            Err(error) => error!("{error}; the rules that were read before stay in force"),
         }
         match self.config.tls.as_ref().map(introduce_credentials).transpose() {
             Ok(credentials) => credentials.into_iter().for_each(|credentials| gate.replace_credentials(credentials)),
@@ -235,6 +243,13 @@ impl Told {
         }
         (self.config, self.log_level, self.settings) = (config, log_level, settings);
     }
+}
+
+/// Reads what clients may do and says how many rules that are.
+fn introduce_rules(path: &Path) -> Result<Arc<AccessRules>, AclFileError> {
+    let rules = io::read_access_rules(path)?;
+    info!("acl: {} rules of {}", rules.len(), path.display());
+    Ok(Arc::new(rules))
 }
 
 /// Reads the certificates and says what they are.

@@ -26,7 +26,7 @@ pub struct Accounts {
     secret: [u8; 32],
 }
 
-/// What is wrong with a line of a password file.
+/// What is wrong with a line of a password file or an ACL file.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("line {line}: {text}")]
 pub struct BadLine {

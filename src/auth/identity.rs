@@ -56,7 +56,7 @@ pub enum Unproven {
 
 impl Identity {
     /// Of a client that has shown who it is by a password or a certificate.
-    pub(super) fn without_exchange(user_name: Box<str>) -> Self {
+    pub(crate) fn without_exchange(user_name: Box<str>) -> Self {
         Self { user_name, reauthentication: None }
     }
 

@@ -1,15 +1,14 @@
-//! Who may connect: accounts and their passwords, the AUTH exchange of 5.0, and who has failed too often.
+//! Who may connect: accounts and their passwords, the AUTH exchange of 5.0, and who has failed too often. And who may publish
+//! and subscribe what: the rules of an ACL file.
 //!
 //! All of it is pure: the gate reads files and clocks, draws nonces, runs what is slow ([`PasswordCheck`]) where that holds
 //! nobody up, and speaks to clients. A shard gets the [`Identity`] of its client, and with it all that a re-authentication
-//! needs.
+//! needs, and gets what it may do from the [`AccessRules`] that the shard has.
 //!
 //! # Invariants
 //! - What is told to a client, and after how much work, does not depend on whether a user exists.
 //! - Secrets are compared in constant time, and no `Debug` output shows one.
-//! - What a password file may make us do or allocate is bounded when it is read.
-//!
-//! It does not say what a client may publish or subscribe to.
+//! - What a password file or an ACL file may make us do or allocate is bounded when it is read.
 
 mod access;
 mod accounts;
@@ -17,6 +16,8 @@ mod certificate;
 mod failures;
 mod identity;
 mod opening;
+mod permissions;
+mod rules;
 mod scram;
 mod stored;
 #[cfg(test)]
@@ -28,5 +29,7 @@ pub use certificate::{judge_certified, user_name_of};
 pub use failures::Failures;
 pub use identity::{Identity, ReauthenticationSecret, Reply, Unproven};
 pub use opening::{Authenticated, ScramConversation, ScramOpening};
+pub use permissions::Permissions;
+pub use rules::AccessRules;
 pub use scram::{ClientFirst, Exchange, METHOD, ScramError, ScramKeys, prepared_name};
 pub use stored::{BadEntry, Scheme, StoredPassword};

@@ -1,4 +1,4 @@
-//! The flags of who may connect, and the command that changes passwords.
+//! The flags of who may connect and what clients may do, and the command that changes passwords.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -6,9 +6,10 @@ use std::path::PathBuf;
 use clap::Args;
 
 use crate::auth::{Scheme, check_user_name};
-use crate::config::AccessSettings;
+use crate::config::{AccessSettings, ClientIdRule};
 
 use super::Action;
+use super::words::client_id_rule;
 
 /// Who may connect.
 #[derive(Debug, Args)]
@@ -21,6 +22,16 @@ pub(super) struct AccessArguments {
     /// Serve clients without a user name, although there is a password file, or an address that others can reach.
     #[arg(long, env = "ONCEMQ_ALLOW_ANONYMOUS")]
     allow_anonymous: bool,
+
+    /// File with what clients may publish and subscribe, in mosquitto's syntax; read again on SIGHUP. Without it everybody may do
+    /// everything.
+    #[arg(long, value_name = "FILE", env = "ONCEMQ_ACL_FILE")]
+    acl_file: Option<PathBuf>,
+
+    /// Client ids that a user may have: any, his name (user), or also what begins with it and one of - _ / . : (user-prefix).
+    #[arg(long, value_name = "any|user|user-prefix", env = "ONCEMQ_CLIENT_ID_RULE", default_value = "any",
+          value_parser = client_id_rule)]
+    client_id_rule: ClientIdRule,
 }
 
 /// What `oncemq passwd` is told.
@@ -48,19 +59,25 @@ pub(super) struct PasswordArguments {
 }
 
 impl AccessArguments {
-    /// Who may connect to a broker that listens on these addresses, each with the flag that names it.
+    /// Who may connect to a broker that listens on these addresses, each with the flag that names it; `names_certified` where
+    /// certificates name their owners.
     pub(super) fn into_settings(
         self,
         mut listen: impl Iterator<Item = (&'static str, SocketAddr)>,
+        names_certified: bool,
     ) -> Result<AccessSettings, String> {
-        let Self { password_file, allow_anonymous } = self;
+        let Self { password_file, allow_anonymous, acl_file, client_id_rule } = self;
+        if client_id_rule != ClientIdRule::Any && password_file.is_none() && !names_certified {
+            let text = "--client-id-rule: nobody has a user name; give accounts with --password-file, or names with --tls-identity";
+            return Err(text.to_owned());
+        }
         let is_open = password_file.is_none() && !allow_anonymous;
         match listen.find(|(_, address)| is_open && !address.ip().to_canonical().is_loopback()) {
             Some((flag, address)) => Err(format!(
                 "{flag} {address}: anyone who reaches this address could connect; give accounts with --password-file, or \
                  say --allow-anonymous if that is what you want"
             )),
-            None => Ok(AccessSettings { password_file, allow_anonymous }),
+            None => Ok(AccessSettings { password_file, allow_anonymous, acl_file, client_id_rule }),
         }
     }
 }
@@ -106,6 +123,29 @@ mod tests {
         }
         let refused = settings(&["--listen", "127.0.0.1:1883", "--listen", "192.0.2.1:1883"]).expect_err("refused");
         assert!(refused.contains("--listen 192.0.2.1:1883: anyone"), "{refused}");
+    }
+
+    #[test]
+    fn a_rule_for_client_ids_wants_user_names() {
+        let rule = |flags: &[&str]| match action(flags) {
+            Ok(Action::Serve { config, .. }) => Ok((config.access.client_id_rule, config.access.acl_file)),
+            other => Err(other.expect_err("it serves")),
+        };
+        for (flags, expected) in [
+            (&[][..], (ClientIdRule::Any, None)),
+            (&["--acl-file", "rules", "--client-id-rule", "any"], (ClientIdRule::Any, Some("rules".into()))),
+            (&["--client-id-rule", "user", "--password-file", "people"], (ClientIdRule::User, None)),
+            (&["--client-id-rule", "user-prefix", "--password-file", "people"], (ClientIdRule::UserPrefix, None)),
+        ] {
+            assert_eq!(rule(flags), Ok(expected), "{flags:?}");
+        }
+        for (flags, part) in [
+            (&["--client-id-rule", "user"][..], "--client-id-rule: nobody has a user name"),
+            (&["--client-id-rule", "name", "--password-file", "people"], "allowed is any, user or user-prefix"),
+        ] {
+            let refused = rule(flags).expect_err("refused");
+            assert!(refused.contains(part), "{flags:?}: {refused}");
+        }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Flags whose values are words. Each error says which there are; clap adds the flag and what was given.
 
-use crate::config::{Durability, QueuePolicy, SharedBalance, SlowReaderPolicy};
+use crate::config::{ClientIdRule, Durability, QueuePolicy, SharedBalance, SlowReaderPolicy};
 use crate::store::RecoveryMode;
 
 const KEEP_OR_POLICY: &str = "allowed is keep, drop-newest, drop-oldest or disconnect";
@@ -15,6 +15,15 @@ pub(super) fn durability(text: &str) -> Result<Durability, &'static str> {
         "write" => Ok(Durability::Write),
         "none" => Ok(Durability::None),
         _ => Err("allowed is sync, write or none"),
+    }
+}
+
+pub(super) fn client_id_rule(text: &str) -> Result<ClientIdRule, &'static str> {
+    match text {
+        "any" => Ok(ClientIdRule::Any),
+        "user" => Ok(ClientIdRule::User),
+        "user-prefix" => Ok(ClientIdRule::UserPrefix),
+        _ => Err("allowed is any, user or user-prefix"),
     }
 }
 

@@ -1,4 +1,4 @@
-//! Who may connect, and the bounds of finding that out.
+//! Who may connect and what clients may do, and the bounds of finding that out.
 
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -12,6 +12,38 @@ pub struct AccessSettings {
     /// Whether clients without a user name may connect although there are accounts, or although others than this machine
     /// can reach a listener.
     pub allow_anonymous: bool,
+    /// What clients may publish and subscribe; without it everything.
+    pub acl_file: Option<PathBuf>,
+    /// Which client ids a user may have.
+    pub client_id_rule: ClientIdRule,
+}
+
+/// Which client ids a user may have.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub enum ClientIdRule {
+    /// Any.
+    #[default]
+    Any,
+    /// His name.
+    User,
+    /// His name, or what begins with it and one of [`Self::SEPARATORS`].
+    UserPrefix,
+}
+
+impl ClientIdRule {
+    /// What may follow a user's name in a client id.
+    pub const SEPARATORS: [char; 5] = ['-', '_', '/', '.', ':'];
+
+    /// Whether a client of this user may have this id; without a user it has none that could be its own.
+    #[must_use]
+    pub fn admits(self, user_name: Option<&str>, client_id: &str) -> bool {
+        let rest = user_name.and_then(|user_name| client_id.strip_prefix(user_name));
+        match self {
+            Self::Any => true,
+            Self::User => rest == Some(""),
+            Self::UserPrefix => rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(Self::SEPARATORS)),
+        }
+    }
 }
 
 impl AccessSettings {
@@ -25,6 +57,21 @@ impl AccessSettings {
 
 /// Bytes of a password file, at most: a million accounts.
 pub const PASSWORD_FILE_BYTES_MAX: u64 = 256 * 1024 * 1024;
+
+/// Bytes of an ACL file, at most.
+pub const ACL_FILE_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
+/// Lines about topics that a user may have in an ACL file, and who has no name.
+pub const ACL_TOPICS_OF_USER_MAX: usize = 10_000;
+
+/// Patterns of an ACL file, at most: each client that uses them has them all.
+pub const ACL_PATTERNS_MAX: usize = 1000;
+
+/// Topics of which a client's connection knows what it may do with them, without looking at the rules again.
+pub const ACL_VERDICTS_KEPT: usize = 8;
+
+/// Bytes of such a topic, at most.
+pub const ACL_VERDICT_TOPIC_BYTES_MAX: usize = 256;
 
 /// Bytes of a user name, at most: what a string of MQTT may have.
 pub const USER_NAME_BYTES_MAX: usize = 65_535;
@@ -87,3 +134,28 @@ const _: () = {
     assert!(*PASSWORD_ITERATIONS.start() <= NEW_SCRAM_ITERATIONS && NEW_SCRAM_ITERATIONS <= *PASSWORD_ITERATIONS.end());
     assert!(NEW_ARGON2.0 <= ARGON2_KIB_MAX && NEW_ARGON2.1 <= ARGON2_PASSES_MAX && NEW_ARGON2.2 <= ARGON2_LANES_MAX);
 };
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_id_is_the_users_or_begins_with_it() {
+        for (user_name, client_id, user, prefix) in [
+            (Some("pump"), "pump", true, true),
+            (Some("pump"), "pump-7", false, true),
+            (Some("pump"), "pump/7", false, true),
+            (Some("pump"), "pump.7:a_b", false, true),
+            (Some("pump"), "pumps", false, false),
+            (Some("pump"), "Pump", false, false),
+            (Some("pump"), "other", false, false),
+            (Some("pump"), "once-0123", false, false),
+            (None, "pump", false, false),
+            (None, "", false, false),
+        ] {
+            let found = [ClientIdRule::Any, ClientIdRule::User, ClientIdRule::UserPrefix]
+                .map(|rule| rule.admits(user_name, client_id));
+            assert_eq!(found, [true, user, prefix], "{user_name:?} {client_id}");
+        }
+    }
+}

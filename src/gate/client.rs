@@ -135,6 +135,7 @@ impl Client {
         let connect_frame = packets.read(|bytes| progress(bytes, max_connect_bytes)).await?;
         let mut welcome = judge(&connect_frame, random)?;
         let identified = self.identify(&mut welcome, certified, packets).await?;
+        self.check_client_id(&welcome, &identified)?;
         let permit = self.permit(&welcome)?;
         Ok(Entrant { connect_frame: Bytes::from(connect_frame), welcome, identified, permit })
     }

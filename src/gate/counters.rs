@@ -38,6 +38,8 @@ gate_counters! {
     refused_busy,
     /// Clients refused because their certificate does not name them.
     refused_nameless,
+    /// Clients refused because their client id is not one that their user may have.
+    refused_client_id,
     /// Handshakes of TLS that came to their end.
     tls_handshakes,
     /// Handshakes of TLS that were begun and did not.

@@ -110,6 +110,17 @@ impl Client {
         }
     }
 
+    /// Whether the client may have its id, as who it is. Also one that was assigned has to be: it can't, with any rule.
+    pub(super) fn check_client_id(&self, welcome: &Welcome, identified: &Identified) -> Result<(), Dismissal> {
+        let user_name = identified.identity.as_ref().map(|identity| &*identity.user_name);
+        if self.context.client_id_rule.admits(user_name, &welcome.client_id) {
+            return Ok(());
+        }
+        self.context.counters.refused_client_id.add_one();
+        let text = "the client id is not one that this user may have";
+        Err(welcome.refusal(ReasonCode::ClientIdentifierNotValid, text).into())
+    }
+
     /// The exchange of AUTH packets: one to the client, and one back.
     async fn converse(
         &self,

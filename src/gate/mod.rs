@@ -49,7 +49,9 @@ use tracing::{info, warn};
 
 use crate::auth::{Access, Failures};
 use crate::bridge::Bridge;
-use crate::config::{GateLimits, HANDSHAKE_THREADS, Notice, PASSWORD_THREADS, ServeConfig, WebSocketRules};
+use crate::config::{
+    ClientIdRule, GateLimits, HANDSHAKE_THREADS, Notice, PASSWORD_THREADS, ServeConfig, WebSocketRules,
+};
 use crate::error::StartError;
 use crate::io::{Clock, ConnectionPermits, Doors, stop_listening, yield_to_others};
 
@@ -107,6 +109,7 @@ struct Context {
     full: Throttle,
     accept_failures: Throttle,
     access: Current<Access>,
+    client_id_rule: ClientIdRule,
     credentials: Option<Current<Credentials>>,
     passwords: SlowThreads,
     handshakes: SlowThreads,
@@ -154,6 +157,7 @@ pub fn start(
         let (listeners, stopping) = (Arc::clone(&listeners), Arc::clone(&stopping));
         let (access, credentials, counters) = (Arc::clone(&access), credentials.clone(), Arc::clone(&counters));
         let (limits, server_reference) = (config.gate, config.service.server_reference.clone());
+        let client_id_rule = config.access.client_id_rule;
         move || {
             // Where it shares a CPU with a shard, who is connected goes before who wants to be.
             yield_to_others();
@@ -166,6 +170,7 @@ pub fn start(
                 full: Throttle::default(),
                 accept_failures: Throttle::default(),
                 access,
+                client_id_rule,
                 credentials,
                 passwords,
                 handshakes,

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use crossbeam_channel::Sender;
 use tokio::sync::oneshot;
 
+use crate::auth::AccessRules;
 use crate::bridge::Bridge;
 use crate::route::ShardId;
 use crate::shard::{Admission, OpenedBridge};
@@ -45,6 +46,8 @@ pub(super) enum Request {
     Admit(Arrival),
     /// Say whether the remote of a bridge keeps a session that belongs to the one here.
     AskBridge(Arc<Bridge>, oneshot::Sender<bool>),
+    /// Judge what clients do by these rules from now on.
+    ReplaceAccessRules(Arc<AccessRules>),
     /// Write the counters to the log.
     LogCounters,
     /// Answer the admin thread.
@@ -88,6 +91,14 @@ impl Doors {
     /// Hands a connection to the shard that owns it.
     pub fn admit(&self, shard: ShardId, arrival: Arrival) {
         self.doors[shard.index()].request(Request::Admit(arrival));
+    }
+
+    /// From now on clients may do what these rules permit, those who are connected, too, and those who are admitted behind
+    /// this in any case.
+    pub fn replace_access_rules(&self, rules: &Arc<AccessRules>) {
+        for door in self.doors.iter() {
+            door.request(Request::ReplaceAccessRules(Arc::clone(rules)));
+        }
     }
 
     /// Asks every shard to write its counters to the log.

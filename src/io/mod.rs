@@ -18,6 +18,7 @@
 //!
 //! This is the only module with `unsafe`, each with its reason beside it. It does not accept connections (`gate` does).
 
+mod acl_file;
 mod answering;
 mod bell;
 mod buffers;
@@ -57,6 +58,7 @@ mod text_file;
 mod threads;
 mod turns;
 
+pub use acl_file::read_access_rules;
 pub use clock::Clock;
 pub use data_dir::DataDirectory;
 pub use door::{Arrival, Asked, Doors, Peer};

@@ -16,7 +16,7 @@ use crate::config::{NEW_SALT_BYTES, PASSWORD_FILE_BYTES_MAX};
 use crate::error::PasswordFileError;
 
 use super::terminal::ask_new_password;
-use super::text_file::text_of;
+use super::text_file::{read_text, read_text_file};
 
 /// The mode of a new password file.
 const MODE: u32 = 0o600;
@@ -26,7 +26,8 @@ const MODE_MAX: u32 = 0o660;
 
 /// Reads the accounts of a password file.
 pub fn read_accounts(path: &Path) -> Result<Accounts, PasswordFileError> {
-    let text = read(path).map_err(|source| PasswordFileError::Unreadable { path: path.to_owned(), source })?;
+    let text = read_text_file(path, PASSWORD_FILE_BYTES_MAX)
+        .map_err(|source| PasswordFileError::Unreadable { path: path.to_owned(), source })?;
     Accounts::parse(&text).map_err(|bad| PasswordFileError::BadLine { path: path.to_owned(), bad })
 }
 
@@ -63,7 +64,7 @@ fn change(path: &Path, edit: impl FnOnce(&str) -> Result<String, PasswordFileErr
     let (text, existing) = match File::open(&path) {
         Ok(mut file) => {
             let metadata = file.metadata().map_err(unwritable)?;
-            let text = text_of(&mut file, PASSWORD_FILE_BYTES_MAX);
+            let text = read_text(&mut file, PASSWORD_FILE_BYTES_MAX);
             (text.map_err(|source| PasswordFileError::Unreadable { path: path.clone(), source })?, Some(metadata))
         }
         Err(error) if error.kind() == ErrorKind::NotFound => (String::new(), None),
@@ -116,10 +117,6 @@ impl Drop for Draft {
         // After the rename it is not there any more.
         let _ = fs::remove_file(&self.path);
     }
-}
-
-fn read(path: &Path) -> std::io::Result<String> {
-    text_of(&mut File::open(path)?, PASSWORD_FILE_BYTES_MAX)
 }
 
 #[cfg(test)]

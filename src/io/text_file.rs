@@ -10,7 +10,7 @@ use crate::config::{CONFIGURATION_FILE_BYTES_MAX, MOSQUITTO_FILES_MAX};
 
 /// Reads a configuration file.
 pub fn read_configuration(path: &Path) -> io::Result<String> {
-    text_of(&mut File::open(path)?, CONFIGURATION_FILE_BYTES_MAX)
+    read_text_file(path, CONFIGURATION_FILE_BYTES_MAX)
 }
 
 /// Reads a mosquitto.conf.
@@ -38,8 +38,13 @@ pub fn read_mosquitto_directory(path: &Path) -> io::Result<Vec<MosquittoFile>> {
     paths.iter().map(|path| read_mosquitto_file(path)).collect()
 }
 
-/// The text of a file that is not larger than this.
-pub(super) fn text_of(file: &mut File, bytes_max: u64) -> io::Result<String> {
+/// The text of a file of at most `bytes_max` bytes.
+pub(super) fn read_text_file(path: &Path, bytes_max: u64) -> io::Result<String> {
+    read_text(&mut File::open(path)?, bytes_max)
+}
+
+/// The rest of the text of a file, likewise.
+pub(super) fn read_text(file: &mut File, bytes_max: u64) -> io::Result<String> {
     let mut text = String::new();
     file.take(bytes_max + 1).read_to_string(&mut text)?;
     if text.len() as u64 > bytes_max {

@@ -177,6 +177,11 @@ pub struct WillMessage {
 }
 
 impl WillMessage {
+    /// What it is published to.
+    pub fn topic_name(&self) -> &str {
+        self.message.topic_name()
+    }
+
     /// Keeps the will of a CONNECT. The delay and the lifetime are the broker's affair; the other properties are forwarded.
     pub fn new(will: &Will<'_>) -> Self {
         let mut forwarded = Vec::new();

@@ -20,6 +20,7 @@ mod share;
 mod subscribers;
 mod terms;
 mod topic;
+mod topic_set;
 mod trie;
 
 pub use author::Author;
@@ -33,6 +34,7 @@ pub use share::{Presence, Share, SharedTerms, Standing};
 pub use subscribers::{Subscriber, Subscription};
 pub use terms::{Identifiers, Terms};
 pub use topic::{MAX_TOPIC_LEVELS, TopicError, TopicFilter, TopicName};
+pub use topic_set::TopicSet;
 pub use trie::{FilterKey, Matches, Removed, Subscribed, SubscriptionTrie, Unsubscribed};
 
 /// How many shards one broker may have: a [`ShardSet`] is one machine word.

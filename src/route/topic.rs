@@ -125,6 +125,11 @@ impl<'a> TopicFilter<'a> {
         Ok(Self { share, filter })
     }
 
+    /// A filter proper whose text was checked when it was kept.
+    pub(super) const fn of_checked(text: &'a str) -> Self {
+        Self { share: None, filter: text }
+    }
+
     /// The name of the group that shares the subscription, from `$share/{name}/{filter}`.
     pub const fn share(&self) -> Option<&'a str> {
         self.share

@@ -19,6 +19,7 @@ use super::aliases::OutboundAliases;
 use super::connection::{Connection, ConnectionKey};
 use super::ending;
 use super::farewell::Farewell;
+use super::permitting::Principal;
 use super::receiving::{Violation, check_properties};
 use super::role::Role;
 use super::sessions::SessionKey;
@@ -60,7 +61,7 @@ impl Shard {
         self.admitted = self.admitted.wrapping_add(1);
         let mut connection =
             Connection::new(connect.version, std::mem::take(&mut admission.transport), self.admitted, now);
-        connection.identity = admission.identity.take();
+        connection.principal = admission.identity.take().map(|identity| Box::new(Principal::from(*identity)));
         connection.max_packet_bytes = connect.properties.maximum_packet_size().and_then(NonZeroU32::new);
         connection.wants_problem_information = connect.properties.request_problem_information().unwrap_or(true);
         let received = admission.connect_frame.len() + admission.early_bytes.len();
@@ -71,7 +72,7 @@ impl Shard {
         if self.has_all_sessions() && self.clients.sessions.find(&admission.client_id).is_none() {
             self.turn_away(key);
         } else {
-            match self.acceptable(&connect, &admission) {
+            match self.acceptable(key, &connect, &admission) {
                 Ok(acceptable) => self.admit(key, &connect, acceptable, &admission),
                 Err(violation) => self.refuse(key, violation),
             }
@@ -83,7 +84,12 @@ impl Shard {
     }
 
     /// What has to be known of the client to serve it, if it can be served.
-    fn acceptable(&mut self, connect: &Connect<'_>, admission: &Admission) -> Result<Acceptable, Violation> {
+    fn acceptable(
+        &mut self,
+        key: ConnectionKey,
+        connect: &Connect<'_>,
+        admission: &Admission,
+    ) -> Result<Acceptable, Violation> {
         let client_id = &admission.client_id;
         if let Some(failure) = self.clients.log.failure() {
             let existing = self.clients.sessions.find(client_id);
@@ -93,7 +99,7 @@ impl Shard {
                 return Err(failure.into());
             }
         }
-        let will = self.will_of(connect)?;
+        let will = self.will_of(key, connect, client_id)?;
         let connack = self.clients.connack_properties(connect, admission)?;
         Ok(Acceptable { will, connack })
     }
@@ -105,11 +111,17 @@ impl Shard {
         max.is_some_and(|max| self.clients.sessions.len() >= max.get() as usize)
     }
 
-    fn will_of(&mut self, connect: &Connect<'_>) -> Result<Option<WillMessage>, Violation> {
+    fn will_of(
+        &mut self,
+        key: ConnectionKey,
+        connect: &Connect<'_>,
+        client_id: &str,
+    ) -> Result<Option<WillMessage>, Violation> {
         let Some(will) = &connect.will else { return Ok(None) };
         let topic = self.clients.topic_to_publish(will.topic)?;
         check_properties(will.properties)?;
         self.check_will(will, topic)?;
+        self.check_will_is_permitted(key, client_id, topic)?;
         Ok(Some(WillMessage::new(will)))
     }
 

@@ -18,7 +18,8 @@ const TOO_SMALL_FOR_AUTH: Violation =
 impl Shard {
     /// AUTH: a step of a re-authentication.
     pub(super) fn handle_auth(&mut self, key: ConnectionKey, auth: &Auth<'_>) -> Result<(), Violation> {
-        let identity = self.clients.connection(key).identity.as_mut().ok_or(NO_METHOD)?;
+        let principal = self.clients.connection(key).principal.as_mut();
+        let identity = principal.and_then(|principal| principal.identity.as_mut()).ok_or(NO_METHOD)?;
         let (method, data) = (auth.properties.authentication_method(), auth.properties.authentication_data());
         let (reason, data) = match identity.handle_auth(auth.reason, method, data) {
             Ok(Reply::Continue(data)) => (ReasonCode::ContinueAuthentication, data),

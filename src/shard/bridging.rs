@@ -365,9 +365,9 @@ impl Shard {
             self.clients.counters.dropped_not_bridged += 1;
             return self.drop_publish(key, publish);
         };
-        match self.refusal_of(session, publish, topic) {
+        match self.refusal_of(key, session, publish, topic) {
             None => {}
-            Some(refusal @ (Refusal::ReservedTopic | Refusal::PayloadFormat)) => {
+            Some(refusal @ (Refusal::ReservedTopic | Refusal::NotPermitted | Refusal::PayloadFormat)) => {
                 return self.refuse_publish(key, publish, QUOTA, refusal);
             }
             Some(Refusal::Unlogged(refusal)) => {

@@ -3,9 +3,11 @@
 //! Apart from the rest of the shard, so that a fan-out can walk the subscribers in the trie while it delivers.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use slab::Slab;
 
+use crate::auth::AccessRules;
 use crate::config::{Limits, Service};
 use crate::proto::Packet;
 use crate::route::{MessageBytes, ShardId};
@@ -32,6 +34,8 @@ pub(super) struct Clients {
     pub(super) now: Timestamp,
     pub(super) limits: Limits,
     pub(super) service: Service,
+    /// What clients may do; none if everything.
+    pub(super) access_rules: Option<Arc<AccessRules>>,
     pub(super) connections: Slab<Connection>,
     /// Connections that serve a session.
     pub(super) attached: u64,
@@ -81,6 +85,7 @@ impl Clients {
             now: Timestamp::default(),
             limits,
             service,
+            access_rules: None,
             connections: Slab::new(),
             attached: 0,
             sessions,

@@ -3,7 +3,6 @@
 use std::collections::VecDeque;
 use std::num::NonZeroU32;
 
-use crate::auth::Identity;
 use crate::proto::{AcknowledgementKind, Framer, PacketId, ReasonCode, Version};
 use crate::store::LogPosition;
 use crate::time::Timestamp;
@@ -11,6 +10,7 @@ use crate::transport::Transport;
 
 use super::aliases::{InboundAliases, OutboundAliases};
 use super::output::Output;
+use super::permitting::Principal;
 use super::role::Role;
 use super::sessions::SessionKey;
 
@@ -122,8 +122,8 @@ pub(super) struct Connection {
     pub(super) version: Version,
     /// Who is at the other end.
     pub(super) role: Role,
-    /// The account of a client; none if it did not have to say who it is.
-    pub(super) identity: Option<Box<Identity>>,
+    /// Who a client is, and what it may do; none if neither was ever asked.
+    pub(super) principal: Option<Box<Principal>>,
     pub(super) transport: Transport,
     pub(super) framer: Framer,
     pub(super) output: Output,
@@ -168,7 +168,7 @@ impl Connection {
             session: None,
             version,
             role: Role::Client,
-            identity: None,
+            principal: None,
             transport,
             framer: Framer::default(),
             output: Output::default(),

@@ -103,6 +103,8 @@ counters! {
     dropped_not_bridged,
     /// Messages of bridges that their remotes have refused.
     refused_by_remote,
+    /// Messages not delivered because the client may not read their topic.
+    dropped_acl,
     /// Messages dropped because they expired in the queue.
     dropped_expired,
     /// Retained messages removed because they expired.
@@ -125,6 +127,12 @@ counters! {
     refused_max_topic_levels,
     /// Messages and wills refused because their topic is the broker's own.
     refused_reserved_topic,
+    /// Messages refused because the client may not publish to their topic.
+    refused_acl_publish,
+    /// Subscriptions refused because the client may read no topic that they match.
+    refused_acl_subscribe,
+    /// Wills refused, or not published, because the client may not publish to their topic.
+    refused_acl_will,
     /// Messages, wills and subscriptions refused because the operator has switched off what they ask for.
     refused_not_served,
     /// Messages and wills refused because their payload is not the UTF-8 that its indicator claims.
@@ -162,6 +170,7 @@ impl Counters {
         match reason {
             Unsent::TooLarge => self.dropped_too_large += 1,
             Unsent::NotBridged => self.dropped_not_bridged += 1,
+            Unsent::NotReadable => self.dropped_acl += 1,
         }
     }
 }

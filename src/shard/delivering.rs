@@ -8,7 +8,7 @@ use crate::store::{Log, LogPosition, Record};
 use super::backlog;
 use super::clients::Clients;
 use super::connection::{Acknowledgement, ConnectionKey};
-use super::encoder::OutgoingPublish;
+use super::encoder::{OutgoingPublish, Unsent};
 use super::journal;
 use super::links::Links;
 use super::messages::{Delivery, MessageKey, Messages};
@@ -61,6 +61,13 @@ impl Clients {
         // What comes through a group need not be put in order with retained messages.
         if self.sessions.get(to).held.is_some() && terms.shared().is_none() {
             return self.hold_back(to, post, terms);
+        }
+        if !self.may_have(to, post.message) {
+            self.counters.dropped_acl += 1;
+            if terms.qos > QoS::AtMostOnce {
+                self.note_completed(to, &terms);
+            }
+            return;
         }
         match terms.qos {
             QoS::AtMostOnce => self.deliver_at_most_once(to, post, &terms),
@@ -237,6 +244,8 @@ impl Clients {
     /// Sends the same until the window is full, with what can't be sent again in it. Says how much of that has been given up.
     fn send_what_fits(&mut self, session: SessionKey) -> usize {
         let Session { connection: Some(key), is_durable, .. } = *self.sessions.get(session) else { return 0 };
+        self.update_permit(key, session);
+        let is_judged = self.access_rules.is_some();
         let Some(outbound) = self.sessions.outbound_if_any(session) else { return 0 };
         let connection = &mut self.connections[key.index()];
         let mut has_sent = false;
@@ -245,19 +254,30 @@ impl Clients {
         let mut unsent = Vec::new();
         while connection.output.waiting_bytes() < self.limits.max_output_bytes as usize {
             if let Some(next) = outbound.next_queued()
-                && self.messages.get(next.message).is_expired(self.now)
+                && let message = self.messages.get(next.message)
+                // Trap 33: an expired message is not started. Nor is one that its client may not read any more, or could not be
+                // asked about while it was away.
+                && let is_expired = message.is_expired(self.now)
+                && (is_expired || (is_judged && !connection.may_read(message)))
             {
-                // Trap 33: an expired message is not started.
-                let Some((number, expired)) = outbound.discard_queued() else { break };
-                self.messages.release(expired.message);
-                over.extend(expired.terms.shared().is_some().then_some(expired.terms));
-                self.counters.dropped_expired += 1;
+                let Some((number, unsent)) = outbound.discard_queued() else { break };
+                self.messages.release(unsent.message);
+                over.extend(unsent.terms.shared().is_some().then_some(unsent.terms));
+                if is_expired {
+                    self.counters.dropped_expired += 1;
+                } else {
+                    self.counters.dropped_acl += 1;
+                }
                 journal::log_completed(&mut self.log, is_durable, session, number);
                 continue;
             }
             let Some((next, reserved)) = outbound.next_publish() else { break };
             let NextPublish { number, id, dup, message: delivery } = next;
             let message = self.messages.get(delivery.message);
+            if dup && is_judged && !connection.may_read(message) {
+                unsent.push((number, Unsent::NotReadable));
+                continue;
+            }
             let Terms { qos, retain, ref identifiers } = delivery.terms;
             let packet = OutgoingPublish { id: Some(id), dup, qos, retain, identifiers };
             if is_durable {
@@ -303,13 +323,21 @@ impl Clients {
         let after = self.logged_for(session);
         let Session { connection, window, .. } = *self.sessions.get(session);
         let key = connection.expect("a session is resumed by a connection");
-        let Some(outbound) = self.sessions.outbound_if_any(session) else { return };
+        if self.sessions.outbound_to_read(session).is_none() {
+            return;
+        }
+        self.update_permit(key, session);
+        let is_judged = self.access_rules.is_some();
+        let outbound = self.sessions.outbound(session);
         let connection = &mut self.connections[key.index()];
         let dup = resending == Resending::Again;
         let mut unsent = Vec::new();
         outbound.attach(window, resending, |resend| match resend {
             Resend::Publish(number, delivery) => {
                 let message = self.messages.get(delivery.message);
+                if is_judged && !connection.may_read(message) {
+                    return unsent.push((number, Unsent::NotReadable));
+                }
                 let Terms { qos, retain, ref identifiers } = delivery.terms;
                 let packet = OutgoingPublish { id: Some(packet_id_of(number)), dup, qos, retain, identifiers };
                 match self.encoder.publish(connection, self.now, message, packet, after) {

@@ -166,7 +166,10 @@ impl Shard {
         ConnectedClient {
             key,
             version: connection.version,
-            user_name: connection.identity.as_ref().map(|identity| identity.user_name.clone()),
+            user_name: connection
+                .principal
+                .as_ref()
+                .and_then(|principal| Some(principal.identity.as_ref()?.user_name.clone())),
             keep_alive_seconds: connection.keep_alive_seconds,
             bridge: connection.role.link().map(|link| link.bridge.name.clone()),
         }

@@ -49,6 +49,8 @@ pub(super) enum Unsent {
     TooLarge,
     /// It is for the other end of a bridge whose topics have changed since it was queued.
     NotBridged,
+    /// The client may not read it.
+    NotReadable,
 }
 
 impl Encoder {

@@ -91,6 +91,7 @@ impl Shard {
         if will == Will::Discard {
             record.will = None;
         }
+        self.clients.judge_will(key, session);
         self.forget_subscriber(session);
         if let Some(outbound) = self.clients.sessions.outbound_if_any(session) {
             outbound.detach();

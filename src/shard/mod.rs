@@ -51,6 +51,7 @@ mod outbox;
 mod output;
 mod overflow;
 mod packet_counts;
+mod permitting;
 mod placement;
 mod publishing;
 mod receiving;

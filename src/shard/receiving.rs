@@ -225,7 +225,7 @@ impl Shard {
             Version::V5 => usize::from(receive_maximum),
             Version::V311 => usize::from(u16::MAX),
         };
-        if let Some(refusal) = self.refusal_of(session, publish, topic) {
+        if let Some(refusal) = self.refusal_of(key, session, publish, topic) {
             return self.refuse_publish(key, publish, quota, refusal);
         }
         self.exchange_publish(key, session, publish, quota, |shard, source| {

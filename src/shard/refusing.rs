@@ -1,5 +1,6 @@
 //! What is not accepted of what clients ask for: messages, wills and subscriptions that the operator has switched off, payloads
-//! that are not what they claim to be, topics of the broker's own, and what a failed or full log could not keep.
+//! that are not what they claim to be, topics of the broker's own, what the operator's rules do not permit, and what a failed or
+//! full log could not keep.
 //!
 //! # Invariants
 //! - A refusal by PUBACK or PUBREC ends the exchange: its identifier means a new message from then on [MQTT-4.3.3-9], and no
@@ -49,6 +50,12 @@ const NOT_UTF8: Violation = Violation {
 pub(super) const RESERVED_TOPIC: Violation =
     Violation { reason: ReasonCode::NotAuthorized, text: "the topic is one of the broker's own" };
 
+const NOT_PERMITTED: Violation =
+    Violation { reason: ReasonCode::NotAuthorized, text: "the client may not publish to this topic" };
+
+const SUBSCRIPTION_NOT_PERMITTED: Violation =
+    Violation { reason: ReasonCode::NotAuthorized, text: "the client may read no topic that this filter matches" };
+
 /// Why a message is not accepted that breaks no rule of the standard.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Refusal {
@@ -56,6 +63,8 @@ pub(super) enum Refusal {
     Unlogged(LogRefusal),
     /// Its topic is the broker's own.
     ReservedTopic,
+    /// Its publisher may not.
+    NotPermitted,
     /// Its payload is not UTF-8, as its Payload Format Indicator says.
     PayloadFormat,
 }
@@ -90,17 +99,36 @@ impl Shard {
         Ok(())
     }
 
+    /// Whether a client may leave a will on this topic.
+    pub(super) fn check_will_is_permitted(
+        &mut self,
+        key: ConnectionKey,
+        client_id: &str,
+        topic: TopicName<'_>,
+    ) -> Result<(), Violation> {
+        if self.clients.may_leave_will(key, client_id, topic) {
+            return Ok(());
+        }
+        self.clients.counters.refused_acl_will += 1;
+        Err(NOT_PERMITTED)
+    }
+
     /// Why a message cannot be accepted, if so.
     #[inline]
     pub(super) fn refusal_of(
         &mut self,
+        key: ConnectionKey,
         session: SessionKey,
         publish: &Publish<'_>,
         topic: TopicName<'_>,
     ) -> Option<Refusal> {
+        // First: who may not, is not told what else speaks against it.
+        let is_permitted = self.clients.may_publish(key, session, topic.as_str());
         let log_refusal =
             if self.clients.is_degraded() { self.log_refusal_for(publish.qos, publish.retain, topic) } else { None };
-        let refusal = if let Some(refusal) = log_refusal {
+        let refusal = if !is_permitted {
+            Refusal::NotPermitted
+        } else if let Some(refusal) = log_refusal {
             Refusal::Unlogged(refusal)
         } else if topics::is_reserved(topic) {
             Refusal::ReservedTopic
@@ -114,8 +142,8 @@ impl Shard {
 
     /// Tells a publisher that its message was not accepted. `quota` is its Receive Maximum.
     ///
-    /// 3.1.1 has no word for that but the end of the connection. Only to a reserved topic the exchange runs as if the message
-    /// had been taken; nothing has to be remembered for it, because PUBREL is answered for an id that is not known, too.
+    /// 3.1.1 has no word for that but the end of the connection. Only to a topic that is not its own the exchange runs as if the
+    /// message had been taken [MQTT-3.3.5-2]; nothing has to be remembered for it, because PUBREL is answered for an id that is not known, too.
     #[cold]
     pub(super) fn refuse_publish(
         &mut self,
@@ -129,14 +157,15 @@ impl Shard {
             Refusal::Unlogged(refusal @ LogRefusal::Failed(_)) => (refusal.into(), &mut counters.refused_log_failed),
             Refusal::Unlogged(refusal @ LogRefusal::AtLimit) => (refusal.into(), &mut counters.refused_log_full),
             Refusal::ReservedTopic => (RESERVED_TOPIC, &mut counters.refused_reserved_topic),
+            Refusal::NotPermitted => (NOT_PERMITTED, &mut counters.refused_acl_publish),
             Refusal::PayloadFormat => (NOT_UTF8, &mut counters.refused_payload_format),
         };
         *count += 1;
         let connection = self.clients.connection(key);
         let (reason, text) = match (refusal, connection.version, publish.packet_id) {
             (_, Version::V5, Some(_)) => (violation.reason, Some(violation.text)),
-            (Refusal::ReservedTopic, Version::V311, Some(_)) => (ReasonCode::Success, None),
-            (Refusal::ReservedTopic, _, None) => return Ok(()),
+            (Refusal::ReservedTopic | Refusal::NotPermitted, Version::V311, Some(_)) => (ReasonCode::Success, None),
+            (Refusal::ReservedTopic | Refusal::NotPermitted, _, None) => return Ok(()),
             (Refusal::Unlogged(_), _, _) => {
                 self.end_for(key, violation);
                 return Ok(());
@@ -179,11 +208,16 @@ impl Shard {
     /// The filter of a subscription, or why the subscription is refused.
     pub(super) fn filter_if_accepted<'a>(
         &mut self,
+        key: ConnectionKey,
         session: SessionKey,
         text: &'a str,
     ) -> Result<TopicFilter<'a>, Violation> {
         let filter = self.clients.filter_to_subscribe(text)?;
         self.check_served_filter(&filter)?;
+        if !self.clients.may_subscribe(key, session, &filter) {
+            self.clients.counters.refused_acl_subscribe += 1;
+            return Err(SUBSCRIPTION_NOT_PERMITTED);
+        }
         if self.has_all_subscriptions(session, text, &filter) {
             self.clients.counters.refused_max_subscriptions += 1;
             return Err(SUBSCRIPTIONS_FULL);

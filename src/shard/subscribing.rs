@@ -63,7 +63,7 @@ impl Shard {
         let mut pending = Pending::new(session, Some(key), subscribe.packet_id);
         for (index, (text, options)) in subscribe.filters().enumerate() {
             pending.filters.push(Granted { filter: None, qos: options.qos, identifier });
-            let code = match self.filter_if_accepted(session, text) {
+            let code = match self.filter_if_accepted(key, session, text) {
                 Err(refusal) => {
                     pending.refusal.get_or_insert(refusal.text);
                     refusal.reason

@@ -1,7 +1,7 @@
 //! Which topics a client may publish and subscribe to, beyond what makes them valid: those with no more levels than the limit,
 //! and to publish, those that are not the broker's own.
 //!
-//! It keeps nobody from a topic because of who he is. What was accepted before a limit was lowered stays: topics from the log
+//! It keeps nobody from a topic because of who he is (`permitting` does). What was accepted before a limit was lowered stays: topics from the log
 //! and from other shards are not judged again.
 
 use crate::proto::ReasonCode;

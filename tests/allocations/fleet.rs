@@ -2,9 +2,11 @@
 //! this one: here it counts allocations, in `benches/instructions` instructions, and in `benches/micro` nothing.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use oncemq::auth::AccessRules;
 use oncemq::config::{Limits, SEGMENT_BYTES_DEFAULT, Service};
 use oncemq::fault::PlantedFault;
 use oncemq::proto::{
@@ -146,6 +148,14 @@ impl Fleet {
         });
         self.run();
         Client(self.peers.len() - 1)
+    }
+
+    /// From now on clients may do what these lines of an ACL file say.
+    pub(crate) fn set_rules(&mut self, text: &str) {
+        let rules = Arc::new(AccessRules::parse(text).expect("rules"));
+        for shard in &mut self.shards {
+            shard.handle_access_rules(self.now, Arc::clone(&rules));
+        }
     }
 
     /// Subscribes with QoS 2, and in 5.0 with an identifier.

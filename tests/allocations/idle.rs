@@ -12,11 +12,12 @@ const FEW: usize = 1000;
 const MANY: usize = 4000;
 
 /// What one more client costs that connects and then does nothing, in bytes.
-fn bytes_per_client(version: Version, durability: Durability, filters: usize) -> i64 {
+fn bytes_per_client(version: Version, durability: Durability, filters: usize, rules: Option<&str>) -> i64 {
     let held_by = |clients: usize| {
         let before = held_bytes();
         let mut fleet = Fleet::new(1, durability);
         fleet.keep_alive_seconds = 60;
+        rules.iter().for_each(|rules| fleet.set_rules(rules));
         for number in 0..clients {
             let client: Client = fleet.connect_with(0, version, &[]);
             (0..filters).for_each(|filter| fleet.subscribe(client, &format!("sensors/{number}-{filter}"), None));
@@ -41,8 +42,18 @@ fn an_idle_client_costs_its_record() {
             (Durability::Logged, 0, 380),
             (Durability::Logged, 1, 470),
         ] {
-            let measured = bytes_per_client(version, durability, filters);
+            let measured = bytes_per_client(version, durability, filters, None);
             assert!(measured <= bytes, "{version:?}, {durability:?}, {filters} filters: {measured} bytes");
         }
+    }
+}
+
+/// Its rules are a client's own from its first message or subscription on.
+#[test]
+fn an_idle_client_with_rules_costs_them() {
+    for (filters, bytes) in [(0, 360), (1, 600)] {
+        let measured =
+            bytes_per_client(Version::V5, Durability::None, filters, Some("topic read sensors/#\npattern own/%c/#\n"));
+        assert!(measured <= bytes, "{filters} filters: {measured} bytes");
     }
 }

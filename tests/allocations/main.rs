@@ -92,6 +92,27 @@ fn topic_aliases_and_lifetimes_allocate_nothing() {
     }
 }
 
+/// Each message is judged twice: by what its publisher may write, and by what its subscriber may read. Also on more topics than
+/// are remembered.
+#[test]
+fn rules_allocate_nothing() {
+    const RULES: &str =
+        "topic deny secret/#\npattern write own/%c/#\npattern read own/#\ntopic write open/#\ntopic read open/+\n";
+    for (version, durability) in [(Version::V311, Durability::None), (Version::V5, Durability::Logged)] {
+        for topics in [1, 100] {
+            let mut fleet = Fleet::new(2, durability);
+            fleet.set_rules(RULES);
+            let (publisher, subscriber) = (fleet.connect(0, version), fleet.connect(1, version));
+            fleet.subscribe(subscriber, "#", None);
+            let topics: Vec<String> = (0..topics).map(|number| format!("open/{number}")).collect();
+            let count = allocations(&mut fleet, 100, 100, |fleet| {
+                topics.iter().cycle().take(100).for_each(|topic| fleet.publish(publisher, topic, Properties::EMPTY));
+            });
+            assert_eq!(count, 0, "{version:?}, {durability:?}, {} topics", topics.len());
+        }
+    }
+}
+
 #[test]
 fn shared_subscriptions_allocate_nothing() {
     for shards in [1, 2] {

@@ -1,4 +1,5 @@
-//! Who may connect to the real process: password files, what becomes of those who are not in them, and how they change.
+//! Who may connect to the real process: password files, what becomes of those who are not in them, and how they change; and the
+//! files that say what clients may do.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -197,4 +198,69 @@ fn an_authentication_method_that_is_not_served_is_refused() {
         client.read_to_end(&mut answer).expect("the broker ends the stream");
         assert_eq!(answer, [0x20, 3, 0, 0x8C, 0], "{method}");
     }
+}
+
+#[test]
+fn an_acl_file_that_can_not_be_read_is_told() {
+    let rules = People::new("topic read a\ntopic read a#\n");
+    for (file, told) in [
+        (rules.path.clone(), "people: line 2: + is a whole level of a topic filter, and # the last one"),
+        (rules.path.with_extension("missing"), "people.missing: No such file"),
+    ] {
+        let file = file.to_str().expect("a readable name");
+        let (code, text) = refused_start(&["--listen=127.0.0.1:0", "--durability=none", "--acl-file", file]);
+        assert_eq!(code, Some(1));
+        assert!(text.contains("oncemq: --acl-file ") && text.contains(told), "{text}");
+    }
+}
+
+/// It holds for the first client, and from SIGHUP on for those who are there.
+#[test]
+fn the_acl_file_is_read_again_on_sighup() {
+    let rules = People::new("topic read a\n");
+    let broker = Broker::start(&["--shards=1", &format!("--acl-file={}", rules.path.display())]);
+    broker.wait_for_line("acl: 1 rules of ");
+    let mut client = broker.connect();
+    client.write_all(&connect(5, None)).expect("sent");
+    let mut connack = vec![0; 2];
+    client.read_exact(&mut connack).expect("CONNACK");
+    connack.resize(connack[1].into(), 0);
+    client.read_exact(&mut connack).expect("CONNACK");
+    for (text, line, code) in [
+        ("topic read a\n", "acl: 1 rules of ", 0),
+        ("topic write a\ntopic read b\n", "acl: 2 rules of ", 0x87),
+        ("topic everything\ntopic all of it\n", "the rules that were read before stay in force", 0x87),
+        ("topic all\ntopic read +\n", "acl: 2 rules of ", 0),
+    ] {
+        fs::write(&rules.path, text).expect("written");
+        broker.signal("HUP");
+        broker.wait_for_line(line);
+        // The shard was told before the main thread hears of this.
+        broker.signal("USR1");
+        broker.wait_for_line("counters shard=0");
+        // SUBSCRIBE to "a" with QoS 0, asking for no words.
+        client.write_all(&[0x82, 7, 0, 1, 0, 0, 1, b'a', 0]).expect("sent");
+        let mut head = [0; 2];
+        client.read_exact(&mut head).expect("SUBACK");
+        let mut suback = vec![0; head[1].into()];
+        client.read_exact(&mut suback).expect("SUBACK");
+        assert_eq!((head[0], suback.last()), (0x90, Some(&code)), "{text}");
+    }
+}
+
+#[test]
+fn a_client_id_belongs_to_its_user() {
+    let people = People::new(&["c:", "d:"].map(|user| ALICE.replacen("alice:", user, 1)).join("\n"));
+    let broker = Broker::start(&["--shards=1", &people.flag(), "--allow-anonymous", "--client-id-rule=user"]);
+    // All of them say that they are "c".
+    for (credentials, codes) in [(Some(("c", "secret")), [0, 0]), (Some(("d", "secret")), [2, 0x85]), (None, [2, 0x85])]
+    {
+        assert_eq!(codes_of(&broker, credentials), codes, "{credentials:?}");
+    }
+    broker.signal("USR1");
+    let line = broker.wait_for_line("counters gate ");
+    assert!(line.contains(" refused_client_id=4 "), "{line}");
+    let (code, text) = refused_start(&["--listen=127.0.0.1:0", "--durability=none", "--client-id-rule=user"]);
+    assert_eq!(code, Some(2));
+    assert!(text.contains("--client-id-rule: nobody has a user name"), "{text}");
 }

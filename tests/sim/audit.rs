@@ -53,6 +53,8 @@ pub(crate) struct Audit {
     log_is_bounded: bool,
     /// The bridge may give messages in flight up.
     bridge_gives_up: bool,
+    /// There are rules: what a client may not read is not sent again after a crash that makes it look as if it had been sent.
+    has_rules: bool,
 }
 
 /// Whether a session is there.
@@ -156,7 +158,7 @@ struct Connection {
 }
 
 impl Audit {
-    pub(crate) fn new(clients: usize, log_is_bounded: bool, bridge_gives_up: bool) -> Self {
+    pub(crate) fn new(clients: usize, log_is_bounded: bool, bridge_gives_up: bool, has_rules: bool) -> Self {
         Self {
             aliases_read: 0,
             aliases_sent: 0,
@@ -168,6 +170,7 @@ impl Audit {
             log_has_failed: false,
             log_is_bounded,
             bridge_gives_up,
+            has_rules,
         }
     }
 

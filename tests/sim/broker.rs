@@ -12,8 +12,10 @@ mod storage;
 pub(crate) use crash::CrashPlan;
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
+use oncemq::auth::AccessRules;
 use oncemq::config::{Limits, Service};
 use oncemq::fault::PlantedFault;
 use oncemq::proto::ReasonCode;
@@ -41,6 +43,7 @@ pub(crate) struct Broker {
     fault: PlantedFault,
     limits: Limits,
     report_interval: Option<Duration>,
+    access_rules: Option<Arc<AccessRules>>,
     pub(crate) storage: Storage,
     /// Counters of those that are gone.
     past: Vec<Counters>,
@@ -67,6 +70,7 @@ struct Ring {
 impl Broker {
     pub(crate) fn new(
         scenario: &Scenario,
+        access_rules: Option<Arc<AccessRules>>,
         bridging: Option<&Bridging>,
         now: Timestamp,
         seed: u64,
@@ -80,6 +84,7 @@ impl Broker {
             fault,
             limits: scenario.limits.clone(),
             report_interval: scenario.report_interval,
+            access_rules,
             storage: Storage::new(&scenario.storage, shards, fault),
             past: Vec::new(),
         };
@@ -88,7 +93,7 @@ impl Broker {
             config @ ShardConfig { log: Some(_), .. } => Shard::restore(config, now, &nothing, LogEnd::default()),
             config => Shard::new(config),
         });
-        broker.seats = started.map(|shard| broker.seat(shard)).collect();
+        broker.seats = started.map(|shard| broker.seat(shard, now)).collect();
         broker.keep_bridges(bridging, now);
         broker
     }
@@ -116,7 +121,8 @@ impl Broker {
         }
     }
 
-    fn seat(&self, shard: Shard) -> Seat {
+    fn seat(&self, mut shard: Shard, now: Timestamp) -> Seat {
+        self.access_rules.iter().for_each(|rules| shard.handle_access_rules(now, Arc::clone(rules)));
         Seat {
             shard,
             connections: Vec::new(),

@@ -298,7 +298,7 @@ impl Client {
             let may_expire = self.version == Version::V5 && random.percent(self.profile.expiry_percent);
             let expiry_seconds = may_expire.then(|| random.between(1, 5) as u32);
             let number = around.ledger.publish(self.index, topic, qos, retain, filling, expiry_seconds);
-            if self.is_remote() && !self.is_carried(around, number) {
+            if self.is_remote() && !self.is_carried(around, number) || self.is_forbidden(around.ledger, number) {
                 around.ledger.withhold(number);
             }
             if let Some(id) = id {
@@ -354,6 +354,11 @@ impl Client {
         };
         let meaning = Meaning::Publish { id, qos: message.qos, by_alias: topic.is_empty() };
         self.write(around.written, &Packet::Publish(publish), meaning);
+    }
+
+    /// Whether the client may not publish a message.
+    fn is_forbidden(&self, ledger: &Ledger, number: MessageNumber) -> bool {
+        !ledger.rules.permit(self.index, &ledger.message(number).topic)
     }
 
     /// Asks for one to three filters.

@@ -9,6 +9,7 @@ mod groups;
 
 use oncemq::proto::{QoS, SubscriptionOptions};
 
+use crate::rules::Rules;
 use crate::scenario::{is_group_topic, matches};
 
 use account::{Account, Request};
@@ -35,7 +36,8 @@ pub(crate) type MessageNumber = u32;
 /// How far a message has come.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Fate {
-    /// Nobody may get it: a will that is not due, or what a remote sends and its bridge does not carry.
+    /// Nobody may get it: a will that is not due, what a remote sends and its bridge does not carry, or what its publisher may not
+    /// publish.
     Withheld,
     /// Its publisher has sent it: it may arrive.
     Sent,
@@ -94,6 +96,7 @@ pub(crate) struct Ledger {
     pub(crate) messages: Vec<Message>,
     accounts: Vec<Account>,
     groups: Groups,
+    pub(crate) rules: Rules,
     /// When the broker crashed.
     crashes: Vec<Step>,
     /// What was sent before may be lost: a broker without a log crashed then.
@@ -109,12 +112,13 @@ impl Message {
 }
 
 impl Ledger {
-    pub(crate) fn new(clients: usize) -> Self {
+    pub(crate) fn new(clients: usize, rules: Rules) -> Self {
         Self {
             step: 0,
             messages: Vec::new(),
             accounts: (0..clients).map(|_| Account::default()).collect(),
             groups: Groups::default(),
+            rules,
             crashes: Vec::new(),
             lost_before: 0,
         }
@@ -332,7 +336,12 @@ impl Ledger {
             return Ok(());
         };
         if message.fate == Fate::Withheld {
-            fail!("client {client} got message {number}, a will that is not due or what no bridge carries");
+            fail!(
+                "client {client} got message {number}, a will that is not due, or what no bridge carries or no rule permits"
+            );
+        }
+        if !self.rules.permit(client, &message.topic) {
+            fail!("client {client} got message {number} of {}, which it may not read", message.topic);
         }
         if is_group_topic(&message.topic) {
             return self.arrive_shared(client, number, arrival);
@@ -364,7 +373,7 @@ impl Ledger {
             let is_absent =
                 message.fate == Fate::Owed && !message.payload.is_empty() && account.copies(number).all == 0;
             let is_due = account.must_get(client, message) || is_last && account.must_see_retained(client, message);
-            if is_absent && is_due {
+            if is_absent && is_due && self.rules.permit(client, &message.topic) {
                 missing.push(number);
             }
         }

@@ -22,6 +22,7 @@ mod event;
 mod ledger;
 mod network;
 mod random;
+mod rules;
 mod scenario;
 mod trace;
 mod web_socket;

@@ -9,6 +9,7 @@ mod remote;
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::sync::Arc;
 
 use oncemq::fault::PlantedFault;
 use oncemq::shard::Counters;
@@ -22,6 +23,7 @@ use crate::event::Event;
 use crate::ledger::{Failure, Ledger, fail};
 use crate::network::{Connection, Stage};
 use crate::random::Random;
+use crate::rules::Rules;
 use crate::scenario::{MILLISECOND, Scenario};
 use crate::trace::Trace;
 
@@ -65,17 +67,27 @@ impl World {
     pub(crate) fn new(seed: u64, fault: PlantedFault, with_text: bool) -> Self {
         let mut random = Random::new(seed);
         let scenario = Scenario::new(&mut random);
+        let rules = Rules::of_run(seed, &scenario.clients);
+        let has_rules = rules.are_in_force();
+        let access_rules = rules.for_broker(&scenario.clients).map(Arc::new);
         let clients: Vec<_> =
             scenario.clients.iter().cloned().enumerate().map(|(index, profile)| Client::new(index, profile)).collect();
         let now = 1_700_000_000_000 * MILLISECOND;
         let bridging = scenario.bridge.clone().map(|plan| Bridging::new(plan, &mut random));
         let bridge_gives_up = bridging.as_ref().is_some_and(|bridging| bridging.plan.gives_up());
         Self {
-            broker: Broker::new(&scenario, bridging.as_ref(), Timestamp::from_nanos(now), random.next(), fault),
+            broker: Broker::new(
+                &scenario,
+                access_rules,
+                bridging.as_ref(),
+                Timestamp::from_nanos(now),
+                random.next(),
+                fault,
+            ),
             bridging,
             crash_plan: CrashPlan::new(&scenario, &mut random),
-            ledger: Ledger::new(clients.len()),
-            audit: Audit::new(clients.len(), scenario.limits.max_log_bytes.is_some(), bridge_gives_up),
+            ledger: Ledger::new(clients.len(), rules),
+            audit: Audit::new(clients.len(), scenario.limits.max_log_bytes.is_some(), bridge_gives_up, has_rules),
             has_ended: clients.iter().map(Client::is_remote).collect(),
             random,
             trace: Trace::new(with_text),
@@ -353,6 +365,9 @@ impl World {
             ("further page of retained messages", sum(|counters| counters.further_pages)),
             ("illegal packet", sum(|counters| counters.protocol_violations)),
             ("refused payload", sum(|counters| counters.refused_payload_format)),
+            ("message that its publisher may not write", sum(|counters| counters.refused_acl_publish)),
+            ("message that a subscriber may not read", sum(|counters| counters.dropped_acl)),
+            ("subscription to what may not be read", sum(|counters| counters.refused_acl_subscribe)),
             ("silent client", self.audit.silences),
             ("topic alias by a publisher", self.audit.aliases_read),
             ("topic alias by the broker", self.audit.aliases_sent),

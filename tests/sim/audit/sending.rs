@@ -71,10 +71,11 @@ impl Audit {
                     None => Ok(()),
                 }
             }
-            // Whether a refused payload deserved it, its client knows.
+            // Whether a refused message deserved it, its client knows.
             Packet::Puback(refusal) | Packet::Pubrec(refusal)
                 if refusal.reason.is_error()
                     && refusal.reason != ReasonCode::PayloadFormatInvalid
+                    && refusal.reason != ReasonCode::NotAuthorized
                     && !self.log_has_failed
                     && !(self.log_is_bounded && refusal.reason == ReasonCode::QuotaExceeded) =>
             {
@@ -199,7 +200,8 @@ impl Audit {
         let may_be_too_large = record.terms.is_some_and(|terms| terms.max_packet_bytes.is_some());
         let is_before_pubrec =
             exchange.as_ref().is_none_or(|exchange| exchange.stage == Stage::Published && exchange.sent_on != index);
-        let may_give_up = is_before_pubrec && (may_be_too_large || record.link.is_some() && self.bridge_gives_up);
+        let may_give_up =
+            is_before_pubrec && (may_be_too_large || self.has_rules || record.link.is_some() && self.bridge_gives_up);
         match exchange {
             Some(exchange) if exchange.stage != Stage::Published && exchange.sent_on != index => {
                 exchange.sent_on = index;

@@ -1,6 +1,7 @@
 //! The drivers' part with connections: bytes arrive and leave, in pieces, and connections end.
 
 use bytes::Bytes;
+use oncemq::auth::{Claim, judge_certified};
 use oncemq::proto::{ReasonCode, decode_connect, frame_length};
 use oncemq::shard::{Admission, Command, ConnectionKey, Transmit};
 
@@ -104,13 +105,15 @@ impl World {
         self.audit_read(index)?;
         let length = frame_length(&gate, u32::MAX).ok().flatten().expect("the CONNECT is whole");
         let connect_frame = gate.slice(..length);
-        let client_id = decode_connect(&connect_frame).expect("an honest client's CONNECT").client_id.into();
+        let client_id: Box<str> = decode_connect(&connect_frame).expect("an honest client's CONNECT").client_id.into();
+        // Each is a user of its own, for who has rules.
+        let identity = judge_certified(Some(client_id.clone()), &Claim::Anonymous).expect("it has a name");
         let wire = self.connections[index].wire;
         let admission = Admission {
             connect_frame,
             client_id,
             client_id_assigned: false,
-            identity: None,
+            identity: Some(identity),
             authentication_data: None,
             early_bytes: wire.wrap(gate[length..].to_vec()).into(),
             transport: wire.transport(),

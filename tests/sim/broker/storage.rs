@@ -195,9 +195,9 @@ impl World {
                 numbers.map(|number| Shard::new(self.broker.config(number))).collect()
             }
         };
-        self.broker.seats = shards.into_iter().map(|shard| self.broker.seat(shard)).collect();
-        self.change_bridge(self.broker.storage.durability == Durability::None);
         let now = self.now();
+        self.broker.seats = shards.into_iter().map(|shard| self.broker.seat(shard, now)).collect();
+        self.change_bridge(self.broker.storage.durability == Durability::None);
         self.broker.keep_bridges(self.bridging.as_ref(), now);
         for shard in 0..self.broker.seats.len() {
             self.schedule_turn(shard);

@@ -53,13 +53,14 @@ impl Client {
                 self.receive_refusal(refusal)
             }
             Packet::Puback(puback) => {
+                let is_accepted = self.is_accepted(around.ledger, puback)?;
                 let message = self.take_exchange(puback.packet_id, Stage::AwaitingPuback, "PUBACK")?;
-                if is_accepted(client, puback)? {
+                if is_accepted {
                     self.note_acknowledged(around, message);
                 }
                 Ok(())
             }
-            Packet::Pubrec(pubrec) if !is_accepted(client, pubrec)? => {
+            Packet::Pubrec(pubrec) if !self.is_accepted(around.ledger, pubrec)? => {
                 self.take_exchange(pubrec.packet_id, Stage::AwaitingPubrec, "PUBREC").map(drop)
             }
             Packet::Pubrec(pubrec) => {
@@ -199,11 +200,19 @@ impl Client {
     fn receive_suback(&mut self, ledger: &mut Ledger, suback: &Suback<'_>) -> Result<(), Failure> {
         match self.link_mut().requests.remove(&suback.packet_id.get()) {
             Some(Request::Subscribe(entries)) => {
-                let granted: Vec<u8> = entries.iter().map(|(_, qos)| qos.bits()).collect();
-                if suback.codes != granted {
-                    fail!("client {} was granted {:?} instead of {granted:?}", self.index, suback.codes);
+                let is_granted = |entry| ledger.rules.permit_subscription(self.index, ledger.filter(self.index, entry));
+                let refusal = match self.version {
+                    Version::V311 => ReasonCode::UnspecifiedError,
+                    Version::V5 => ReasonCode::NotAuthorized,
+                };
+                let code = |&(entry, qos): &(usize, QoS)| if is_granted(entry) { qos.bits() } else { refusal.value() };
+                let expected: Vec<u8> = entries.iter().map(code).collect();
+                if suback.codes != expected {
+                    fail!("client {} was granted {:?} instead of {expected:?}", self.index, suback.codes);
                 }
-                for (entry, _) in entries {
+                let granted: Vec<usize> =
+                    entries.into_iter().map(|(entry, _)| entry).filter(|entry| is_granted(*entry)).collect();
+                for entry in granted {
                     ledger.subscribed(self.index, entry);
                 }
                 Ok(())
@@ -231,6 +240,20 @@ impl Client {
         }
     }
 
+    /// Whether a message is taken that the client has published: not if the log has failed, nor, as far as there are words for
+    /// that, if it may not publish it.
+    fn is_accepted(&self, ledger: &Ledger, acknowledgement: &Acknowledgement<'_>) -> Result<bool, Failure> {
+        let mut exchanges = self.session.exchanges.iter();
+        let exchange = exchanges.find(|exchange| exchange.id == acknowledgement.packet_id.get());
+        let is_forbidden = exchange.is_some_and(|exchange| self.is_forbidden(ledger, exchange.message));
+        match (is_forbidden && self.version == Version::V5, acknowledgement.reason) {
+            (true, ReasonCode::NotAuthorized) => Ok(false),
+            (false, reason) if !reason.is_error() => Ok(true),
+            (false, reason) if is_of_failed_log(reason) => Ok(false),
+            (_, _) => fail!("client {} got {acknowledgement:?}, forbidden: {is_forbidden}", self.index),
+        }
+    }
+
     fn awaits_refusal(&mut self, id: PacketId) -> bool {
         matches!(self.link_mut().requests.get(&id.get()), Some(Request::Refusal))
     }
@@ -238,7 +261,8 @@ impl Client {
     fn receive_refusal(&mut self, refusal: &Acknowledgement<'_>) -> Result<(), Failure> {
         self.link_mut().requests.remove(&refusal.packet_id.get());
         match refusal.reason {
-            ReasonCode::PayloadFormatInvalid => Ok(()),
+            // Its topic is not in the books.
+            ReasonCode::PayloadFormatInvalid | ReasonCode::NotAuthorized => Ok(()),
             reason if is_of_failed_log(reason) => Ok(()),
             _ => fail!("client {} made a false claim and got {refusal:?}", self.index),
         }
@@ -255,14 +279,6 @@ impl Client {
             }
         }
     }
-}
-
-fn is_accepted(client: usize, acknowledgement: &Acknowledgement<'_>) -> Result<bool, Failure> {
-    let is_refused = acknowledgement.reason.is_error();
-    if is_refused && !is_of_failed_log(acknowledgement.reason) {
-        fail!("client {client} got {acknowledgement:?}");
-    }
-    Ok(!is_refused)
 }
 
 /// Whether this is how a broker refuses what it cannot log; the audit knows whether it has reason to.

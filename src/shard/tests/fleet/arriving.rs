@@ -2,7 +2,7 @@
 
 use super::super::*;
 use super::{Client, Fleet, Peer};
-use crate::auth::Authenticated;
+use crate::auth::{AccessRules, Authenticated, Identity};
 use crate::bridge::Bridge;
 use crate::transport::{Transport, WebSocket};
 use std::sync::Arc;
@@ -92,6 +92,20 @@ impl Fleet {
         let Authenticated { identity, data } = client;
         let admission = admission(&connect(Version::V5, client_id, properties));
         self.admit(Version::V5, Admission { identity: Some(identity), authentication_data: Some(data), ..admission })
+    }
+
+    /// A client that has shown that it is this user.
+    pub(in crate::shard::tests) fn connect_user(&mut self, connect: Connect<'_>, user_name: &str) -> Client {
+        let identity = Some(Box::new(Identity::without_exchange(user_name.into())));
+        self.admit(connect.version, Admission { identity, ..admission(&connect) })
+    }
+
+    /// From now on clients may do what these lines of an ACL file say.
+    pub(in crate::shard::tests) fn set_rules(&mut self, text: &str) {
+        let rules = Arc::new(AccessRules::parse(text).expect("rules"));
+        for shard in &mut self.shards {
+            shard.handle_access_rules(self.now, Arc::clone(&rules));
+        }
     }
 
     /// A 3.1.1 client with a clean session that says it is a bridge.
