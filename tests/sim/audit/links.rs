@@ -8,7 +8,7 @@ use oncemq::proto::{QoS, ReasonCode, Version};
 use crate::aliases::Aliases;
 use crate::client::ConnectTerms;
 
-use super::{Answer, Audit, Connection, SECOND};
+use super::{Answer, Audit, Connection, SECOND, Session};
 
 /// What is particular about a connection of the bridge.
 #[derive(Debug)]
@@ -60,9 +60,10 @@ impl Audit {
         }
     }
 
-    /// The bridge is not configured any more, or begins anew: its session is gone with everything in it.
-    pub(crate) fn forget_session(&mut self, client: usize) {
-        self.sessions[client] = Default::default();
+    /// The bridge is not configured any more, or begins anew: its session is gone with everything in it. Where there is a log, the
+    /// next crash may come before that is in it, and the bridge then goes on with what it had.
+    pub(crate) fn forget_session(&mut self, client: usize, forgets_all: bool) {
+        self.sessions[client] = Session { has_unseen: !forgets_all, ..Session::default() };
     }
 }
 

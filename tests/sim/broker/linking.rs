@@ -50,7 +50,7 @@ impl World {
         let after = bridging.local_filters();
         let is_new = bridging.is_configured() && (forgets_all || !was_configured);
         if is_new || !bridging.is_configured() {
-            self.audit.forget_session(remote);
+            self.audit.forget_session(remote, forgets_all);
         }
         let added = if is_new {
             let client = &mut self.clients[remote];
