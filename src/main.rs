@@ -145,16 +145,23 @@ fn serve(mut told: Told) -> Result<(), StartError> {
     }
     let addresses = addresses(&gate, admin.as_ref());
     introduce(config, &introduction, &placement, &addresses, permits.max());
+    admin::tell_ready(&addresses);
+    admin::feed_watchdog(shards.doors().clone())?;
     for signal in signals.forever() {
         match signal {
             SIGUSR1 => {
                 gate.log_counters();
                 shards.doors().log_counters();
             }
-            SIGHUP => told.reload(&gate, &shards, admin.as_ref()),
+            SIGHUP => {
+                admin::tell_reloading();
+                told.reload(&gate, &shards, admin.as_ref());
+                admin::tell_ready(&addresses);
+            }
             _ => break,
         }
     }
+    admin::tell_stopping();
     if let Some(admin) = &admin {
         admin.drain();
     }

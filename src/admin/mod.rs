@@ -13,6 +13,8 @@
 //! | `/api/v1/clients/{id}`  | DELETE | disconnects the client, 5.0 with 0x98; its session stays             |
 //! | `/api/v1/publish`       | POST   | publishes a message, and answers when it is safe                     |
 //!
+//! What a service manager is told stands in `supervision`.
+//!
 //! The thread starts before the logs are read, so that a long recovery is seen for what it is.
 //!
 //! # Invariants
@@ -31,6 +33,7 @@ mod health;
 mod metrics;
 mod process;
 mod server;
+mod supervision;
 mod token;
 
 use std::net::{SocketAddr, TcpListener};
@@ -48,6 +51,7 @@ use crate::io::{ConnectionPermits, Doors};
 #[cfg(doc)]
 use crate::config::{ADMIN_CONNECTIONS_MAX, ADMIN_REQUEST_TIMEOUT};
 
+pub use supervision::{feed_watchdog, tell_ready, tell_reloading, tell_stopping};
 pub use token::Token;
 
 /// The window, open until the process ends.

@@ -11,7 +11,7 @@ use std::thread;
 use std::time::Duration;
 
 /// How long anything may take before the test counts as hung. Not a measure: everything here takes milliseconds.
-const HUNG: Duration = Duration::from_secs(60);
+pub(crate) const HUNG: Duration = Duration::from_secs(60);
 
 /// Segments of the tests' logs: the smallest, so that they are quickly made.
 const SEGMENT_BYTES: &str = "1MiB";

@@ -11,6 +11,7 @@ mod failing_disk;
 mod service;
 mod session;
 mod small_disk;
+mod supervision;
 mod tls;
 mod web_socket;
 

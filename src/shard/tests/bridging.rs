@@ -7,7 +7,7 @@ use crate::bridge::{Bridge, BridgedTopic, Direction, Topics};
 use crate::proto::{Auth, PacketType, Suback};
 
 /// A bridge "up" that carries these: pattern, direction, local and remote prefix.
-fn bridge(topics: &[(&str, Direction, &str, &str)]) -> Arc<Bridge> {
+pub(super) fn bridge(topics: &[(&str, Direction, &str, &str)]) -> Arc<Bridge> {
     let topic = |&(pattern, direction, local, remote): &(&str, Direction, &str, &str)| {
         BridgedTopic::new(pattern, direction, QoS::ExactlyOnce, local, remote).expect("a good pattern")
     };

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use super::bridging::bridge;
 use super::*;
-use crate::bridge::{Bridge, BridgedTopic, Direction, Topics};
+use crate::bridge::Direction;
 use crate::proto::Suback;
 use AcknowledgementKind::{Puback, Pubcomp, Pubrec, Pubrel};
 use QoS::{AtLeastOnce, AtMostOnce, ExactlyOnce};
@@ -460,20 +461,7 @@ fn who_has_not_shown_who_he_is_is_anonymous() {
 /// Bridges of ours are the operator's: no rule is theirs, and none holds for them.
 #[test]
 fn bridges_of_ours_are_not_judged() {
-    let topic = BridgedTopic::new("#", Direction::Both, ExactlyOnce, "both/", "").expect("a good pattern");
-    let bridge = Arc::new(Bridge {
-        name: "up".into(),
-        host: "hub".into(),
-        port: 1883,
-        version: V5,
-        client_id: "edge.up".into(),
-        keep_alive_seconds: 60,
-        username: None,
-        password: None,
-        receive_maximum: None,
-        max_inflight: 10,
-        topics: Topics::from(vec![topic]),
-    });
+    let bridge = bridge(&[("#", Direction::Both, "both/", "")]);
     let mut fleet = fleet_with(1, RULES);
     fleet.keep_bridges(&[Arc::clone(&bridge)]);
     let remote = fleet.open_bridge(&bridge, false, Properties::EMPTY);
