@@ -126,11 +126,11 @@ pub enum StartError {
 
     /// The password file cannot be used.
     #[error("--password-file {0}")]
-    Passwords(#[from] PasswordFileError),
+    Passwords(#[source] LineFileError),
 
     /// The ACL file cannot be used.
     #[error("--acl-file {0}")]
-    Rules(#[from] AclFileError),
+    Rules(#[source] LineFileError),
 
     /// The certificates cannot be used.
     #[error(transparent)]
@@ -204,10 +204,10 @@ impl TlsError {
     }
 }
 
-/// Why a password file cannot be read or changed.
+/// Why a file whose lines say who may connect, or what clients may do, cannot be used.
 #[derive(Debug, Error)]
 #[non_exhaustive]
-pub enum PasswordFileError {
+pub enum LineFileError {
     /// It cannot be read.
     #[error("{}: {source}", .path.display())]
     Unreadable {
@@ -217,7 +217,7 @@ pub enum PasswordFileError {
         source: io::Error,
     },
 
-    /// A line is not an account.
+    /// A line is not what it should be.
     #[error("{}: {bad}", .path.display())]
     BadLine {
         /// The file.
@@ -225,6 +225,15 @@ pub enum PasswordFileError {
         /// The line, and what is wrong with it.
         bad: BadLine,
     },
+}
+
+/// Why a password file cannot be changed.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum PasswordFileError {
+    /// It cannot be used as it is.
+    #[error(transparent)]
+    File(#[from] LineFileError),
 
     /// It cannot be written.
     #[error("{}: {source}", .path.display())]
@@ -278,29 +287,6 @@ pub enum PasswordFileError {
     /// The kernel gave no random bytes for a salt.
     #[error("no random bytes for the salt: {0}; allow getrandom in the container's seccomp profile")]
     Random(getrandom::Error),
-}
-
-/// Why the rules of an ACL file cannot be used.
-#[derive(Debug, Error)]
-#[non_exhaustive]
-pub enum AclFileError {
-    /// It cannot be read.
-    #[error("{}: {source}", .path.display())]
-    Unreadable {
-        /// The file.
-        path: PathBuf,
-        /// What the kernel answered, or that it is not text.
-        source: io::Error,
-    },
-
-    /// A line is not a rule.
-    #[error("{}: {bad}", .path.display())]
-    BadLine {
-        /// The file.
-        path: PathBuf,
-        /// The line, and what is wrong with it.
-        bad: BadLine,
-    },
 }
 
 /// Why a data directory, or a log in it, cannot be used.

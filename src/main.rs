@@ -15,7 +15,7 @@ use oncemq::config::{
     AccessSettings, AdminSettings, CertificateName, Durability, MAX_CONNECTIONS, SHARDS_MAX, SHUTDOWN_MAX, ServeConfig,
     TlsSettings,
 };
-use oncemq::error::{AclFileError, PasswordFileError, StartError, TlsError, TokenError};
+use oncemq::error::{LineFileError, StartError, TlsError, TokenError};
 use oncemq::gate::{self, Credentials, Entrance, Gate, Listener, read_credentials};
 use oncemq::io::{self, Clock, ConnectionPermits, DataDirectory, Placement, Shards};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
@@ -84,8 +84,8 @@ fn check(config: &ServeConfig) -> Result<ExitCode, StartError> {
 
 /// Reads the files that the settings name, for what is wrong with them; the certificates are returned.
 fn read_files(config: &ServeConfig) -> Result<Option<Credentials>, StartError> {
-    read_access(&config.access)?;
-    config.access.acl_file.as_deref().map(io::read_access_rules).transpose()?;
+    read_access(&config.access).map_err(StartError::Passwords)?;
+    config.access.acl_file.as_deref().map(io::read_access_rules).transpose().map_err(StartError::Rules)?;
     config.admin.as_ref().map(read_token).transpose()?;
     Ok(config.tls.as_ref().map(read_credentials).transpose()?)
 }
@@ -120,9 +120,9 @@ fn serve(mut told: Told) -> Result<(), StartError> {
     let permits = ConnectionPermits::new(connections_max(config));
     let allowed_cpus = io::allowed_cpus();
     let placement = io::place(config.shards.map(u16::from), SHARDS_MAX, &config.pinning, &allowed_cpus)?;
-    let access = read_access(&config.access)?;
+    let access = read_access(&config.access).map_err(StartError::Passwords)?;
     let introduction = introduce_access(&config.access, &access);
-    let rules = config.access.acl_file.as_deref().map(introduce_rules).transpose()?;
+    let rules = config.access.acl_file.as_deref().map(introduce_rules).transpose().map_err(StartError::Rules)?;
     let credentials = config.tls.as_ref().map(introduce_credentials).transpose()?;
     // Before the logs are read, which may take long.
     let admin = config.admin.as_ref().map(start_admin).transpose()?;
@@ -190,7 +190,7 @@ fn addresses(gate: &Gate, admin: Option<&Admin>) -> String {
 }
 
 /// Who may connect.
-fn read_access(settings: &AccessSettings) -> Result<Access, PasswordFileError> {
+fn read_access(settings: &AccessSettings) -> Result<Access, LineFileError> {
     let accounts = settings.password_file.as_deref().map(io::read_accounts).transpose()?;
     Ok(Access::new(accounts, settings.admits_anonymous()))
 }
@@ -253,7 +253,7 @@ impl Told {
 }
 
 /// Reads what clients may do and says how many rules that are.
-fn introduce_rules(path: &Path) -> Result<Arc<AccessRules>, AclFileError> {
+fn introduce_rules(path: &Path) -> Result<Arc<AccessRules>, LineFileError> {
     let rules = io::read_access_rules(path)?;
     info!("acl: {} rules of {}", rules.len(), path.display());
     Ok(Arc::new(rules))

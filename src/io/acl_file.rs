@@ -4,15 +4,13 @@ use std::path::Path;
 
 use crate::auth::AccessRules;
 use crate::config::ACL_FILE_BYTES_MAX;
-use crate::error::AclFileError;
+use crate::error::LineFileError;
 
-use super::text_file::read_text_file;
+use super::text_file::read_lines;
 
 /// Reads the rules of an ACL file.
-pub fn read_access_rules(path: &Path) -> Result<AccessRules, AclFileError> {
-    let text = read_text_file(path, ACL_FILE_BYTES_MAX)
-        .map_err(|source| AclFileError::Unreadable { path: path.to_owned(), source })?;
-    AccessRules::parse(&text).map_err(|bad| AclFileError::BadLine { path: path.to_owned(), bad })
+pub fn read_access_rules(path: &Path) -> Result<AccessRules, LineFileError> {
+    read_lines(path, ACL_FILE_BYTES_MAX, AccessRules::parse)
 }
 
 #[cfg(test)]

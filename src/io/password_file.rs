@@ -13,10 +13,10 @@ use std::path::{Path, PathBuf};
 
 use crate::auth::{Accounts, Scheme, StoredPassword, prepared_name, with_entry, without_entry};
 use crate::config::{NEW_SALT_BYTES, PASSWORD_FILE_BYTES_MAX};
-use crate::error::PasswordFileError;
+use crate::error::{LineFileError, PasswordFileError};
 
 use super::terminal::ask_new_password;
-use super::text_file::{read_text, read_text_file};
+use super::text_file::{bad_line, read_lines, read_text, unreadable};
 
 /// The mode of a new password file.
 const MODE: u32 = 0o600;
@@ -25,10 +25,8 @@ const MODE: u32 = 0o600;
 const MODE_MAX: u32 = 0o660;
 
 /// Reads the accounts of a password file.
-pub fn read_accounts(path: &Path) -> Result<Accounts, PasswordFileError> {
-    let text = read_text_file(path, PASSWORD_FILE_BYTES_MAX)
-        .map_err(|source| PasswordFileError::Unreadable { path: path.to_owned(), source })?;
-    Accounts::parse(&text).map_err(|bad| PasswordFileError::BadLine { path: path.to_owned(), bad })
+pub fn read_accounts(path: &Path) -> Result<Accounts, LineFileError> {
+    read_lines(path, PASSWORD_FILE_BYTES_MAX, Accounts::parse)
 }
 
 /// Asks for a new password and keeps it, or deletes the account if there is no scheme to keep one.
@@ -65,13 +63,13 @@ fn change(path: &Path, edit: impl FnOnce(&str) -> Result<String, PasswordFileErr
         Ok(mut file) => {
             let metadata = file.metadata().map_err(unwritable)?;
             let text = read_text(&mut file, PASSWORD_FILE_BYTES_MAX);
-            (text.map_err(|source| PasswordFileError::Unreadable { path: path.clone(), source })?, Some(metadata))
+            (text.map_err(unreadable(&path))?, Some(metadata))
         }
         Err(error) if error.kind() == ErrorKind::NotFound => (String::new(), None),
-        Err(source) => return Err(PasswordFileError::Unreadable { path: path.clone(), source }),
+        Err(error) => return Err(unreadable(&path)(error).into()),
     };
     // A file that the broker would refuse is not made worse.
-    Accounts::parse(&text).map_err(|bad| PasswordFileError::BadLine { path: path.clone(), bad })?;
+    Accounts::parse(&text).map_err(bad_line(&path))?;
     let text = edit(&text)?;
     if let Some(existing) = existing {
         let owner = draft.file.metadata().map_err(unwritable)?;
@@ -179,7 +177,7 @@ mod tests {
         let told = read_accounts(&path).expect_err("it is missing").to_string();
         assert!(told.contains("people: No such file"), "{told}");
         fs::write(&path, "\nalice:secret\n").expect("written");
-        for told in [read_accounts(&path).map(|_| ()), set(&path, "bob", b"secret")] {
+        for told in [read_accounts(&path).map(drop).map_err(PasswordFileError::from), set(&path, "bob", b"secret")] {
             let told = told.expect_err("it is bad").to_string();
             assert!(told.contains("people: line 2: the password is not hashed"), "{told}");
         }

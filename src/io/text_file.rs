@@ -5,8 +5,10 @@ use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read};
 use std::path::Path;
 
+use crate::auth::BadLine;
 use crate::cli::MosquittoFile;
 use crate::config::{CONFIGURATION_FILE_BYTES_MAX, MOSQUITTO_FILES_MAX};
+use crate::error::LineFileError;
 
 /// Reads a configuration file.
 pub fn read_configuration(path: &Path) -> io::Result<String> {
@@ -38,8 +40,28 @@ pub fn read_mosquitto_directory(path: &Path) -> io::Result<Vec<MosquittoFile>> {
     paths.iter().map(|path| read_mosquitto_file(path)).collect()
 }
 
+/// What `parse` makes of the lines of a file of at most `bytes_max` bytes.
+pub(super) fn read_lines<T>(
+    path: &Path,
+    bytes_max: u64,
+    parse: impl FnOnce(&str) -> Result<T, BadLine>,
+) -> Result<T, LineFileError> {
+    let text = read_text_file(path, bytes_max).map_err(unreadable(path))?;
+    parse(&text).map_err(bad_line(path))
+}
+
+/// What a failure to read a file of lines is.
+pub(super) fn unreadable(path: &Path) -> impl Fn(io::Error) -> LineFileError {
+    |source| LineFileError::Unreadable { path: path.to_owned(), source }
+}
+
+/// What a bad line in a file of lines is.
+pub(super) fn bad_line(path: &Path) -> impl Fn(BadLine) -> LineFileError {
+    |bad| LineFileError::BadLine { path: path.to_owned(), bad }
+}
+
 /// The text of a file of at most `bytes_max` bytes.
-pub(super) fn read_text_file(path: &Path, bytes_max: u64) -> io::Result<String> {
+fn read_text_file(path: &Path, bytes_max: u64) -> io::Result<String> {
     read_text(&mut File::open(path)?, bytes_max)
 }
 
