@@ -156,6 +156,7 @@ fn serve(mut told: Told) -> Result<(), StartError> {
             SIGHUP => {
                 admin::tell_reloading();
                 told.reload(&gate, &shards, admin.as_ref());
+                info!("SIGHUP: what could be read again is in force");
                 admin::tell_ready(&addresses);
             }
             _ => break,

@@ -132,6 +132,12 @@ impl Broker {
         assert!(status.success());
     }
 
+    /// Has it read its files again, and waits until that is done.
+    pub(crate) fn reload(&self) {
+        self.signal("HUP");
+        self.wait_for_line("what could be read again is in force");
+    }
+
     /// The number of its process.
     pub(crate) fn process(&self) -> u32 {
         self.process.id()

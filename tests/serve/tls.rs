@@ -323,8 +323,7 @@ fn certificates_are_read_again_on_sighup() {
     let successor = Authority::new("the successor's");
     served.files.server_flags(&successor.server());
     served.files.flag("", "clients.pem", &successor.pem());
-    served.broker.signal("HUP");
-    served.broker.wait_for_line("tls: certificate ");
+    served.broker.reload();
     let code_of = |authority: &Authority, certified| {
         let options = Options { certified: Some(certified), ..Options::default() };
         let mut client = authority.secure(served.broker.connect_as("mqtts"), &options);
