@@ -32,9 +32,7 @@ pub(super) struct Connection {
     pub(super) receive: Receive,
     /// Whether the shard wants its bytes.
     pub(super) is_wanted: bool,
-    /// Whether it is not read because what it has sent already waits for its turn ([`turns`](super::turns)).
-    pub(super) is_held: bool,
-    /// Whether it is read one buffer at a time.
+    /// Whether it is read one buffer at a time, and not while something of it waits ([`turns`](super::turns)).
     pub(super) is_heavy: bool,
     /// Whether its end has come, and the shard is still to be told.
     pub(super) has_untold_end: bool,
@@ -101,7 +99,12 @@ impl Connection {
 
     /// Its bytes are to be read, unless somebody is against it.
     pub(super) fn read_if_wanted(&mut self) -> Step {
-        if self.is_wanted && !self.is_held { self.receive.resume() } else { Step::Nothing }
+        if self.is_wanted && !self.is_held() { self.receive.resume() } else { Step::Nothing }
+    }
+
+    /// Whether it is not read because what it has sent already waits for its turn.
+    pub(super) fn is_held(&self) -> bool {
+        self.is_heavy && self.place.waits()
     }
 
     /// Who is at the other end; none if the connection has failed.

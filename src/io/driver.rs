@@ -7,9 +7,9 @@
 //! 3. drain the shard: letters out, at most one transmit per connection, commands, the next write to the log;
 //! 4. enter the kernel once, with all that was queued; with `--spin-us`, look for work for a while before sleeping there.
 //!
-//! The clock is read when a turn begins, for all that happens in it, and once more when it ends, to know how long it took.
-//! Whatever this loop cannot do now (a full routing ring) waits inside the shard. A failure of the ring itself ends the loop,
-//! and its thread ends the process.
+//! The clock is read when a turn begins, for all that happens in it, and once more when it ends, to know how long it took;
+//! beside that only where busy connections are heard at length. Whatever this loop cannot do now (a full routing ring) waits
+//! inside the shard. A failure of the ring itself ends the loop, and its thread ends the process.
 
 use std::collections::VecDeque;
 use std::io;
@@ -257,7 +257,6 @@ impl Driver {
             phase: Phase::Open,
             receive: Receive::Stopped,
             is_wanted: true,
-            is_held: false,
             is_heavy: false,
             has_untold_end: false,
             place: Place::default(),

@@ -99,11 +99,10 @@ impl Driver {
     fn hear_or_wait(&mut self, now: Timestamp, index: u32, filled: Filled) {
         let connection = self.state.connection(index);
         match connection.phase {
-            Phase::Open if connection.is_heavy => {
-                connection.is_held = true;
-                self.turns.wait(index, &mut connection.place, filled);
-            }
-            Phase::Open if !self.turns.is_heard_at_once(&mut connection.place, || self.clock.now().since(now)) => {
+            Phase::Open
+                if connection.is_heavy
+                    || !self.turns.is_heard_at_once(&mut connection.place, || self.clock.now().since(now)) =>
+            {
                 self.turns.wait(index, &mut connection.place, filled);
             }
             // What comes for one that is being closed is dropped, and does not keep it.
@@ -123,7 +122,6 @@ impl Driver {
             self.turns.go_on(index, &connection.place);
             return Ok(());
         }
-        connection.is_held = false;
         connection.is_heavy &= was_full && !was_short;
         match connection.phase {
             Phase::Open => {
@@ -139,8 +137,7 @@ impl Driver {
         for place in 0..self.turns.waiting() {
             let index = self.turns.waiting_at(place);
             let connection = self.state.connection(index);
-            if !connection.is_held {
-                connection.is_held = true;
+            if !connection.is_heavy {
                 connection.is_heavy = true;
                 let step = connection.receive.pause();
                 self.step(index, step)?;
@@ -174,7 +171,7 @@ impl Driver {
 
     fn receive_again(&mut self, index: u32) -> io::Result<()> {
         let connection = self.state.connection(index);
-        let step = connection.receive.completed(!connection.is_held);
+        let step = connection.receive.completed(!connection.is_held());
         self.step(index, step)
     }
 }
