@@ -229,6 +229,17 @@ struct ServeArguments {
           default_value = "least-inflight", value_parser = shared_balance)]
     shared_balance: SharedBalance,
 
+    /// PUBLISH packets of one client per second, 0 for no limit [0..=10000000]; one that is faster is read from more slowly.
+    #[arg(long, value_name = "MESSAGES", env = "ONCEMQ_MAX_PUBLISH_RATE",
+          default_value_t = *config::MAX_PUBLISH_RATE.start(), value_parser = number(config::MAX_PUBLISH_RATE))]
+    max_publish_rate: u32,
+
+    /// Bytes of the PUBLISH packets of one client per second, 0 for no limit [0..=1024GiB]; likewise.
+    #[arg(long, value_name = "BYTES", env = "ONCEMQ_MAX_PUBLISH_BYTES_RATE",
+          default_value_t = Bytes(*config::MAX_PUBLISH_BYTES_RATE.start()),
+          value_parser = bytes(config::MAX_PUBLISH_BYTES_RATE))]
+    max_publish_bytes_rate: Bytes<u64>,
+
     /// Messages that wait for one session [1..=100000000].
     #[arg(long, value_name = "MESSAGES", env = "ONCEMQ_MAX_QUEUED_MESSAGES",
           default_value_t = config::MAX_QUEUED_MESSAGES_DEFAULT, value_parser = number(config::MAX_QUEUED_MESSAGES))]
@@ -543,6 +554,8 @@ impl ServeArguments {
                 max_subscriptions: self.max_subscriptions,
                 max_topic_levels: self.max_topic_levels,
                 shared_balance: self.shared_balance,
+                max_publish_rate: NonZeroU32::new(self.max_publish_rate),
+                max_publish_bytes_rate: NonZeroU64::new(self.max_publish_bytes_rate.0),
                 max_queued_messages: self.max_queued_messages,
                 max_queued_bytes: self.max_queued_bytes.0,
                 queue_policy: self.queue_policy,

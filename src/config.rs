@@ -165,6 +165,10 @@ pub struct Limits {
     pub max_topic_levels: u16,
     /// Who of a shared subscription's group gets a message.
     pub shared_balance: SharedBalance,
+    /// PUBLISH packets of one client per second; `None` is no limit. One that is faster is read from more slowly.
+    pub max_publish_rate: Option<NonZeroU32>,
+    /// Bytes of the PUBLISH packets of one client per second; likewise.
+    pub max_publish_bytes_rate: Option<NonZeroU64>,
     /// Messages waiting for one session, at most.
     pub max_queued_messages: u32,
     /// Payload bytes waiting for one session, at most.
@@ -215,6 +219,8 @@ impl Default for Limits {
             max_subscriptions: MAX_SUBSCRIPTIONS_DEFAULT,
             max_topic_levels: MAX_TOPIC_LEVELS_DEFAULT,
             shared_balance: SharedBalance::default(),
+            max_publish_rate: None,
+            max_publish_bytes_rate: None,
             max_queued_messages: MAX_QUEUED_MESSAGES_DEFAULT,
             max_queued_bytes: MAX_QUEUED_BYTES_DEFAULT,
             queue_policy: QueuePolicy::DropNewest,
@@ -236,6 +242,12 @@ impl Default for Limits {
 }
 
 impl Limits {
+    /// Whether there is a limit to how fast a client publishes.
+    #[must_use]
+    pub fn paces_publishers(&self) -> bool {
+        self.max_publish_rate.is_some() || self.max_publish_bytes_rate.is_some()
+    }
+
     /// What one of `shards` shards has to keep: what is given for all of them is divided, a number of sessions so that each
     /// shard may hold at least one.
     #[must_use]
@@ -371,6 +383,15 @@ pub const MAX_SUBSCRIPTIONS: RangeInclusive<u32> = 1..=10_000_000;
 pub const MAX_TOPIC_LEVELS_DEFAULT: u16 = 128;
 /// Bounds of [`Limits::max_topic_levels`].
 pub const MAX_TOPIC_LEVELS: RangeInclusive<u16> = 1..=route::MAX_TOPIC_LEVELS as u16;
+
+/// What can be given for [`Limits::max_publish_rate`], in messages per second; 0 is no limit.
+pub const MAX_PUBLISH_RATE: RangeInclusive<u32> = 0..=10_000_000;
+/// What can be given for [`Limits::max_publish_bytes_rate`], in bytes per second; 0 is no limit.
+pub const MAX_PUBLISH_BYTES_RATE: RangeInclusive<u64> = 0..=1 << 40;
+/// How far a client may be ahead of its allowances: what a sensor publishes when it wakes up, at once.
+pub const PUBLISH_BURST: Duration = Duration::from_secs(1);
+/// How long a client waits at most before it is heard again, whatever it has sent.
+pub const PUBLISH_DEBT_MAX: Duration = Duration::from_secs(60);
 
 /// Messages queued for one session when nothing is said.
 pub const MAX_QUEUED_MESSAGES_DEFAULT: u32 = 100_000;

@@ -155,6 +155,7 @@ fn shown(counter: &'static str) -> Shown {
             "lookups" => Shown::Gauge("oncemq_retained_lookups"),
             "unacknowledged_letters" => Shown::Gauge("oncemq_letters_unacknowledged"),
             "held_publishers" => Shown::Counter("oncemq_publishers_held_total"),
+            "paced_publishers" => Shown::Counter("oncemq_publishers_paced_total"),
             "stalled_subscribers" => Shown::Counter("oncemq_subscribers_stalled_total"),
             "bytes_received" => Shown::Counter("oncemq_received_bytes_total"),
             "bytes_sent" => Shown::Counter("oncemq_sent_bytes_total"),

@@ -10,6 +10,7 @@ use crate::transport::Transport;
 
 use super::aliases::{InboundAliases, OutboundAliases};
 use super::output::Output;
+use super::pacing::Pace;
 use super::permitting::Principal;
 use super::role::Role;
 use super::sessions::SessionKey;
@@ -147,6 +148,8 @@ pub(super) struct Connection {
     pub(super) inbound_aliases: Option<Box<InboundAliases>>,
     /// The topic aliases that the client gets; none if it accepts none.
     pub(super) outbound_aliases: Option<Box<OutboundAliases>>,
+    /// What it has used of its allowances; none before it publishes, and where there are none.
+    pub(super) pace: Option<Box<Pace>>,
     /// Seconds without a packet that the client promised not to exceed; 0 is no promise.
     pub(super) keep_alive_seconds: u16,
     /// The client has shut its side while a SUBSCRIBE of it waits for other shards; it ends when that is answered.
@@ -182,6 +185,7 @@ impl Connection {
             wants_problem_information: false,
             inbound_aliases: None,
             outbound_aliases: None,
+            pace: None,
             keep_alive_seconds: 0,
             stream_ended: false,
             is_dirty: false,
@@ -201,7 +205,7 @@ impl Connection {
     }
 
     pub(super) fn is_paused(&self) -> bool {
-        self.paused_by_output || self.paused_by_backlog
+        self.paused_by_output || self.paused_by_backlog || self.pace.as_ref().is_some_and(|pace| pace.waits())
     }
 }
 
@@ -210,11 +214,11 @@ mod tests {
     use super::*;
 
     /// What every idle client costs is a decision: tuning.md, "Memory", tells what it is made of. Two and a half cache lines,
-    /// and the words for who the client is and for its transport: behind the role's pointer each packet would have to look there.
+    /// and the words for who the client is, for its transport and for its pace: behind the role's pointer each packet would have to look there.
     #[test]
-    fn a_connection_is_two_and_a_half_cache_lines_and_two_words() {
-        assert_eq!(size_of::<Connection>(), 176);
-        assert_eq!(size_of::<Option<Connection>>(), 176, "a place in the slab costs no more");
+    fn a_connection_is_two_and_a_half_cache_lines_and_three_words() {
+        assert_eq!(size_of::<Connection>(), 184);
+        assert_eq!(size_of::<Option<Connection>>(), 184, "a place in the slab costs no more");
         assert_eq!(size_of::<Option<ConnectionKey>>(), 4);
     }
 

@@ -61,6 +61,8 @@ counters! {
     waiting_letters,
     /// Publishers that do not get their acknowledgements because a subscriber has fallen behind, each time.
     held_publishers,
+    /// Publishers that are not read from for a while because they are faster than they may be, each time.
+    paced_publishers,
     /// Subscribers that had fallen behind and acknowledged nothing for the stall timeout.
     stalled_subscribers,
     /// CONNECT packets received.

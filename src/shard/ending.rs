@@ -206,6 +206,7 @@ impl Shard {
             self.clients.set_pause(key, |connection| {
                 connection.paused_by_output = false;
                 connection.paused_by_backlog = false;
+                connection.pace = None;
             });
         }
         if self.clients.connection(key).is_flushed() {

@@ -50,6 +50,7 @@ mod messages;
 mod outbox;
 mod output;
 mod overflow;
+mod pacing;
 mod packet_counts;
 mod permitting;
 mod placement;
@@ -146,6 +147,7 @@ enum TimerKey {
     Session(SessionKey),
     Will(SessionKey),
     Congestion(SessionKey),
+    Pace(ConnectionKey),
     Report,
     LogLimit,
     /// The search for retained messages that have expired.
@@ -349,6 +351,7 @@ impl Shard {
                 TimerKey::Session(key) => self.session_timeout(key, deadline),
                 TimerKey::Will(key) => self.will_timeout(key, deadline),
                 TimerKey::Congestion(key) => self.clients.congestion_timeout(key, deadline),
+                TimerKey::Pace(key) => self.clients.pace_timeout(key, deadline),
                 TimerKey::Report => self.publish_report(),
                 TimerKey::LogLimit => self.log_limit_timeout(),
                 TimerKey::Sweep => self.sweep_timeout(deadline),

@@ -179,6 +179,7 @@ impl Shard {
         frame: &Frame<'_>,
     ) -> Result<(), Violation> {
         self.clients.counters.payload_bytes_received += publish.payload.len() as u64;
+        self.clients.pace_publisher(key, frame.bytes().len());
         check_properties(publish.properties)?;
         self.check_served(publish.qos, publish.retain)?;
         match publish.properties.topic_alias() {

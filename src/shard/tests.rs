@@ -26,6 +26,7 @@ mod lifecycle;
 mod limits;
 mod log_limit;
 mod overflow;
+mod pacing;
 mod permitting;
 mod refusals;
 mod reporting;

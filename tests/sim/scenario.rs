@@ -1,6 +1,6 @@
 //! What a seed decides before anything happens: shards, limits, clients, topics, and how rough the world is.
 
-use std::num::NonZeroU64;
+use std::num::{NonZeroU32, NonZeroU64};
 use std::time::Duration;
 
 use oncemq::config::{Durability, Limits, QueuePolicy, SharedBalance, SlowReaderPolicy};
@@ -138,6 +138,8 @@ impl Scenario {
         let is_bridged = !has_bounded_log && random.percent(40);
         let bridge = is_bridged.then(|| BridgePlan::new(random, profiles.len(), has_time_limits));
         profiles.extend(bridge.as_ref().map(|plan| Profile::of_remote(random, plan, has_time_limits)));
+        // Of its messages, or of its bytes, in one run of five each.
+        let pace = random.below(10);
         Self {
             shards: random.pick(&[1, 2, 2, 3, 4]),
             limits: Limits {
@@ -155,6 +157,10 @@ impl Scenario {
                     SharedBalance::RoundRobin,
                     SharedBalance::Sticky,
                 ]),
+                max_publish_rate: (pace <= 1).then(|| NonZeroU32::new(random.pick(&[20, 200])).expect("some")),
+                max_publish_bytes_rate: (1..=2)
+                    .contains(&pace)
+                    .then(|| NonZeroU64::new(random.pick(&[1000, 20_000])).expect("some")),
                 max_queued_messages: if has_tiny_queues { random.between(1, 12) as u32 } else { 100_000 },
                 max_queued_bytes: if has_tiny_queues { random.between(100, 4000) } else { 1 << 30 },
                 queue_policy: random.pick(&QUEUE_POLICIES),

@@ -113,7 +113,7 @@ impl World {
             self.mood = Mood::Settling;
             self.mend_bridge();
             self.wake_all();
-            while self.busy > 0 || !self.broker.has_logged_all() {
+            while self.is_busy() || !self.broker.has_logged_all() {
                 self.step()?;
             }
             self.check_rest()?;
@@ -135,6 +135,15 @@ impl World {
             self.step()?;
         }
         self.check_end()
+    }
+
+    /// Whether something will happen without a client. Who publishes faster than he may is read again when his time has come.
+    fn is_busy(&self) -> bool {
+        let waits = |connection: &Connection| {
+            let has_more = !connection.up.is_empty() || connection.up_end.is_some();
+            connection.is_paused && matches!(connection.stage, Stage::Serving(_)) && has_more
+        };
+        self.busy > 0 || self.scenario.limits.paces_publishers() && self.connections.iter().any(waits)
     }
 
     fn is_any_client_connected(&self) -> bool {
@@ -354,6 +363,7 @@ impl World {
             ("repeat by a publisher", sum(|counters| counters.duplicates_suppressed)),
             ("repeat by the broker", sum(|counters| counters.publishes_resent)),
             ("held publisher", sum(|counters| counters.held_publishers)),
+            ("paced publisher", sum(|counters| counters.paced_publishers)),
             ("stalled subscriber", sum(|counters| counters.stalled_subscribers)),
             ("full queue", sum(|counters| counters.dropped_queue_full)),
             ("full log", sum(|counters| counters.refused_log_full)),

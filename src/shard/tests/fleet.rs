@@ -52,6 +52,8 @@ pub(super) fn limits() -> Limits {
         max_subscriptions: 10_000,
         max_topic_levels: 128,
         shared_balance: SharedBalance::RoundRobin,
+        max_publish_rate: None,
+        max_publish_bytes_rate: None,
         max_queued_messages: 1000,
         max_queued_bytes: 1 << 20,
         queue_policy: QueuePolicy::DropNewest,
