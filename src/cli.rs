@@ -348,6 +348,12 @@ struct ServeArguments {
           default_value_t = Bytes(config::QUEUE_MEMORY_BYTES_DEFAULT), value_parser = bytes(config::QUEUE_MEMORY_BYTES))]
     queue_memory: Bytes<u64>,
 
+    /// Memory of the whole process from which on new clients, then publishers, then QoS 0 messages have to wait or go; 0 for
+    /// no bound [0..=16384GiB].
+    #[arg(long, value_name = "BYTES", env = "ONCEMQ_MAX_MEMORY", default_value_t = Bytes(*config::MAX_MEMORY_BYTES.start()),
+          value_parser = bytes(config::MAX_MEMORY_BYTES))]
+    max_memory: Bytes<u64>,
+
     #[command(flatten)]
     access: AccessArguments,
 
@@ -527,6 +533,7 @@ impl ServeArguments {
         Ok(ServeConfig {
             access,
             admin: self.admin.into_settings()?,
+            max_memory_bytes: NonZeroU64::new(self.max_memory.0),
             bridges: bridges::assemble(self.bridge, self.bridge_topic, self.max_inflight, host_name)?,
             listen: plain,
             web_socket,

@@ -42,6 +42,8 @@ pub struct ServeConfig {
     pub shards: Option<NonZeroU16>,
     /// Where the shards run.
     pub pinning: Pinning,
+    /// Memory of the whole process from which on things are done without, in bytes; `None` is no bound.
+    pub max_memory_bytes: Option<NonZeroU64>,
     /// Whether the kernel may put the broker's memory into huge pages.
     pub huge_pages: bool,
     /// How long a shard without work looks for some before it sleeps.
@@ -446,6 +448,19 @@ pub const QUEUE_MEMORY_BYTES_DEFAULT: u64 = 1 << 30;
 /// Bounds of [`Limits::queue_memory_bytes`]; below the lower one every message would be read back.
 pub const QUEUE_MEMORY_BYTES: RangeInclusive<u64> = 1024 * 1024..=1 << 40;
 
+/// What can be given for [`ServeConfig::max_memory_bytes`]; 0 is no bound.
+pub const MAX_MEMORY_BYTES: RangeInclusive<u64> = 0..=1 << 44;
+/// Percent of it from which on clients without a session are refused, …
+pub const MEMORY_SCARCE_PERCENT: u64 = 85;
+/// … from which on publishers wait, too, …
+pub const MEMORY_SHORT_PERCENT: u64 = 92;
+/// … and from which on QoS 0 messages are dropped.
+pub const MEMORY_EXHAUSTED_PERCENT: u64 = 97;
+/// Percent below these from which on that ends.
+pub const MEMORY_RELIEF_PERCENT: u64 = 2;
+/// How often the broker looks at what memory it takes.
+pub const MEMORY_INTERVAL: Duration = Duration::from_millis(100);
+
 /// Messages of each queue that stay in memory: so many that a client which is not far behind never waits for the disk.
 pub const QUEUE_KEPT_MESSAGES: u32 = 64;
 
@@ -525,6 +540,8 @@ const _: () = {
     assert!(*RECV_BUFFERS.end() as u32 <= *RING_ENTRIES.end());
     assert!(SEGMENT_BYTES.start().is_multiple_of(LOG_BLOCK_BYTES));
     assert!(route::MAX_TOPIC_LEVELS <= u16::MAX as usize && MAX_TOPIC_LEVELS_DEFAULT <= *MAX_TOPIC_LEVELS.end());
+    assert!(MEMORY_RELIEF_PERCENT < MEMORY_SCARCE_PERCENT && MEMORY_SCARCE_PERCENT < MEMORY_SHORT_PERCENT);
+    assert!(MEMORY_SHORT_PERCENT < MEMORY_EXHAUSTED_PERCENT && MEMORY_EXHAUSTED_PERCENT < 100);
     assert!(LETTERS_PER_BATCH_MAX <= *MAX_WAITING_LETTERS.start() as usize);
     // A connection index and a kind share the 64 bits that identify an operation, with room to spare.
     assert!((*MAX_CONNECTIONS.end() as u64) < 1 << 32);

@@ -109,6 +109,12 @@ pub enum StartError {
         source: io::Error,
     },
 
+    /// Nobody says how much memory the process takes.
+    #[error(
+        "--max-memory needs VmRSS in /proc/self/status, which cannot be read here; mount /proc, or leave the flag out"
+    )]
+    UnknownMemory,
+
     /// The kernel gave no random bytes to seed the hash tables with.
     #[error("no random bytes for the hash tables' seeds: {0}; allow getrandom in the container's seccomp profile")]
     Random(getrandom::Error),

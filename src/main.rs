@@ -144,6 +144,7 @@ fn serve(mut told: Told) -> Result<(), StartError> {
         admin.serve(admin::Broker { doors, gate, permits: permits.clone() });
     }
     let addresses = addresses(&gate, admin.as_ref());
+    config.max_memory_bytes.map(|max| io::guard_memory(max, shards.doors().clone())).transpose()?;
     introduce(config, &introduction, &placement, &addresses, permits.max());
     admin::tell_ready(&addresses);
     admin::feed_watchdog(shards.doors().clone())?;

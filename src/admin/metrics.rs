@@ -146,6 +146,7 @@ fn shown(counter: &'static str) -> Shown {
         .or_else(|| part("refused_", "oncemq_refused_total"))
         .or_else(|| part("disconnected_", "oncemq_clients_disconnected_total"))
         .unwrap_or(match counter {
+            "memory_stage" => Shown::Gauge("oncemq_memory_stage"),
             "connections" => Shown::Gauge("oncemq_connections"),
             "subscriptions" => Shown::Gauge("oncemq_subscriptions"),
             "shared_groups" => Shown::Gauge("oncemq_shared_groups"),

@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::Duration;
 
-use crate::io::processor_time;
+use crate::io::{processor_time, resident_bytes};
 
 /// What the process takes of the machine; none of what the kernel does not say.
 #[derive(Clone, Copy, PartialEq, Debug, Default)]
@@ -23,18 +23,12 @@ impl ProcessFigures {
     pub(super) fn now() -> Self {
         Self {
             processor_time: processor_time(),
-            resident_bytes: fs::read_to_string("/proc/self/status").ok().and_then(|status| resident_bytes(&status)),
+            resident_bytes: resident_bytes(),
             // To list them would take a million steps where there are a million clients. Kernels before 6.2 say 0.
             open_files: fs::metadata("/proc/self/fd").ok().map(|directory| directory.len()).filter(|files| *files > 0),
             open_files_max: fs::read_to_string("/proc/self/limits").ok().and_then(|limits| open_files_max(&limits)),
         }
     }
-}
-
-fn resident_bytes(status: &str) -> Option<u64> {
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-    let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kibibytes * 1024)
 }
 
 fn open_files_max(limits: &str) -> Option<u64> {
@@ -51,8 +45,6 @@ mod tests {
         let figures = ProcessFigures::now();
         assert!(figures.processor_time.is_some() && figures.open_files_max.is_some());
         assert!(figures.resident_bytes.is_some_and(|bytes| bytes > 100_000), "{figures:?}");
-        assert_eq!(resident_bytes("VmPeak:\t 9 kB\nVmRSS:\t    1234 kB\n"), Some(1234 * 1024));
-        assert_eq!(resident_bytes("VmRSS: many\n"), None);
         let limits = "Limit  Soft Limit  Hard Limit  Units\nMax open files            1024   4096   files\n";
         assert_eq!(open_files_max(limits), Some(1024));
     }

@@ -121,6 +121,7 @@ fn a_bad_value_is_told_by_flag_value_and_what_is_allowed() {
         ("--max-topic-levels", "1025", "from 1 to 1024"),
         ("--max-publish-rate", "10000001", "from 0 to 10000000"),
         ("--max-publish-bytes-rate", "2048GiB", "from 0B to 1024GiB"),
+        ("--max-memory", "32768GiB", "from 0B to 16384GiB"),
         ("--shared-balance", "random", "allowed is least-inflight, round-robin or sticky"),
         ("--connect-timeout", "0", "from 100ms to 5m"),
         ("--linger", "1h", "(ms, s, m)"),

@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 use crate::auth::AccessRules;
 use crate::bridge::Bridge;
 use crate::route::ShardId;
-use crate::shard::{Admission, OpenedBridge};
+use crate::shard::{Admission, MemoryStage, OpenedBridge};
 use crate::store::LogFailure;
 
 use super::bell::Bell;
@@ -48,6 +48,8 @@ pub(super) enum Request {
     AskBridge(Arc<Bridge>, oneshot::Sender<bool>),
     /// Judge what clients do by these rules from now on.
     ReplaceAccessRules(Arc<AccessRules>),
+    /// Memory is this short now.
+    Memory(MemoryStage),
     /// Write the counters to the log.
     LogCounters,
     /// Answer the admin thread.
@@ -98,6 +100,13 @@ impl Doors {
     pub fn replace_access_rules(&self, rules: &Arc<AccessRules>) {
         for door in self.doors.iter() {
             door.request(Request::ReplaceAccessRules(Arc::clone(rules)));
+        }
+    }
+
+    /// Tells every shard how short memory is.
+    pub(super) fn tell_memory(&self, stage: MemoryStage) {
+        for door in self.doors.iter() {
+            door.request(Request::Memory(stage));
         }
     }
 

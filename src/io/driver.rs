@@ -228,6 +228,7 @@ impl Driver {
                 // Whoever has asked may have ended with the process.
                 Ok(Request::AskBridge(bridge, answer)) => drop(answer.send(self.shard.is_bridge_shared(&bridge))),
                 Ok(Request::ReplaceAccessRules(rules)) => self.shard.handle_access_rules(now, rules),
+                Ok(Request::Memory(stage)) => self.shard.handle_memory(now, stage),
                 Ok(Request::LogCounters) => self.log_counters(),
                 Ok(Request::Question(question)) => self.handle_question(now, question),
                 Ok(Request::ShutDown) => {

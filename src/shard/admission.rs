@@ -50,6 +50,15 @@ struct Acceptable {
     connack: PropertyWriter,
 }
 
+/// What a new session would need.
+#[derive(Clone, Copy, Debug)]
+enum Lack {
+    /// `--max-sessions` is reached.
+    Sessions,
+    /// Memory is short.
+    Memory,
+}
+
 impl Shard {
     /// Takes a client in and answers with CONNACK, before anything else. A key is given also to a client that is refused:
     /// its CONNACK and the command to close come out.
@@ -69,13 +78,12 @@ impl Shard {
         self.clients.received.count_type(PacketType::Connect);
         self.clients.counters.bytes_received += received as u64;
         entry.insert(connection);
-        if self.has_all_sessions() && self.clients.sessions.find(&admission.client_id).is_none() {
-            self.turn_away(key);
-        } else {
-            match self.acceptable(key, &connect, &admission) {
+        match self.lack_of_room().filter(|_| self.clients.sessions.find(&admission.client_id).is_none()) {
+            Some(lack) => self.turn_away(key, lack),
+            None => match self.acceptable(key, &connect, &admission) {
                 Ok(acceptable) => self.admit(key, &connect, acceptable, &admission),
                 Err(violation) => self.refuse(key, violation),
-            }
+            },
         }
         // Also of a client that is refused: its transport has to know what has come.
         self.receive_bytes(key, &admission.early_bytes);
@@ -104,11 +112,13 @@ impl Shard {
         Ok(Acceptable { will, connack })
     }
 
-    /// Whether there are as many sessions as this shard may have. One that a client has already is resumed, or makes way for
-    /// the one that begins.
-    fn has_all_sessions(&self) -> bool {
+    /// Why there is no room for another session. One that a client has already is resumed, or makes way for the one that begins.
+    fn lack_of_room(&self) -> Option<Lack> {
         let max = self.clients.limits.max_sessions;
-        max.is_some_and(|max| self.clients.sessions.len() >= max.get() as usize)
+        if max.is_some_and(|max| self.clients.sessions.len() >= max.get() as usize) {
+            return Some(Lack::Sessions);
+        }
+        self.clients.memory.refuses_newcomers().then_some(Lack::Memory)
     }
 
     fn will_of(
@@ -196,10 +206,17 @@ impl Shard {
     }
 
     /// Refuses a client for which there is no room.
-    fn turn_away(&mut self, key: ConnectionKey) {
-        self.clients.counters.refused_max_sessions += 1;
-        let text = Some("the broker has as many sessions as it may");
-        self.send_refusal(key, Farewell { reason: ReasonCode::QuotaExceeded, text, refers: true });
+    fn turn_away(&mut self, key: ConnectionKey, lack: Lack) {
+        let counters = &mut self.clients.counters;
+        let (count, reason, text) = match lack {
+            Lack::Sessions => {
+                let text = "the broker has as many sessions as it may";
+                (&mut counters.refused_max_sessions, ReasonCode::QuotaExceeded, text)
+            }
+            Lack::Memory => (&mut counters.refused_memory, ReasonCode::ServerBusy, "the broker is short of memory"),
+        };
+        *count += 1;
+        self.send_refusal(key, Farewell { reason, text: Some(text), refers: true });
         self.finish(key, false);
     }
 

@@ -19,6 +19,7 @@ use super::connection::{Acknowledgement, Connection, ConnectionKey, Phase};
 use super::counters::Counters;
 use super::encoder::Encoder;
 use super::links::Links;
+use super::memory::Memory;
 use super::messages::Messages;
 use super::outbox::Outbox;
 use super::output::Transmit;
@@ -68,6 +69,8 @@ pub(super) struct Clients {
     /// Connections with output that waits for the log, each once.
     awaiting_log: Vec<ConnectionKey>,
     pub(super) encoder: Encoder,
+    /// How short memory is.
+    pub(super) memory: Memory,
 }
 
 impl Clients {
@@ -107,6 +110,7 @@ impl Clients {
             overflowed: Vec::new(),
             awaiting_log: Vec::new(),
             encoder,
+            memory: Memory::default(),
         }
     }
 
@@ -116,11 +120,14 @@ impl Clients {
     }
 
     /// Sends a publisher the PUBACK or PUBREC of its message: behind those before it, as soon as the log is stable up to
-    /// `after` and no subscriber holds the publisher up [MQTT-4.6.0-2] [MQTT-4.6.0-3].
+    /// `after` and neither a subscriber nor a lack of memory holds the publisher up [MQTT-4.6.0-2] [MQTT-4.6.0-3].
     #[inline]
     pub(super) fn send_receipt(&mut self, key: ConnectionKey, receipt: Acknowledgement, after: LogPosition) {
         let connection = &mut self.connections[key.index()];
-        if connection.held_by > 0 || !connection.receipts.is_empty() {
+        if connection.held_by > 0 || !connection.receipts.is_empty() || self.memory.holds_receipts() {
+            if self.memory.holds_receipts() {
+                self.memory.note_held(key);
+            }
             connection.receipts.push_back(receipt, after);
             return;
         }
@@ -128,10 +135,10 @@ impl Clients {
         self.mark_dirty(key);
     }
 
-    /// Sends the receipts that no subscriber holds up any more.
+    /// Sends the receipts that nothing holds up any more.
     pub(super) fn flush_receipts(&mut self, key: ConnectionKey) {
         let connection = &mut self.connections[key.index()];
-        if connection.held_by > 0 {
+        if connection.held_by > 0 || self.memory.holds_receipts() {
             return;
         }
         while let Some((receipt, after)) = connection.receipts.pop_front() {

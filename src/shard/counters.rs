@@ -35,6 +35,8 @@ macro_rules! counters {
 }
 
 counters! {
+    /// How short memory is: 0 not at all, 1 clients without a session are refused, 2 publishers wait, 3 QoS 0 messages are dropped.
+    memory_stage,
     /// Connections that have not been closed by the driver.
     connections,
     /// Sessions, connected or not.
@@ -91,6 +93,8 @@ counters! {
     dropped_slow_subscriber,
     /// QoS 0 messages dropped because the ring to another shard is full.
     dropped_ring_full,
+    /// QoS 0 messages dropped because memory is short.
+    dropped_memory,
     /// QoS 1 and 2 messages dropped because the queue of the session is full.
     dropped_queue_full,
     /// Messages for a shared subscription of whose group nobody could have them.
@@ -121,6 +125,8 @@ counters! {
     refused_log_full,
     /// Clients refused because there are as many sessions as there may be.
     refused_max_sessions,
+    /// Clients refused because memory is short.
+    refused_memory,
     /// Subscriptions refused because the session has as many as it may.
     refused_max_subscriptions,
     /// Subscriptions refused because too many SUBSCRIBEs of the session wait for it to take retained messages.
@@ -162,6 +168,7 @@ impl Counters {
     pub fn dropped(&self) -> u64 {
         self.dropped_slow_subscriber
             + self.dropped_ring_full
+            + self.dropped_memory
             + self.dropped_queue_full
             + self.dropped_too_large
             + self.dropped_expired
@@ -184,7 +191,7 @@ mod tests {
     #[test]
     fn one_line_names_every_value() {
         let line = Counters { connections: 3, takeovers: 4, ..Counters::default() }.to_string();
-        assert!(line.starts_with("connections=3 sessions=0 "), "{line}");
+        assert!(line.starts_with("memory_stage=0 connections=3 "), "{line}");
         assert!(line.ends_with(" takeovers=4"), "{line}");
     }
 }

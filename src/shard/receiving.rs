@@ -253,6 +253,9 @@ impl Shard {
         };
         let receipts_due = connection.receipts.len();
         match (publish.qos, publish.packet_id) {
+            (QoS::AtMostOnce, None) if self.clients.memory.drops_messages() => {
+                self.clients.counters.dropped_memory += 1
+            }
             (QoS::AtMostOnce, None) => route(self, source),
             (QoS::AtLeastOnce, Some(_)) if receipts_due >= quota => return Err(QUOTA_EXCEEDED),
             (QoS::AtLeastOnce, Some(id)) => {

@@ -25,6 +25,7 @@ mod fleet;
 mod lifecycle;
 mod limits;
 mod log_limit;
+mod memory;
 mod overflow;
 mod pacing;
 mod permitting;
