@@ -77,7 +77,7 @@ pub enum Denial {
     UnknownMethod,
     /// Its part of the exchange is not what the method wants.
     BadExchange(&'static str),
-    /// It is to be named by its certificate, and has shown none with such a name in it.
+    /// It is to be named by its certificate, which has no such name in it.
     Nameless,
 }
 
@@ -181,7 +181,7 @@ impl Denial {
             Self::WrongPassword => "user name or password is wrong",
             Self::UnknownMethod => "the authentication method is not served",
             Self::BadExchange(text) => text,
-            Self::Nameless => "the client has shown no certificate with a user name in it",
+            Self::Nameless => "the client's certificate has no user name in it",
         }
     }
 

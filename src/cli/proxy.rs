@@ -32,12 +32,12 @@ pub(super) struct ProxyArguments {
     proxy_from: Vec<Network>,
 
     /// Name in a client's certificate, as the proxy has verified it, that is its user name: none, or the common name (`cn`).
-    /// Who has one needs no password, and nobody else is served behind the proxy.
+    /// Who has one needs no password; who has shown no certificate is asked for one as elsewhere.
     #[arg(long, value_name = "none|cn", env = "ONCEMQ_PROXY_IDENTITY", default_value = "none", value_parser = identity)]
     proxy_identity: Identity,
 
     /// Path of a Unix socket to accept clients of this machine on; repeat for more. None unless given.
-    #[arg(long, value_name = "PATH", env = "ONCEMQ_UNIX_LISTEN", value_delimiter = ',', value_parser = socket_path)]
+    #[arg(long, value_name = "PATH", env = "ONCEMQ_UNIX_LISTEN", value_parser = socket_path)]
     unix_listen: Vec<PathBuf>,
 
     /// Permissions of the Unix sockets, in octal: who may write may connect.
@@ -113,12 +113,13 @@ impl ProxyArguments {
 }
 
 impl ProxyConfig {
-    /// Whether everybody at this listener is named by his certificate, and nobody else comes in.
+    /// Whether certificates name who comes to this listener. Who shows none is not local there, as the listener is not, and does
+    /// not come in unless he has an account, or anonymous clients are allowed.
     pub(super) fn names_clients_at(&self, address: SocketAddr) -> bool {
         self.proxy.as_ref().and_then(|proxy| proxy.rules_at(address)).is_some_and(|rules| rules.names_clients)
     }
 
-    /// Whether there are listeners of that kind.
+    /// Whether there are listeners where certificates name clients.
     pub(super) fn names_clients(&self) -> bool {
         self.proxy.as_ref().is_some_and(|proxy| proxy.rules.names_clients)
     }

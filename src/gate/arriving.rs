@@ -84,20 +84,14 @@ impl Client {
         }
     }
 
-    /// What is known of the client's certificate before it has said more than its handshakes.
-    pub(super) fn certified(
-        &self,
-        by_proxy: &Option<ClientTls>,
-        by_handshake: impl FnOnce() -> Certified,
-    ) -> Certified {
+    /// What counts of the client's certificate: what a proxy says of it, or what our own handshake has shown.
+    pub(super) fn certified(&self, by_proxy: Option<ClientTls>, by_handshake: Certified) -> Certified {
         let is_named_by_proxy = self.entrance.proxy.as_ref().is_some_and(|rules| rules.names_clients);
-        match by_proxy {
-            // Where the proxy does the handshake with the client, the certificate in ours is the proxy's.
-            Some(tls) if is_named_by_proxy => Certified::As(tls.user_name.clone()),
-            Some(_) | None => match by_handshake() {
-                Certified::NotAsked if is_named_by_proxy => Certified::As(None),
-                certified @ (Certified::NotAsked | Certified::As(_)) => certified,
-            },
+        match by_proxy.filter(|_| is_named_by_proxy) {
+            Some(ClientTls::Verified(user_name)) => Certified::As(user_name),
+            // Where the proxy has done the handshake with the client, ours is with the proxy, and its certificate is the proxy's.
+            Some(ClientTls::Unverified) => Certified::NotAsked,
+            None => by_handshake,
         }
     }
 }

@@ -158,7 +158,7 @@ impl Client {
         let max_connect_bytes = self.context.limits.max_connect_bytes;
         let connect_frame = packets.read(|bytes| progress(bytes, max_connect_bytes)).await?;
         let mut welcome = judge(&connect_frame, random)?;
-        let certified = self.certified(&tls, || certified);
+        let certified = self.certified(tls, certified);
         let identified = self.identify(&mut welcome, certified, is_local, packets).await?;
         self.check_client_id(&welcome, &identified)?;
         let permit = self.permit(&welcome, place)?;

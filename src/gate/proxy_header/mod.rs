@@ -54,9 +54,11 @@ pub(super) enum Source {
 
 /// What a proxy knows from a client's handshake of TLS.
 #[derive(PartialEq, Eq, Debug)]
-pub(super) struct ClientTls {
-    /// The common name in the certificate that the client has shown and the proxy has verified, if that can be a user's name.
-    pub(super) user_name: Option<Box<str>>,
+pub(super) enum ClientTls {
+    /// The client has shown no certificate, or none that the proxy could verify.
+    Unverified,
+    /// It has shown one with this common name in it, if that can be a user's name.
+    Verified(Option<Box<str>>),
 }
 
 /// How far the header at the start of `received` has come.

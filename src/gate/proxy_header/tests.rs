@@ -94,28 +94,28 @@ fn each_good_header_says_who_it_is_about() {
 #[test]
 fn the_name_in_a_verified_certificate_is_a_user_name() {
     let cn = |name: &[u8]| vec![value(0x22, name)];
+    let verified = |name: Option<&str>| Some(ClientTls::Verified(name.map(Box::from)));
     for (values, expected) in [
-        (vec![named("pump-7")], Some(Some("pump-7"))),
-        (vec![named("Pumpe süd")], Some(Some("Pumpe süd"))),
+        (vec![named("pump-7")], verified(Some("pump-7"))),
+        (vec![named("Pumpe süd")], verified(Some("Pumpe süd"))),
         // A session that was resumed: the certificate was shown when it began.
-        (vec![tls(0x05, 0, &cn(b"pump-7"))], Some(Some("pump-7"))),
-        (vec![tls(0x03, 0, &cn(b"pump-7"))], Some(Some("pump-7"))),
-        (vec![tls(0x07, 0, &[cn(b"pump-7"), cn(b"root")].concat())], Some(Some("pump-7"))),
+        (vec![tls(0x05, 0, &cn(b"pump-7"))], verified(Some("pump-7"))),
+        (vec![tls(0x03, 0, &cn(b"pump-7"))], verified(Some("pump-7"))),
+        (vec![tls(0x07, 0, &[cn(b"pump-7"), cn(b"root")].concat())], verified(Some("pump-7"))),
         // Not verified, or not shown.
-        (vec![tls(0x07, 1, &cn(b"pump-7"))], Some(None)),
-        (vec![tls(0x07, 0x0100_0000, &cn(b"pump-7"))], Some(None)),
-        (vec![tls(0x01, 0, &cn(b"pump-7"))], Some(None)),
-        (vec![tls(0x01, 0, &[])], Some(None)),
+        (vec![tls(0x07, 1, &cn(b"pump-7"))], Some(ClientTls::Unverified)),
+        (vec![tls(0x07, 0x0100_0000, &cn(b"pump-7"))], Some(ClientTls::Unverified)),
+        (vec![tls(0x01, 0, &cn(b"pump-7"))], Some(ClientTls::Unverified)),
+        (vec![tls(0x01, 0, &[])], Some(ClientTls::Unverified)),
         // No name that a user could have.
-        (vec![tls(0x07, 0, &[])], Some(None)),
-        (vec![named("")], Some(None)),
-        (vec![named("pump\n7")], Some(None)),
-        (vec![tls(0x07, 0, &cn(&[0xFF]))], Some(None)),
+        (vec![tls(0x07, 0, &[])], verified(None)),
+        (vec![named("")], verified(None)),
+        (vec![named("pump\n7")], verified(None)),
+        (vec![tls(0x07, 0, &cn(&[0xFF]))], verified(None)),
         // No TLS.
         (vec![tls(0x06, 0, &cn(b"pump-7"))], None),
         (vec![], None),
     ] {
-        let expected = expected.map(|name: Option<&str>| ClientTls { user_name: name.map(Box::from) });
         assert_eq!(introduction(&with_values(&values)).tls, expected, "{values:02x?}");
         assert_eq!(introduction(&with_checksum(&values)).tls, expected, "{values:02x?}");
     }

@@ -149,8 +149,11 @@ fn client_tls(content: &[u8]) -> Result<Option<ClientTls>, &'static str> {
     if flags & CLIENT_SSL == 0 {
         return Ok(None);
     }
-    let name = common_name.filter(|_| is_verified).and_then(|name| std::str::from_utf8(name).ok());
-    Ok(Some(ClientTls { user_name: name.and_then(as_user_name) }))
+    if !is_verified {
+        return Ok(Some(ClientTls::Unverified));
+    }
+    let name = common_name.and_then(|name| std::str::from_utf8(name).ok());
+    Ok(Some(ClientTls::Verified(name.and_then(as_user_name))))
 }
 
 /// Whether what lies in this place of the header is its checksum: that of the header with zeroes there.
