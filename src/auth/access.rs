@@ -1,11 +1,11 @@
 //! Who may connect: what a client claims in CONNECT, against what the operator has set up.
 //!
-//! | claim                       | no accounts                           | accounts                               |
-//! |-----------------------------|---------------------------------------|----------------------------------------|
-//! | no user name, no password   | admitted if local, or anonymous is allowed | refused, unless anonymous is allowed |
-//! | user name, or password      | the same: nobody asks                 | admitted if the password is the user's |
-//! | SCRAM-SHA-256               | refused: no such method               | admitted if the exchange succeeds      |
-//! | another method              | refused: no such method               | refused: no such method                |
+//! | claim                     | no accounts                                | accounts                               |
+//! |---------------------------|--------------------------------------------|----------------------------------------|
+//! | no user name, no password | admitted if local, or anonymous is allowed | refused, unless anonymous is allowed   |
+//! | user name, or password    | the same: nobody asks                      | admitted if the password is the user's |
+//! | SCRAM-SHA-256             | refused: no such method                    | admitted if the exchange succeeds      |
+//! | another method            | refused: no such method                    | refused: no such method                |
 //!
 //! Local is who comes from this machine. Where others reach a listener by themselves, the command line has asked for accounts or
 //! permission; behind a proxy it is known only of each client whether it is local.

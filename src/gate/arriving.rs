@@ -3,8 +3,8 @@
 //! At a listener behind a proxy, nobody is served whose connection is not from one that the operator trusts, and from there a header
 //! is demanded: where it may be missing, clients could write one themselves.
 //!
-//! A client's address is that of its connection, or the one that the header names. It is what failed attempts are counted by,
-//! what its connections are, and what the operator sees. Where the header names none, the proxy's own address stands for it; local
+//! A client's address is that of its connection, or the one that the header names. Failed attempts are counted by it, and
+//! connections, and it is what the operator sees. Where the header names none, the proxy's own address stands for it; local
 //! is such a client only if it is the proxy itself.
 
 use tracing::warn;
