@@ -13,6 +13,7 @@ mod bridges;
 mod file;
 mod loading;
 mod mosquitto;
+mod proxy;
 mod reference;
 mod service;
 mod settings;
@@ -22,6 +23,7 @@ mod values;
 mod web_socket;
 mod words;
 
+use std::net::SocketAddr;
 use std::num::{NonZeroU16, NonZeroU32, NonZeroU64};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -39,6 +41,7 @@ use crate::store::RecoveryMode;
 use access::{AccessArguments, PasswordArguments};
 use admin::AdminArguments;
 use bridges::{BridgeArgument, TopicArgument};
+use proxy::ProxyArguments;
 use service::ServiceArguments;
 use tls::{TlsArguments, addresses};
 use values::{Bytes, ListenAddress, Span, bytes, listen_address, number, pinning, power_of_two, span};
@@ -134,7 +137,7 @@ struct ServeArguments {
     config: Option<PathBuf>,
 
     /// Address to accept clients on; repeat for more. Others than loopback want --password-file or --allow-anonymous. `none`
-    /// is nowhere, for brokers that serve TLS or WebSockets only.
+    /// is nowhere, for brokers that serve TLS, WebSockets or Unix sockets only.
     #[arg(long, value_name = "ADDRESS:PORT", env = "ONCEMQ_LISTEN", value_delimiter = ',',
           default_value = config::LISTEN_DEFAULT, value_parser = listen_address)]
     listen: Vec<ListenAddress>,
@@ -367,6 +370,9 @@ struct ServeArguments {
     tls: TlsArguments,
 
     #[command(flatten)]
+    proxy: ProxyArguments,
+
+    #[command(flatten)]
     admin: AdminArguments,
 
     /// Bridge to another broker, of which this one becomes a client: `NAME=HOST[:PORT]`, and behind it, separated by
@@ -514,21 +520,26 @@ impl ServeArguments {
         let web_socket = self.web_socket.into_settings();
         let tls = self.tls.into_settings()?;
         let plain = values::addresses(self.listen)?;
-        if plain.is_empty() && web_socket.listen.is_empty() && tls.is_none() {
+        let listen = plain.iter().map(|address| ("--listen", *address));
+        let web_sockets = web_socket.listen.iter().map(|address| ("--websocket-listen", *address));
+        let secured = tls.iter().flat_map(addresses);
+        let all: Vec<SocketAddr> = listen.clone().chain(web_sockets.clone()).chain(secured).map(|at| at.1).collect();
+        let proxy = self.proxy.into_config(&all)?;
+        if all.is_empty() && proxy.unix.listen.is_empty() {
             return Err(
-                "--listen none: then --websocket-listen, --tls-listen or --websocket-tls-listen has to say where \
-                        clients are accepted"
+                "--listen none: then --websocket-listen, --tls-listen, --websocket-tls-listen or --unix-listen has to say \
+                 where clients are accepted"
                     .to_owned(),
             );
         }
-        let listen = plain.iter().map(|address| ("--listen", *address));
-        let web_sockets = web_socket.listen.iter().map(|address| ("--websocket-listen", *address));
         // Where certificates name their owners, nobody else comes in.
         let tls_for_all =
             tls.iter().filter(|tls| tls.clients.as_ref().is_none_or(|clients| clients.user_name.is_none()));
         let names_certified =
             tls.iter().any(|tls| tls.clients.as_ref().is_some_and(|clients| clients.user_name.is_some()));
+        let names_certified = names_certified || proxy.names_clients();
         let listen = listen.chain(web_sockets).chain(tls_for_all.flat_map(addresses));
+        let listen = listen.filter(|(_, address)| !proxy.names_clients_at(*address));
         let access = self.access.into_settings(listen, names_certified)?;
         Ok(ServeConfig {
             access,
@@ -538,6 +549,8 @@ impl ServeArguments {
             listen: plain,
             web_socket,
             tls,
+            unix: proxy.unix,
+            proxy: proxy.proxy,
             shards: self.shards.and_then(NonZeroU16::new),
             pinning: self.pin,
             huge_pages: self.huge_pages,
@@ -584,6 +597,8 @@ impl ServeArguments {
                 max_connect_bytes: self.max_packet_bytes.0.min(config::MAX_CONNECT_BYTES),
                 max_half_open: self.max_half_open,
                 max_connections: self.max_connections,
+                max_connections_per_address: proxy.max_connections_per_address,
+                max_connect_rate: proxy.max_connect_rate,
                 connect_timeout: self.connect_timeout.0,
                 linger: self.linger.0,
             },

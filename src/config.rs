@@ -6,8 +6,10 @@
 
 mod access;
 mod admin;
+mod proxy;
 mod service;
 mod tls;
+mod unix_socket;
 mod web_socket;
 
 use std::net::SocketAddr;
@@ -23,8 +25,10 @@ use crate::store::RecoveryMode;
 
 pub use access::*;
 pub use admin::*;
+pub use proxy::*;
 pub use service::{NOTICE_BYTES_MAX, Notice, Service};
 pub use tls::*;
+pub use unix_socket::*;
 pub use web_socket::{
     MAX_UPGRADE_HEADERS, MAX_UPGRADE_REQUEST_BYTES, WEBSOCKET_PATH_DEFAULT, WebSocketRules, WebSocketSettings,
 };
@@ -38,6 +42,10 @@ pub struct ServeConfig {
     pub web_socket: WebSocketSettings,
     /// Where and with which certificates MQTT over TLS is served; `None` is nowhere.
     pub tls: Option<TlsSettings>,
+    /// Where clients of this machine are served over Unix sockets.
+    pub unix: UnixSettings,
+    /// Which listeners are behind a proxy, and what holds there; `None` is none of them.
+    pub proxy: Option<ProxySettings>,
     /// Number of shards; `None` means one per CPU that this process may use.
     pub shards: Option<NonZeroU16>,
     /// Where the shards run.
@@ -285,6 +293,10 @@ pub struct GateLimits {
     pub max_half_open: u32,
     /// Clients that shards hold, all shards together, at most; `None` means as many as the open-file limit leaves.
     pub max_connections: Option<u32>,
+    /// Clients of one address that shards hold, at most, and as many again that are not admitted yet; `None` is no limit.
+    pub max_connections_per_address: Option<NonZeroU32>,
+    /// Clients that are accepted in a second, at most; `None` is no limit.
+    pub max_connect_rate: Option<NonZeroU32>,
     /// How long a client may take from connecting to the end of its CONNECT.
     pub connect_timeout: Duration,
     /// How long a refused client may take to read why.
@@ -504,6 +516,16 @@ pub const MAX_HALF_OPEN: RangeInclusive<u32> = 1..=65_536;
 
 /// Bounds of [`GateLimits::max_connections`]; also the bound of what may wait for a shard to be taken over.
 pub const MAX_CONNECTIONS: RangeInclusive<u32> = 1..=4_000_000;
+
+/// What can be given for [`GateLimits::max_connections_per_address`]; 0 is no limit.
+pub const MAX_CONNECTIONS_PER_ADDRESS: RangeInclusive<u32> = 0..=*MAX_CONNECTIONS.end();
+
+/// What can be given for [`GateLimits::max_connect_rate`]; 0 is no limit.
+pub const MAX_CONNECT_RATE: RangeInclusive<u32> = 0..=1_000_000;
+
+/// As many clients as may come in this time are accepted at once, and one in any case: coarse timers and a queue that was empty
+/// for a moment should not make the rate lower than was asked for.
+pub const CONNECT_BURST: Duration = Duration::from_millis(100);
 
 /// Bridges of one broker, at most.
 pub const BRIDGES_MAX: usize = 64;

@@ -91,6 +91,29 @@ pub enum StartError {
         source: io::Error,
     },
 
+    /// Somebody listens on a Unix socket that is to be made.
+    #[error("--unix-listen {}: somebody listens there already; stop that process, or choose another path", .path.display())]
+    UnixSocketInUse {
+        /// The path.
+        path: PathBuf,
+    },
+
+    /// A file that is no socket lies where one is to be made.
+    #[error("--unix-listen {}: something else than a socket is there; move it away, or choose another path", .path.display())]
+    NoUnixSocket {
+        /// The path.
+        path: PathBuf,
+    },
+
+    /// A Unix socket cannot be made.
+    #[error("--unix-listen {}: {source}; choose a path of at most 107 bytes in a directory that the broker may write to", .path.display())]
+    UnixSocket {
+        /// The path.
+        path: PathBuf,
+        /// What the kernel answered.
+        source: io::Error,
+    },
+
     /// A CPU in `--pin` that the process may not use.
     #[error("--pin: CPU {cpu} is not one that this process may use; allowed: {allowed}")]
     UnknownCpu {

@@ -194,7 +194,7 @@ fn addresses(gate: &Gate, admin: Option<&Admin>) -> String {
 /// Who may connect.
 fn read_access(settings: &AccessSettings) -> Result<Access, LineFileError> {
     let accounts = settings.password_file.as_deref().map(io::read_accounts).transpose()?;
-    Ok(Access::new(accounts, settings.admits_anonymous()))
+    Ok(Access::new(accounts, settings.allow_anonymous))
 }
 
 impl Told {
@@ -298,7 +298,8 @@ fn introduce_access(settings: &AccessSettings, access: &Access) -> String {
 /// Opens all addresses that clients are accepted on.
 fn listeners(config: &ServeConfig) -> Result<Vec<Listener>, StartError> {
     let open = |flag, address, entrance| -> Result<Listener, StartError> {
-        Ok(Listener { socket: io::listen(flag, address)?, entrance })
+        let proxy = config.proxy.as_ref().and_then(|proxy| proxy.rules_at(address)).map(Arc::clone);
+        Ok(Listener { socket: io::listen(flag, address)?.into(), entrance: Entrance { proxy, ..entrance } })
     };
     let web_socket = || Some(Arc::clone(&config.web_socket.rules));
     let mut listeners = Vec::new();
@@ -306,16 +307,21 @@ fn listeners(config: &ServeConfig) -> Result<Vec<Listener>, StartError> {
         listeners.push(open("--listen", address, Entrance::default())?);
     }
     for &address in &config.web_socket.listen {
-        listeners.push(open("--websocket-listen", address, Entrance { is_tls: false, web_socket: web_socket() })?);
+        let entrance = Entrance { web_socket: web_socket(), ..Entrance::default() };
+        listeners.push(open("--websocket-listen", address, entrance)?);
     }
     if let Some(tls) = &config.tls {
         for &address in &tls.listen {
-            listeners.push(open("--tls-listen", address, Entrance { is_tls: true, web_socket: None })?);
+            listeners.push(open("--tls-listen", address, Entrance { is_tls: true, ..Entrance::default() })?);
         }
         for &address in &tls.web_socket_listen {
-            let entrance = Entrance { is_tls: true, web_socket: web_socket() };
+            let entrance = Entrance { is_tls: true, web_socket: web_socket(), ..Entrance::default() };
             listeners.push(open("--websocket-tls-listen", address, entrance)?);
         }
+    }
+    for path in &config.unix.listen {
+        let socket = io::listen_unix(path, config.unix.mode)?;
+        listeners.push(Listener { socket: socket.into(), entrance: Entrance::default() });
     }
     Ok(listeners)
 }

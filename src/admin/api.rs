@@ -176,10 +176,10 @@ async fn page(doors: &Doors, wanted: PageWanted) -> Result<(Vec<(ShardId, Client
 
 /// A client, as the API tells of it.
 fn describe(shard: ShardId, client: &ClientDetails) -> Value {
-    let ClientDetails { report, address, connected_at_seconds } = client;
+    let ClientDetails { report, origin, connected_at_seconds } = client;
     let connection = report.connection.as_ref().map(|connection| {
         json!({
-            "address": address.map(|address| address.to_string()),
+            "address": origin.map(|origin| origin.to_string()),
             "since": connected_at_seconds,
             "version": match connection.version {
                 Version::V311 => "3.1.1",

@@ -190,6 +190,8 @@ fn shown_of_gate(counter: &'static str) -> Shown {
     match counter {
         "accepted" => Shown::Counter("oncemq_gate_accepted_total"),
         "accepts_failed" => Shown::Counter("oncemq_gate_accepts_failed_total"),
+        "accepts_paused" => Shown::Counter("oncemq_gate_accepts_paused_total"),
+        "proxied" => Shown::Counter("oncemq_gate_proxied_total"),
         "identified" => Shown::Counter("oncemq_gate_identified_total"),
         "admitted" | "refused" | "broken_off" | "timed_out" => {
             Shown::Part("oncemq_gate_connections_total", "outcome", counter)

@@ -1,11 +1,14 @@
 //! Who may connect: what a client claims in CONNECT, against what the operator has set up.
 //!
-//! | claim                       | no accounts                | accounts                              |
-//! |-----------------------------|----------------------------|---------------------------------------|
-//! | no user name, no password   | admitted                   | refused, unless anonymous is allowed  |
-//! | user name, or password      | admitted, nobody asks      | admitted if the password is the user's |
-//! | SCRAM-SHA-256               | refused: no such method    | admitted if the exchange succeeds     |
-//! | another method              | refused: no such method    | refused: no such method               |
+//! | claim                     | no accounts                                | accounts                               |
+//! |---------------------------|--------------------------------------------|----------------------------------------|
+//! | no user name, no password | admitted if local, or anonymous is allowed | refused, unless anonymous is allowed   |
+//! | user name, or password    | the same: nobody asks                      | admitted if the password is the user's |
+//! | SCRAM-SHA-256             | refused: no such method                    | admitted if the exchange succeeds      |
+//! | another method            | refused: no such method                    | refused: no such method                |
+//!
+//! Local is who comes from this machine. Where others reach a listener by themselves, the command line has asked for accounts or
+//! permission; behind a proxy it is known only of each client whether it is local.
 //!
 //! What takes long is not done here but handed out, as a [`PasswordCheck`], for a thread that may be slow.
 //!
@@ -24,7 +27,7 @@ use super::scram::{self, ClientFirst};
 #[derive(Debug)]
 pub struct Access {
     accounts: Option<Accounts>,
-    admits_anonymous: bool,
+    allows_anonymous: bool,
 }
 
 /// What a client says of itself in CONNECT.
@@ -90,10 +93,10 @@ pub struct PasswordCheck {
 struct Secret(Box<[u8]>);
 
 impl Access {
-    /// Asks for these accounts, or for none.
+    /// Asks for these accounts, or for none; with permission for those who do not say who they are, wherever they come from.
     #[must_use]
-    pub fn new(accounts: Option<Accounts>, admits_anonymous: bool) -> Self {
-        Self { accounts, admits_anonymous }
+    pub fn new(accounts: Option<Accounts>, allows_anonymous: bool) -> Self {
+        Self { accounts, allows_anonymous }
     }
 
     /// The accounts, if clients have to have one.
@@ -102,9 +105,9 @@ impl Access {
         self.accounts.as_ref()
     }
 
-    /// What becomes of a claim.
+    /// What becomes of the claim of a client, which may be local.
     #[must_use]
-    pub fn judge(self: &Arc<Self>, claim: Claim) -> Step {
+    pub fn judge(self: &Arc<Self>, claim: Claim, is_local: bool) -> Step {
         match (&self.accounts, claim) {
             (Some(accounts), Claim::Enhanced { method, data, user_name }) if *method == *scram::METHOD => {
                 let data = data.ok_or(Denial::BadExchange("SCRAM-SHA-256 begins with data in CONNECT"));
@@ -115,9 +118,13 @@ impl Access {
             }
             // [MQTT-4.12.0-1]
             (_, Claim::Enhanced { .. }) => Step::Denied(Denial::UnknownMethod),
-            (None, Claim::Anonymous | Claim::Password { .. }) => Step::Admitted(None),
-            (Some(_), Claim::Anonymous) if self.admits_anonymous => Step::Admitted(None),
-            (Some(_), Claim::Anonymous) => Step::Denied(Denial::Anonymous),
+            (None, Claim::Anonymous | Claim::Password { .. }) if self.allows_anonymous || is_local => {
+                Step::Admitted(None)
+            }
+            (Some(_), Claim::Anonymous) if self.allows_anonymous => Step::Admitted(None),
+            (None, Claim::Anonymous | Claim::Password { .. }) | (Some(_), Claim::Anonymous) => {
+                Step::Denied(Denial::Anonymous)
+            }
             (Some(_), Claim::Password { user_name: None, .. }) => Step::Denied(Denial::WrongPassword),
             (Some(_), Claim::Password { user_name: Some(user_name), password }) => {
                 Step::Check(PasswordCheck { access: Arc::clone(self), user_name, password: Secret(password) })
@@ -237,7 +244,11 @@ mod tests {
 
     /// The user that is admitted in the end, if one is.
     fn outcome(access: &Arc<Access>, claim: Claim) -> Result<Option<Box<str>>, Denial> {
-        match access.judge(claim) {
+        outcome_of(access, claim, false)
+    }
+
+    fn outcome_of(access: &Arc<Access>, claim: Claim, is_local: bool) -> Result<Option<Box<str>>, Denial> {
+        match access.judge(claim, is_local) {
             Step::Admitted(identity) => Ok(identity.map(|identity| identity.user_name)),
             Step::Denied(denial) => Err(denial),
             Step::Check(check) => check.run().map(|identity| Some(identity.user_name)),
@@ -274,8 +285,26 @@ mod tests {
             ] {
                 assert_eq!(outcome(&access, claim), expected);
             }
-            assert!(matches!(access.judge(scram()), Step::Converse(_)));
+            assert!(matches!(access.judge(scram(), false), Step::Converse(_)));
         }
+    }
+
+    #[test]
+    fn where_nobody_has_an_account_only_who_is_local_needs_no_permission() {
+        for (allows_anonymous, is_local, expected) in [
+            (false, true, Ok(None)),
+            (false, false, Err(Denial::Anonymous)),
+            (true, true, Ok(None)),
+            (true, false, Ok(None)),
+        ] {
+            let access = Arc::new(Access::new(None, allows_anonymous));
+            for claim in [Claim::Anonymous, password(Some("alice"), b"anything"), password(None, b"")] {
+                assert_eq!(outcome_of(&access, claim, is_local), expected, "{allows_anonymous} {is_local}");
+            }
+        }
+        // With accounts it does not matter where a client is.
+        let access = Arc::new(Access::new(Some(accounts()), false));
+        assert_eq!(outcome_of(&access, Claim::Anonymous, true), Err(Denial::Anonymous));
     }
 
     #[test]
@@ -298,7 +327,7 @@ mod tests {
     fn passwords_are_not_shown() {
         let claim = password(Some("alice"), b"secret");
         assert!(!format!("{claim:?}").contains("secret"));
-        let step = Arc::new(Access::new(Some(accounts()), false)).judge(claim);
+        let step = Arc::new(Access::new(Some(accounts()), false)).judge(claim, false);
         assert!(!format!("{step:?}").contains("115, 101"), "{step:?}");
     }
 }

@@ -25,6 +25,12 @@ pub fn user_name_of(certificate: &[u8], which: CertificateName) -> Option<Box<st
             })?
         }
     };
+    as_user_name(name)
+}
+
+/// A name of a certificate as that of a user, if it can be one.
+#[must_use]
+pub fn as_user_name(name: &str) -> Option<Box<str>> {
     let can_be_a_user = (1..=USER_NAME_BYTES_MAX).contains(&name.len()) && !name.chars().any(char::is_control);
     can_be_a_user.then(|| name.into())
 }

@@ -98,8 +98,9 @@ fn delay_of(failures: u32) -> Duration {
     }
 }
 
-/// What one machine has.
-fn block_of(address: IpAddr) -> IpAddr {
+/// What one machine has: an address of IPv4, or the first one of a /64.
+#[must_use]
+pub fn block_of(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V4(address) => address.into(),
         IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into(),

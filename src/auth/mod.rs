@@ -25,8 +25,8 @@ pub(crate) mod testing;
 
 pub use access::{Access, Claim, Denial, PasswordCheck, Step};
 pub use accounts::{Accounts, BadLine, check_user_name, with_entry, without_entry};
-pub use certificate::{judge_certified, user_name_of};
-pub use failures::Failures;
+pub use certificate::{as_user_name, judge_certified, user_name_of};
+pub use failures::{Failures, block_of};
 pub use identity::{Identity, ReauthenticationSecret, Reply, Unproven};
 pub use opening::{Authenticated, ScramConversation, ScramOpening};
 pub use permissions::Permissions;

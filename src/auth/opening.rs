@@ -69,7 +69,7 @@ mod tests {
 
     fn conversation(client: &ScramClient) -> ScramConversation {
         let claim = Claim::Enhanced { method: METHOD.into(), data: Some(client.first().into()), user_name: None };
-        let Step::Converse(opening) = access().judge(claim) else { panic!("an exchange begins") };
+        let Step::Converse(opening) = access().judge(claim, false) else { panic!("an exchange begins") };
         opening.challenge(b"nonce")
     }
 

@@ -63,7 +63,7 @@ pub(crate) fn access() -> Arc<Access> {
 /// What the gate has found out about a client that came by an exchange.
 pub(crate) fn authenticated(client: &mut ScramClient) -> Authenticated {
     let claim = Claim::Enhanced { method: METHOD.into(), data: Some(client.first().into()), user_name: None };
-    let Step::Converse(opening) = access().judge(claim) else { panic!("an exchange begins") };
+    let Step::Converse(opening) = access().judge(claim, false) else { panic!("an exchange begins") };
     let conversation = opening.challenge(b"nonce");
     let answer = client.answer(conversation.data().as_bytes());
     conversation.finish(&answer, [7; 32]).expect("the client knows the password")

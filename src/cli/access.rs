@@ -108,12 +108,12 @@ mod tests {
     #[test]
     fn an_address_that_others_reach_needs_a_decision() {
         let settings = |flags: &[&str]| match action(flags) {
-            Ok(Action::Serve { config, .. }) => Ok((config.access.admits_anonymous(), config.access.password_file)),
+            Ok(Action::Serve { config, .. }) => Ok((config.access.allow_anonymous, config.access.password_file)),
             other => Err(other.expect_err("it serves")),
         };
         let file = Some(PathBuf::from("people"));
         for (flags, expected) in [
-            (&["--listen", "127.0.0.1:1883"][..], (true, None)),
+            (&["--listen", "127.0.0.1:1883"][..], (false, None)),
             (&["--listen", "[::1]:1883", "--password-file", "people"], (false, file.clone())),
             (&["--listen", "0.0.0.0:1883", "--password-file", "people"], (false, file.clone())),
             (&["--listen", "0.0.0.0:1883", "--password-file", "people", "--allow-anonymous"], (true, file)),

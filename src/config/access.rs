@@ -46,15 +46,6 @@ impl ClientIdRule {
     }
 }
 
-impl AccessSettings {
-    /// Whether clients without a user name may connect. Where there are neither accounts nor permission, the command line
-    /// has made sure that only this machine can reach a listener.
-    #[must_use]
-    pub fn admits_anonymous(&self) -> bool {
-        self.allow_anonymous || self.password_file.is_none()
-    }
-}
-
 /// Bytes of a password file, at most: a million accounts.
 pub const PASSWORD_FILE_BYTES_MAX: u64 = 256 * 1024 * 1024;
 

@@ -1,5 +1,6 @@
 //! One client between accept and hand-over.
 
+use std::cell::Cell;
 use std::future::Future;
 use std::io;
 use std::net::{Shutdown, SocketAddr};
@@ -8,16 +9,18 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::time::timeout;
-use tokio_uring::net::TcpStream;
 use tracing::{debug, warn};
 
-use crate::io::{Arrival, ConnectionPermit, Peer, take_descriptor};
+use crate::io::{AddressPlace, Arrival, ConnectionPermit, Origin, Peer, take_descriptor};
+use crate::proto::ReasonCode;
 use crate::shard::{Admission, shard_of};
 use crate::transport::{Close, Transport};
 
 use super::greeting::{Refusal, Welcome, judge, progress};
 use super::identifying::{Attempt, Certified, Identified};
 use super::packets::{FIRST_READ_BYTES, Packets};
+use super::proxy_header::ClientTls;
+use super::socket::Socket;
 use super::{Context, Entrance};
 
 /// A client that was refused may send this much more before it is cut off.
@@ -25,10 +28,23 @@ const DRAIN_BYTES_MAX: usize = 64 * 1024;
 
 /// A client that has been accepted and not yet been handed over.
 pub(super) struct Client {
-    pub(super) stream: TcpStream,
-    pub(super) peer: SocketAddr,
-    entrance: Entrance,
+    stream: Socket,
+    /// Where it comes from: its connection's other end, until a proxy there has said more.
+    pub(super) origin: Cell<Origin>,
+    /// Whether only this machine can connect to its listener.
+    pub(super) is_local: bool,
+    pub(super) entrance: Entrance,
     pub(super) context: Rc<Context>,
+}
+
+/// What is known of a client before it is heard.
+pub(super) struct Arrived {
+    /// Whether it comes from this machine.
+    pub(super) is_local: bool,
+    /// What a proxy knows from its handshake of TLS.
+    pub(super) tls: Option<ClientTls>,
+    /// Its place among the connections of its address.
+    pub(super) place: Option<AddressPlace>,
 }
 
 /// A client that may come in.
@@ -69,22 +85,29 @@ pub(super) enum NoPacket {
 }
 
 impl Client {
-    pub(super) fn new(stream: TcpStream, peer: SocketAddr, entrance: Entrance, context: Rc<Context>) -> Self {
-        Self { stream, peer, entrance, context }
+    pub(super) fn new(
+        stream: Socket,
+        origin: Origin,
+        is_local: bool,
+        entrance: Entrance,
+        context: Rc<Context>,
+    ) -> Self {
+        Self { stream, origin: Cell::new(origin), is_local, entrance, context }
     }
 
     /// Hears the client out, and admits or refuses it.
     pub(super) async fn welcome(self) {
-        let peer = self.peer;
         let mut packets = Packets::new(&self.stream);
-        match self.within(self.context.limits.connect_timeout, self.hear(&mut packets)).await {
+        let heard = self.within(self.context.limits.connect_timeout, self.hear(&mut packets)).await;
+        let origin = self.origin.get();
+        match heard {
             Some(Ok(entrant)) => {
                 let (early_bytes, transport) = packets.into_rest();
                 let context = Rc::clone(&self.context);
                 match self.admit(entrant, early_bytes, transport) {
                     Ok(()) => context.counters.admitted.add_one(),
                     Err(error) => {
-                        debug!("{peer} could not be handed over: {error}");
+                        debug!("{origin} could not be handed over: {error}");
                         context.counters.broken_off.add_one();
                     }
                 }
@@ -95,7 +118,7 @@ impl Client {
                 self.refuse(&refusal, &mut packets).await;
             }
             Some(Err(Dismissal::Silent(error))) => {
-                debug!("{peer} is not admitted: {error}");
+                debug!("{origin} is not admitted: {error}");
                 let last_words = match error {
                     NoPacket::Answered { answer, .. } => packets.last_bytes(answer),
                     NoPacket::Tls { alert, .. } => alert,
@@ -107,11 +130,11 @@ impl Client {
                 self.context.counters.broken_off.add_one();
             }
             Some(Err(Dismissal::Gone)) => {
-                debug!("{peer} is not admitted: it has disconnected");
+                debug!("{origin} is not admitted: it has disconnected");
                 self.context.counters.broken_off.add_one();
             }
             None => {
-                debug!("{peer} is not admitted: what it has to say did not come in time");
+                debug!("{origin} is not admitted: what it has to say did not come in time");
                 self.context.counters.timed_out.add_one();
             }
         }
@@ -119,6 +142,7 @@ impl Client {
 
     /// Reads what the client has to say before it comes in.
     async fn hear(&self, packets: &mut Packets<'_>) -> Result<Entrant, Dismissal> {
+        let Arrived { is_local, tls, place } = self.arrive(packets).await?;
         let web_socket = self.entrance.web_socket.as_deref();
         let mut certified = Certified::NotAsked;
         if self.entrance.is_tls {
@@ -134,15 +158,21 @@ impl Client {
         let max_connect_bytes = self.context.limits.max_connect_bytes;
         let connect_frame = packets.read(|bytes| progress(bytes, max_connect_bytes)).await?;
         let mut welcome = judge(&connect_frame, random)?;
-        let identified = self.identify(&mut welcome, certified, packets).await?;
+        let certified = self.certified(tls, certified);
+        let identified = self.identify(&mut welcome, certified, is_local, packets).await?;
         self.check_client_id(&welcome, &identified)?;
-        let permit = self.permit(&welcome)?;
+        let permit = self.permit(&welcome, place)?;
         Ok(Entrant { connect_frame: Bytes::from(connect_frame), welcome, identified, permit })
     }
 
-    fn permit(&self, welcome: &Welcome) -> Result<ConnectionPermit, Refusal> {
+    fn permit(&self, welcome: &Welcome, mut place: Option<AddressPlace>) -> Result<ConnectionPermit, Refusal> {
+        if place.as_mut().is_some_and(|place| !place.admit()) {
+            self.tell_address_is_full();
+            let text = "as many clients are connected from the same address as may be";
+            return Err(welcome.refusal(ReasonCode::QuotaExceeded, text));
+        }
         let permits = &self.context.permits;
-        permits.take().ok_or_else(|| {
+        let permit = permits.take().ok_or_else(|| {
             self.context.counters.refused_full.add_one();
             if let Some(times) = self.context.full.permit() {
                 warn!(
@@ -151,14 +181,23 @@ impl Client {
                 );
             }
             welcome.turned_away()
-        })
+        })?;
+        Ok(permit.with(self.address_by_proxy(), place))
+    }
+
+    /// The address that its connection does not tell.
+    fn address_by_proxy(&self) -> Option<SocketAddr> {
+        match self.origin.get() {
+            Origin::Address(address) if self.entrance.proxy.is_some() => Some(address),
+            Origin::Address(_) | Origin::UnixSocket => None,
+        }
     }
 
     /// Hands the client to its shard. The runtime keeps its own descriptor, so the shard gets a duplicate, and this one is
     /// closed when `self` ends; no operation is in flight on it.
     fn admit(self, entrant: Entrant, early_bytes: Bytes, transport: Transport) -> io::Result<()> {
         let Entrant { connect_frame, welcome, identified, permit } = entrant;
-        self.stream.set_nodelay(true)?;
+        self.stream.set_nodelay()?;
         let socket = take_descriptor(&self.stream)?;
         let doors = &self.context.doors;
         let shard = shard_of(&welcome.client_id, doors.shards());
@@ -177,7 +216,7 @@ impl Client {
 
     /// Says why, if there is a way to.
     async fn refuse(&self, refusal: &Refusal, packets: &mut Packets<'_>) {
-        debug!("{} is refused: {refusal}", self.peer);
+        debug!("{} is refused: {refusal}", self.origin.get());
         let connack = refusal.answer(self.context.server_reference.as_ref()).unwrap_or_default();
         let answer = packets.last_words(connack, Close::policy(refusal.text()));
         if !answer.is_empty() {
@@ -194,7 +233,7 @@ impl Client {
             drain(&self.stream).await
         });
         if let Some(Err(error)) = lingered.await {
-            debug!("{} did not wait for its refusal: {error}", self.peer);
+            debug!("{} did not wait for its refusal: {error}", self.origin.get());
         }
     }
 
@@ -233,7 +272,7 @@ impl From<io::Error> for Dismissal {
 }
 
 /// Reads and forgets until the peer has ended its stream, or has sent more than it may.
-async fn drain(stream: &TcpStream) -> io::Result<()> {
+async fn drain(stream: &Socket) -> io::Result<()> {
     let mut drained = 0;
     let mut buffer = Vec::with_capacity(FIRST_READ_BYTES);
     while drained < DRAIN_BYTES_MAX {

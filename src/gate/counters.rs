@@ -46,18 +46,28 @@ gate_counters! {
     tls_handshakes_failed,
     /// Clients refused because the broker holds as many as it may.
     refused_full,
+    /// Clients refused because as many of their address are connected, or not admitted yet, as may be.
+    refused_address_full,
+    /// Connections to a listener behind a proxy, ended because they do not come from one that is trusted.
+    refused_untrusted_proxy,
+    /// Connections of proxies, ended because of their headers.
+    refused_proxy_header,
+    /// Connections of which a proxy has said who is at their other end.
+    proxied,
     /// Connections accepted.
     accepted,
     /// Clients handed to their shards.
     admitted,
     /// Clients refused, for whatever reason, and told so.
     refused,
-    /// Connections that ended, or said what is not MQTT, before there was a CONNECT to answer.
+    /// Connections that ended before there was a CONNECT to answer: by themselves, for what they said, or for where they came from.
     broken_off,
     /// Connections on which what the client had to say did not come in time.
     timed_out,
     /// Accepts that have failed.
     accepts_failed,
+    /// Pauses before the next client is accepted, because they come faster than they may.
+    accepts_paused,
 }
 
 impl Count {

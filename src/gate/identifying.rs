@@ -47,6 +47,7 @@ impl Client {
         &self,
         welcome: &mut Welcome,
         certified: Certified,
+        is_local: bool,
         packets: &mut Packets<'_>,
     ) -> Result<Identified, Dismissal> {
         let access = self.context.access();
@@ -58,7 +59,7 @@ impl Client {
         }
         let attempt = match claim {
             Claim::Password { .. } | Claim::Enhanced { .. } if access.accounts().is_some() => {
-                Some(Attempt::begin(&self.context, self.peer.ip()).ok_or_else(|| {
+                Some(Attempt::begin(&self.context, self.origin.get().ip()).ok_or_else(|| {
                     self.context.counters.refused_busy.add_one();
                     let text = "too many attempts have failed that came from the same address";
                     welcome.refusal(ReasonCode::ServerBusy, text)
@@ -66,7 +67,7 @@ impl Client {
             }
             Claim::Password { .. } | Claim::Enhanced { .. } | Claim::Anonymous => None,
         };
-        let identified = match access.judge(claim) {
+        let identified = match access.judge(claim, is_local) {
             Step::Admitted(identity) => Ok(Identified { identity, authentication_data: None }),
             Step::Denied(denial) => Err(denial),
             Step::Check(check) => {

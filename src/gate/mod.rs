@@ -4,13 +4,16 @@
 //! All that is slow, branchy or hostile before a client is admitted happens here, on a thread and a runtime of its own
 //! (tokio-uring), so that a storm of reconnecting clients never delays a message.
 //!
+//! Of a client behind a proxy the proxy speaks first (`arriving`, `proxy_header`); nobody else does at such a listener.
+//!
 //! A client of MQTT over TLS does that handshake first (`wire`), with the operator's `certificates`. One of MQTT over WebSocket
 //! asks for that, in a request of HTTP; no other request is served.
 //!
 //! Limits: a client has `connect_timeout` from being accepted to showing who it is, and memory grows only with bytes
 //! that it really sent. There are at most `max_half_open` such clients; further ones wait in the listen backlog. Shards hold
 //! at most as many clients as there are permits; a client beyond that is told so (5.0: 0x97, or 0x9C with the server that the
-//! operator has named; 3.1.1: 3).
+//! operator has named; 3.1.1: 3). Where the connections of an address are counted, who is beyond that hears 0x97 (3), too; and where
+//! clients come faster than they may, all wait to be accepted.
 //!
 //! The same thread opens the connections of bridges to other brokers, and hands them over likewise.
 //!
@@ -20,6 +23,8 @@
 //! It does not check topics or properties beyond what the codec refuses, keeps no session, and never talks to a client that
 //! was handed over.
 
+mod accepting;
+mod arriving;
 mod bridge;
 mod certificates;
 mod client;
@@ -27,8 +32,11 @@ mod conversation;
 mod counters;
 mod greeting;
 mod identifying;
+mod pace;
 mod packets;
+mod proxy_header;
 mod slow_threads;
+mod socket;
 mod throttle;
 mod upgrade;
 mod web_socket;
@@ -36,56 +44,34 @@ mod wire;
 
 use std::cell::RefCell;
 use std::io;
-use std::net::TcpListener;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
-use std::time::Duration;
 
 use crossbeam_channel::{Sender, bounded};
 use tokio::sync::Semaphore;
-use tracing::{info, warn};
+use tracing::info;
 
 use crate::auth::{Access, Failures};
 use crate::bridge::Bridge;
-use crate::config::{
-    ClientIdRule, GateLimits, HANDSHAKE_THREADS, Notice, PASSWORD_THREADS, ServeConfig, WebSocketRules,
-};
+use crate::config::{ClientIdRule, GateLimits, HANDSHAKE_THREADS, Notice, PASSWORD_THREADS, ServeConfig};
 use crate::error::StartError;
-use crate::io::{Clock, ConnectionPermits, Doors, stop_listening, yield_to_others};
+use crate::io::{AddressPlaces, Clock, ConnectionPermits, Doors, yield_to_others};
 
+use accepting::Accepting;
 use bridge::Route;
-use client::Client;
 use counters::GateCounters;
+use pace::Pace;
 use slow_threads::SlowThreads;
 use throttle::Throttle;
 
+pub use accepting::{Entrance, Listener, ListeningSocket};
 pub use certificates::{Credentials, read_credentials};
 pub use counters::GateFigures;
 
 /// Submission entries of the gate's ring: accepts, reads and writes of half-open clients per system call.
 const RING_ENTRIES: u32 = 1024;
-
-/// Pause after an accept that failed for want of something that only others can give back.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
-
-/// Where clients are accepted.
-pub struct Listener {
-    /// The socket.
-    pub socket: TcpListener,
-    /// How they come in.
-    pub entrance: Entrance,
-}
-
-/// What a client does before its CONNECT.
-#[derive(Clone, Debug, Default)]
-pub struct Entrance {
-    /// It does the handshake of TLS.
-    pub is_tls: bool,
-    /// It asks for a WebSocket, by these rules.
-    pub web_socket: Option<Arc<WebSocketRules>>,
-}
 
 /// The gate, open until it is stopped.
 pub struct Gate {
@@ -106,8 +92,14 @@ struct Context {
     permits: ConnectionPermits,
     doors: Doors,
     half_open: Arc<Semaphore>,
+    pace: Option<RefCell<Pace>>,
+    address_places: Option<RefCell<AddressPlaces>>,
     full: Throttle,
+    full_addresses: Throttle,
+    untrusted_proxies: Throttle,
+    bad_proxy_headers: Throttle,
     accept_failures: Throttle,
+    accept_pauses: Throttle,
     access: Current<Access>,
     client_id_rule: ClientIdRule,
     credentials: Option<Current<Credentials>>,
@@ -167,8 +159,14 @@ pub fn start(
                 permits,
                 doors,
                 half_open,
+                pace: limits.max_connect_rate.map(|rate| RefCell::new(Pace::new(rate))),
+                address_places: limits.max_connections_per_address.map(|max| RefCell::new(AddressPlaces::new(max))),
                 full: Throttle::default(),
+                full_addresses: Throttle::default(),
+                untrusted_proxies: Throttle::default(),
+                bad_proxy_headers: Throttle::default(),
                 accept_failures: Throttle::default(),
+                accept_pauses: Throttle::default(),
                 access,
                 client_id_rule,
                 credentials,
@@ -194,10 +192,8 @@ impl Gate {
     /// Accepts no further client. Those who are half open may still come through.
     pub fn stop(&self) {
         // Before the listeners are woken, so that who finds the failure finds the reason; the system call orders them.
-        self.stopping.store(true, Ordering::Release); // pairs with the acquire in `accept`
-        for listener in self.listeners.iter() {
-            stop_listening(&listener.socket);
-        }
+        self.stopping.store(true, Ordering::Release); // pairs with the acquire in `accept_all`
+        self.listeners.iter().for_each(Listener::stop);
     }
 
     /// From now on these may connect. Who is connected stays.
@@ -225,25 +221,9 @@ impl Gate {
     }
 
     /// The addresses that clients are accepted on, with the port that the kernel chose where none was given: those of
-    /// WebSockets and of TLS as clients name them.
+    /// WebSockets, of TLS and in the file system as clients name them.
     pub fn addresses(&self) -> Vec<String> {
-        let address_of = |listener: &Listener| {
-            let address = listener.socket.local_addr().ok()?;
-            let Entrance { is_tls, web_socket } = &listener.entrance;
-            Some(match (is_tls, web_socket) {
-                (false, None) => address.to_string(),
-                (false, Some(rules)) => format!("ws://{address}{}", rules.path),
-                (true, None) => format!("mqtts://{address}"),
-                (true, Some(rules)) => format!("wss://{address}{}", rules.path),
-            })
-        };
-        self.listeners.iter().filter_map(address_of).collect()
-    }
-}
-
-impl Listener {
-    fn try_clone(&self) -> io::Result<Self> {
-        Ok(Self { socket: self.socket.try_clone()?, entrance: self.entrance.clone() })
+        self.listeners.iter().filter_map(Listener::address).collect()
     }
 }
 
@@ -269,19 +249,24 @@ fn serve(
     routes: Vec<Route>,
     report: &Sender<io::Result<()>>,
 ) {
-    let listening: io::Result<Vec<Listener>> = listeners.iter().map(Listener::try_clone).collect();
-    let runtime = tokio_uring::Runtime::new(tokio_uring::builder().entries(RING_ENTRIES));
-    let (listening, runtime) = match (listening, runtime) {
-        (Ok(listening), Ok(runtime)) => (listening, runtime),
-        (Err(error), _) | (_, Err(error)) => {
+    let runtime = match tokio_uring::Runtime::new(tokio_uring::builder().entries(RING_ENTRIES)) {
+        Ok(runtime) => runtime,
+        Err(error) => {
             let _ = report.send(Err(error)); // the starting thread waits for it
             return;
         }
     };
     let context = Rc::new(context);
     runtime.block_on(async {
+        let listening: Vec<Accepting> = match listeners.iter().map(Accepting::new).collect() {
+            Ok(listening) => listening,
+            Err(error) => {
+                let _ = report.send(Err(error)); // the starting thread waits for it
+                return;
+            }
+        };
         for listener in listening {
-            tokio_uring::spawn(accept(listener, Arc::clone(stopping), Rc::clone(&context)));
+            tokio_uring::spawn(listener.accept_all(Arc::clone(stopping), Rc::clone(&context)));
         }
         for route in routes {
             tokio_uring::spawn(route.keep_open());
@@ -290,36 +275,4 @@ fn serve(
         // The tasks end with the process; there is nothing to come back for.
         std::future::pending::<()>().await;
     });
-}
-
-async fn accept(listener: Listener, stopping: Arc<AtomicBool>, context: Rc<Context>) {
-    let Listener { socket, entrance } = listener;
-    let listener = tokio_uring::net::TcpListener::from_std(socket);
-    loop {
-        let Ok(slot) = Arc::clone(&context.half_open).acquire_owned().await else {
-            return;
-        };
-        match listener.accept().await {
-            Ok((stream, peer)) => {
-                context.counters.accepted.add_one();
-                let client = Client::new(stream, peer, entrance.clone(), Rc::clone(&context));
-                tokio_uring::spawn(async move {
-                    client.welcome().await;
-                    drop(slot);
-                });
-            }
-            Err(_) if stopping.load(Ordering::Acquire) => return, // pairs with the release in `Gate::stop`
-            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {} // gone before we came
-            Err(error) => {
-                context.counters.accepts_failed.add_one();
-                if let Some(times) = context.accept_failures.permit() {
-                    warn!(
-                        "clients cannot be accepted ({times} times): {error}; if files run out, raise the open-file \
-                         limit or lower --max-connections"
-                    );
-                }
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-            }
-        }
-    }
 }

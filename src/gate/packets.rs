@@ -3,7 +3,6 @@
 use std::io;
 
 use bytes::Bytes;
-use tokio_uring::net::TcpStream;
 
 use crate::config::{CertificateName, WebSocketRules};
 use crate::transport::{Close, Ended, Transport, WebSocket};
@@ -12,6 +11,8 @@ use super::Context;
 use super::certificates::Credentials;
 use super::client::NoPacket;
 use super::greeting::Progress;
+use super::proxy_header::Introduction;
+use super::socket::Socket;
 use super::web_socket;
 use super::wire::Wire;
 
@@ -27,11 +28,16 @@ pub(super) struct Packets<'a> {
 }
 
 impl<'a> Packets<'a> {
-    pub(super) fn new(stream: &'a TcpStream) -> Self {
+    pub(super) fn new(stream: &'a Socket) -> Self {
         Self { wire: Wire::new(stream), web_socket: None, received: Vec::new() }
     }
 
-    /// Does the handshake of TLS, before anything else.
+    /// Waits for what a proxy says of the client, before anything else.
+    pub(super) async fn introduce(&mut self) -> Result<Introduction, NoPacket> {
+        self.wire.introduce().await
+    }
+
+    /// Does the handshake of TLS, before anything of the client's own.
     pub(super) async fn secure(
         &mut self,
         credentials: &Credentials,

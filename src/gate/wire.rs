@@ -8,29 +8,56 @@ use std::io;
 
 use rustls::ServerConnection;
 use tokio_uring::buf::BoundedBuf;
-use tokio_uring::net::TcpStream;
 
 use crate::auth::user_name_of;
-use crate::config::CertificateName;
+use crate::config::{CertificateName, PROXY_HEADER_BYTES_MAX};
 use crate::transport::{Close, Tls};
 
 use super::Context;
 use super::certificates::Credentials;
 use super::client::NoPacket;
 use super::counters::GateCounters;
+use super::proxy_header::{self, Header, Introduction};
+use super::socket::Socket;
 
 /// The first flight of a client, and most records behind it, come in one of these.
 const TLS_READ_BYTES: usize = 4096;
 
+/// The header of a proxy fits, and with it a CONNECT that came right behind.
+const FIRST_PROXY_READ_BYTES: usize = 512;
+
 /// A client's bytes, in both directions.
 pub(super) struct Wire<'a> {
-    stream: &'a TcpStream,
+    stream: &'a Socket,
+    /// What came in one piece with the header of a proxy, and is the client's own.
+    early: Vec<u8>,
     tls: Option<Box<Tls>>,
 }
 
 impl<'a> Wire<'a> {
-    pub(super) fn new(stream: &'a TcpStream) -> Self {
-        Self { stream, tls: None }
+    pub(super) fn new(stream: &'a Socket) -> Self {
+        Self { stream, early: Vec::new(), tls: None }
+    }
+
+    /// Reads the header of a proxy, which comes before anything else. The buffer at most doubles with each read.
+    pub(super) async fn introduce(&mut self) -> Result<Introduction, NoPacket> {
+        let mut received = Vec::new();
+        loop {
+            let filled = received.len();
+            let room = filled.max(FIRST_PROXY_READ_BYTES).min(PROXY_HEADER_BYTES_MAX - filled);
+            received = read_some(self.stream, &mut self.early, received, room).await?;
+            if received.len() == filled {
+                return Err(NoPacket::Closed);
+            }
+            match proxy_header::read(&received) {
+                Header::Incomplete => {}
+                Header::Complete { bytes, introduction } => {
+                    self.early = received.split_off(bytes);
+                    return Ok(introduction);
+                }
+                Header::Wrong(text) => return Err(NoPacket::Foreign(text)),
+            }
+        }
     }
 
     /// Does the handshake of TLS; all bytes lie in its records from here on. Returns what came behind it already.
@@ -40,7 +67,7 @@ impl<'a> Wire<'a> {
         is_web_socket: bool,
         context: &Context,
     ) -> Result<Vec<u8>, NoPacket> {
-        let mut received = read_some(self.stream, Vec::new(), TLS_READ_BYTES).await?;
+        let mut received = read_some(self.stream, &mut self.early, Vec::new(), TLS_READ_BYTES).await?;
         if received.is_empty() {
             return Err(NoPacket::Closed);
         }
@@ -74,7 +101,7 @@ impl<'a> Wire<'a> {
                 self.tls = Some(tls);
                 return Ok(opened);
             }
-            received = read_some(self.stream, Vec::new(), TLS_READ_BYTES).await?;
+            received = read_some(self.stream, &mut self.early, Vec::new(), TLS_READ_BYTES).await?;
             if received.is_empty() {
                 return Err(NoPacket::Closed);
             }
@@ -90,11 +117,11 @@ impl<'a> Wire<'a> {
     /// is appended at the end of the stream.
     pub(super) async fn read(&mut self, mut into: Vec<u8>, room: usize) -> Result<Vec<u8>, NoPacket> {
         let Some(tls) = &mut self.tls else {
-            return Ok(read_some(self.stream, into, room).await?);
+            return Ok(read_some(self.stream, &mut self.early, into, room).await?);
         };
         let filled = into.len();
         while into.len() == filled && !tls.has_ended() {
-            let received = read_some(self.stream, Vec::new(), TLS_READ_BYTES).await?;
+            let received = read_some(self.stream, &mut self.early, Vec::new(), TLS_READ_BYTES).await?;
             if received.is_empty() {
                 break;
             }
@@ -133,6 +160,7 @@ impl<'a> Wire<'a> {
 
     /// What the bytes lie in, if they do.
     pub(super) fn into_tls(self) -> Option<Box<Tls>> {
+        assert!(self.early.is_empty(), "what comes first is read first, all of it");
         self.tls
     }
 }
@@ -156,8 +184,12 @@ impl Drop for Handshake<'_> {
     }
 }
 
-/// Reads once, behind what is in the buffer.
-async fn read_some(stream: &TcpStream, mut into: Vec<u8>, room: usize) -> io::Result<Vec<u8>> {
+/// Takes what has come early, or reads once, behind what is in the buffer.
+async fn read_some(stream: &Socket, early: &mut Vec<u8>, mut into: Vec<u8>, room: usize) -> io::Result<Vec<u8>> {
+    if !early.is_empty() {
+        into.append(early);
+        return Ok(into);
+    }
     if into.len() == into.capacity() {
         into.reserve_exact(room);
     }

@@ -118,7 +118,7 @@ impl Driver {
     fn details(&self, report: ClientReport) -> ClientDetails {
         let connection = report.connection.as_ref().and_then(|connection| self.state.peek(connection.key));
         ClientDetails {
-            address: connection.and_then(|connection| connection.peer_address()),
+            origin: connection.and_then(|connection| connection.origin()),
             connected_at_seconds: connection.map(|connection| connection.connected_at_seconds),
             report,
         }

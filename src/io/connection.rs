@@ -14,11 +14,11 @@
 //!
 //! A cancel is asked for once: a receive that is on its way to its end gets there whether the shard still wants it or not.
 
-use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 
 use crate::shard::ConnectionKey;
 
+use super::origin::Origin;
 use super::permit::ConnectionPermit;
 use super::send::SendInFlight;
 use super::system;
@@ -107,9 +107,9 @@ impl Connection {
         self.is_heavy && self.place.waits()
     }
 
-    /// Who is at the other end; none if the connection has failed.
-    pub(super) fn peer_address(&self) -> Option<SocketAddr> {
-        system::peer_address(self.socket.as_fd())
+    /// Where its client comes from; none if the connection has failed.
+    pub(super) fn origin(&self) -> Option<Origin> {
+        self.permit.address().map(Origin::Address).or_else(|| system::peer_of(self.socket.as_fd()))
     }
 }
 

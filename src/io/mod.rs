@@ -16,9 +16,12 @@
 //!
 //! What the operator's files and terminal want of the machine is here, too: `text_file`, `password_file` and `terminal`.
 //!
-//! This is the only module with `unsafe`, each with its reason beside it. It does not accept connections (`gate` does).
+//! Sockets to listen on are opened here (`system`, `unix_socket`). It does not accept connections (`gate` does).
+//!
+//! This is the only module with `unsafe`, each with its reason beside it.
 
 mod acl_file;
+mod address_places;
 mod answering;
 mod bell;
 mod buffers;
@@ -39,6 +42,7 @@ mod log_files;
 mod log_reader;
 mod memory_guard;
 mod operation;
+mod origin;
 mod pages;
 mod password_file;
 mod permit;
@@ -58,14 +62,17 @@ mod terminal;
 mod text_file;
 mod threads;
 mod turns;
+mod unix_socket;
 
 pub use acl_file::read_access_rules;
+pub use address_places::{AddressPlace, AddressPlaces};
 pub use clock::Clock;
 pub use data_dir::DataDirectory;
 pub use door::{Arrival, Asked, Doors, Peer};
 pub use figures::{DiskFigures, Distribution, ShardFigures};
 pub use inspecting::inspect_log;
 pub use memory_guard::{guard_memory, resident_bytes};
+pub use origin::Origin;
 pub use password_file::{change_password, read_accounts};
 pub use permit::{ConnectionEnded, ConnectionPermit, ConnectionPermits};
 pub use question::{Announcement, ClientDetails, ClientDetailsPage, ClientQuery};
@@ -76,3 +83,4 @@ pub use system::{
 };
 pub use text_file::{read_configuration, read_mosquitto_directory, read_mosquitto_file};
 pub use threads::{Placement, Shards, place, start};
+pub use unix_socket::{UnixSocket, listen_unix};

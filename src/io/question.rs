@@ -3,7 +3,6 @@
 //! At most [`ADMIN_QUESTIONS_MAX`] questions wait at a shard's door, however long it does not answer: each holds its place until it
 //! is answered, whether who has asked still waits or not.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
@@ -14,6 +13,7 @@ use crate::shard::ClientReport;
 use crate::store::LogFailure;
 
 use super::figures::ShardFigures;
+use super::origin::Origin;
 
 /// A question, with the way back.
 pub(super) enum Question {
@@ -48,7 +48,7 @@ pub struct ClientDetails {
     /// What the shard knows.
     pub report: ClientReport,
     /// Where it comes from; none while it is away.
-    pub address: Option<SocketAddr>,
+    pub origin: Option<Origin>,
     /// Since when it is connected, in seconds since the Unix epoch; none while it is away.
     pub connected_at_seconds: Option<u32>,
 }

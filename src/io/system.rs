@@ -14,11 +14,13 @@ use std::time::{Duration, Instant};
 
 use crate::error::StartError;
 
+use super::origin::Origin;
+
 /// The oldest kernel that has what the ring needs: `DEFER_TASKRUN`, with multishot receive and buffer rings before it.
 const KERNEL_MIN: (u32, u32) = (6, 1);
 
 /// Clients that may wait in the kernel to be accepted; the kernel lowers it to `net.core.somaxconn`.
-const BACKLOG: i32 = 4096;
+pub(super) const BACKLOG: i32 = 4096;
 
 /// Refuses a kernel that is too old.
 pub fn check_kernel() -> Result<(), StartError> {
@@ -112,7 +114,7 @@ pub fn listen(flag: &'static str, address: SocketAddr) -> Result<TcpListener, St
 }
 
 /// Makes a listener refuse clients from here on and wakes who waits in an accept on it.
-pub fn stop_listening(listener: &TcpListener) {
+pub fn stop_listening(listener: &impl AsFd) {
     shut_down(listener.as_fd(), libc::SHUT_RDWR);
 }
 
@@ -125,10 +127,15 @@ pub fn take_descriptor(socket: &impl AsRawFd) -> io::Result<OwnedFd> {
 }
 
 /// Who is at the other end of a socket; none if it is not connected any more.
-pub(super) fn peer_address(socket: BorrowedFd<'_>) -> Option<SocketAddr> {
+pub(super) fn peer_of(socket: BorrowedFd<'_>) -> Option<Origin> {
     // SAFETY: the descriptor is open while it is borrowed, and this second owner of it is never dropped.
     let stream = ManuallyDrop::new(unsafe { TcpStream::from_raw_fd(socket.as_raw_fd()) });
-    stream.peer_addr().ok()
+    match stream.peer_addr() {
+        Ok(address) => Some(Origin::Address(address)),
+        // What the kernel has said, and what is no address of IP.
+        Err(error) if error.raw_os_error().is_some() => None,
+        Err(_) => Some(Origin::UnixSocket),
+    }
 }
 
 /// Says that nothing more will be sent, and lets the peer read what was.
@@ -268,6 +275,18 @@ mod tests {
         assert_eq!(is_allowed(), Some(false));
         allow_huge_pages(true);
         assert_eq!(is_allowed(), Some(true));
+    }
+
+    #[test]
+    fn the_other_end_of_a_socket_is_told_apart() {
+        let listener = listen("--listen", "127.0.0.1:0".parse().expect("an address")).expect("a free port");
+        let client = TcpStream::connect(listener.local_addr().expect("its address")).expect("it listens");
+        let (accepted, address) = listener.accept().expect("a client");
+        assert_eq!(peer_of(accepted.as_fd()), Some(Origin::Address(address)));
+        assert_eq!(peer_of(listener.as_fd()), None, "it is connected to nobody");
+        drop(client);
+        let (local, _other) = std::os::unix::net::UnixStream::pair().expect("sockets");
+        assert_eq!(peer_of(local.as_fd()), Some(Origin::UnixSocket));
     }
 
     #[test]

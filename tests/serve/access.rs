@@ -12,16 +12,16 @@ use oncemq::config::{FREE_FAILURES, NEW_SALT_BYTES, OPEN_ATTEMPTS_MAX};
 use crate::broker::{Broker, DataDirectory, refused_start};
 
 /// An account of mosquitto's, with the password `secret`.
-const ALICE: &str = "alice:$7$101$rrHbpR4Du5UizrHg$HyN1OtzqSbxNx7qN2JQq528hyB2rksMjJV4VOxKodHD3UjrlJO+279NHuH0MNLP+WlW7NY/b91BPh7f3CeCLqA==";
+pub(crate) const ALICE: &str = "alice:$7$101$rrHbpR4Du5UizrHg$HyN1OtzqSbxNx7qN2JQq528hyB2rksMjJV4VOxKodHD3UjrlJO+279NHuH0MNLP+WlW7NY/b91BPh7f3CeCLqA==";
 
 /// A password file, removed with its directory.
-struct People {
+pub(crate) struct People {
     _directory: DataDirectory,
     path: PathBuf,
 }
 
 impl People {
-    fn new(text: &str) -> Self {
+    pub(crate) fn new(text: &str) -> Self {
         let directory = DataDirectory::new();
         fs::create_dir(directory.path()).expect("a new directory");
         let path = directory.path().join("people");
@@ -29,7 +29,7 @@ impl People {
         Self { _directory: directory, path }
     }
 
-    fn flag(&self) -> String {
+    pub(crate) fn flag(&self) -> String {
         format!("--password-file={}", self.path.display())
     }
 
@@ -45,7 +45,7 @@ impl People {
 }
 
 /// CONNECT with clean start, and with user name and password if there are any.
-fn connect(level: u8, credentials: Option<(&str, &str)>) -> Vec<u8> {
+pub(crate) fn connect_with(level: u8, credentials: Option<(&str, &str)>) -> Vec<u8> {
     let mut body = vec![0, 4, b'M', b'Q', b'T', b'T', level, 0b10, 0, 60];
     if level == 5 {
         body.push(0); // no properties
@@ -64,7 +64,7 @@ fn connect(level: u8, credentials: Option<(&str, &str)>) -> Vec<u8> {
 /// The code of the CONNACK that this client gets; the stream ends behind one that refuses it.
 fn code_of(broker: &Broker, level: u8, credentials: Option<(&str, &str)>) -> u8 {
     let mut client = broker.connect();
-    client.write_all(&connect(level, credentials)).expect("sent");
+    client.write_all(&connect_with(level, credentials)).expect("sent");
     let mut connack = [0; 4];
     client.read_exact(&mut connack).expect("CONNACK");
     assert_eq!((connack[0], connack[2]), (0x20, 0));
@@ -164,7 +164,7 @@ fn an_address_that_fails_often_is_held_back() {
     }
     let mut clients: Vec<_> = (0..4 * OPEN_ATTEMPTS_MAX).map(|_| broker.connect()).collect();
     for client in &mut clients {
-        client.write_all(&connect(5, Some(("alice", "wrong")))).expect("sent");
+        client.write_all(&connect_with(5, Some(("alice", "wrong")))).expect("sent");
     }
     let codes = clients.into_iter().map(|mut client| {
         let mut connack = [0; 4];
@@ -220,7 +220,7 @@ fn the_acl_file_is_read_again_on_sighup() {
     let broker = Broker::start(&["--shards=1", &format!("--acl-file={}", rules.path.display())]);
     broker.wait_for_line("acl: 1 rules of ");
     let mut client = broker.connect();
-    client.write_all(&connect(5, None)).expect("sent");
+    client.write_all(&connect_with(5, None)).expect("sent");
     let mut connack = vec![0; 2];
     client.read_exact(&mut connack).expect("CONNACK");
     connack.resize(connack[1].into(), 0);

@@ -15,7 +15,7 @@ use crate::session::Client;
 const ADMIN: &str = "--admin-listen=127.0.0.1:0";
 
 /// An answer.
-struct Answer {
+pub(crate) struct Answer {
     status: u16,
     head: String,
     body: String,
@@ -34,7 +34,7 @@ impl Answer {
     }
 
     /// Of an API that speaks JSON.
-    fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         assert!(self.head.contains("content-type: application/json"), "{}", self.head);
         serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.body))
     }
@@ -53,7 +53,7 @@ fn ask(broker: &Broker, method: &str, path: &str) -> Answer {
     ask_over(broker.connect_as("http"), method, path, "", "")
 }
 
-fn get(broker: &Broker, path: &str) -> Answer {
+pub(crate) fn get(broker: &Broker, path: &str) -> Answer {
     ask(broker, "GET", path)
 }
 

@@ -8,11 +8,14 @@ mod configuration;
 mod durable;
 #[cfg(feature = "planted-faults")]
 mod failing_disk;
+mod limits;
+mod proxy;
 mod service;
 mod session;
 mod small_disk;
 mod supervision;
 mod tls;
+mod unix_socket;
 mod web_socket;
 
 use std::io::{Read, Write};

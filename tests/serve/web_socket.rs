@@ -7,7 +7,7 @@ use crate::broker::{Broker, connect, read_exactly};
 use crate::{CONNACK_V311, PINGREQ, PINGRESP, publish, read_to_end, subscribe};
 
 /// With the example of RFC 6455, section 1.2.
-const REQUEST: &str = "GET /mqtt HTTP/1.1\r\nHost: broker.example\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+pub(crate) const REQUEST: &str = "GET /mqtt HTTP/1.1\r\nHost: broker.example\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
                        Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\
                        Sec-WebSocket-Protocol: mqtt\r\nOrigin: https://panel.example\r\n\r\n";
 
@@ -36,7 +36,7 @@ fn frame(first_byte: u8, payload: &[u8]) -> Vec<u8> {
     frame
 }
 
-fn binary(payload: &[u8]) -> Vec<u8> {
+pub(crate) fn binary(payload: &[u8]) -> Vec<u8> {
     frame(0x82, payload)
 }
 
@@ -44,14 +44,19 @@ fn binary(payload: &[u8]) -> Vec<u8> {
 fn web_socket(broker: &Broker) -> TcpStream {
     let mut client = broker.connect_web_socket();
     client.write_all(REQUEST.as_bytes()).expect("sent");
-    let mut answer = [0; ANSWER.len()];
-    client.read_exact(&mut answer).expect("an answer");
-    assert_eq!(String::from_utf8_lossy(&answer), ANSWER);
+    read_answer(&mut client);
     client
 }
 
+/// Reads the answer that grants the request.
+pub(crate) fn read_answer(client: &mut impl Read) {
+    let mut answer = [0; ANSWER.len()];
+    client.read_exact(&mut answer).expect("an answer");
+    assert_eq!(String::from_utf8_lossy(&answer), ANSWER);
+}
+
 /// The payload of the next frame, which has to be a binary one.
-fn read_frame(client: &mut TcpStream) -> Vec<u8> {
+pub(crate) fn read_frame(client: &mut TcpStream) -> Vec<u8> {
     let [0x82, length] = read_exactly::<2>(client) else { panic!("no binary frame") };
     let length = match length {
         127 => u64::from_be_bytes(read_exactly(client)) as usize,

@@ -62,6 +62,12 @@ struct Listener {
     options: BTreeMap<String, Line>,
 }
 
+/// Where a listener listens.
+enum Place<'a> {
+    Network(SocketAddr),
+    UnixSocket(&'a str),
+}
+
 /// Why a listener is left out.
 struct Unfit {
     reason: String,
@@ -114,13 +120,13 @@ impl Listeners {
         let is_local_only = !has_default && self.listeners.len() == 1;
         let mut kept: Vec<(usize, &Listener)> = Vec::new();
         for (number, listener) in self.listeners.iter().enumerate().skip(usize::from(!has_default)) {
-            let fit = listener.addresses().and_then(|addresses| {
+            let fit = listener.place().and_then(|place| {
                 listener.check_against(&kept, number, &access)?;
-                Ok(addresses)
+                Ok(place)
             });
             match fit {
-                Ok(addresses) => {
-                    listener.say_where(&addresses, output);
+                Ok(place) => {
+                    listener.say_where(&place, output);
                     kept.push((number, listener));
                 }
                 Err(unfit) => listener.leave_out(&unfit, output),
@@ -177,7 +183,7 @@ impl Listener {
     }
 
     /// Where it listens, in our words.
-    fn addresses(&self) -> Result<SocketAddr, Unfit> {
+    fn place(&self) -> Result<Place<'_>, Unfit> {
         let (port, host) = match &self.opening {
             Some(line) => {
                 let (port, host) = line.rest.split_once(' ').unwrap_or((&line.rest, ""));
@@ -185,8 +191,12 @@ impl Listener {
             }
             None => (self.text("port").map_or_else(|| PORT.to_string(), str::to_owned), self.text("bind_address")),
         };
-        if host.is_some_and(|host| host.starts_with('/')) {
-            return Err(Unfit::plain("clients are not served at Unix sockets"));
+        if let Some(path) = host.filter(|host| host.starts_with('/')) {
+            let is_plain = !self.is_tls() && !self.is_web_socket();
+            return match is_plain {
+                true => Ok(Place::UnixSocket(path)),
+                false => Err(Unfit::plain("at Unix sockets only plain MQTT is served")),
+            };
         }
         let port = port.parse().ok().filter(|port| *port > 0).ok_or_else(|| Unfit::plain("this is no port"))?;
         let ip = match host {
@@ -197,7 +207,7 @@ impl Listener {
                 host.parse::<IpAddr>().map_err(|_| Unfit::plain("an IP address has to be named, not a host"))?
             }
         };
-        Ok(SocketAddr::new(ip, port))
+        Ok(Place::Network(SocketAddr::new(ip, port)))
     }
 
     /// Whether one broker of ours can have it beside these, by the same policy.
@@ -277,7 +287,20 @@ impl Listener {
         }
     }
 
-    fn say_where(&self, address: &SocketAddr, output: &mut Output) {
+    fn say_where(&self, place: &Place<'_>, output: &mut Output) {
+        let address = match place {
+            Place::Network(address) => address,
+            Place::UnixSocket(path) => {
+                output.remark(
+                    "mosquitto leaves the permissions of a Unix socket to its umask; here unix-mode says who may connect.",
+                );
+                match &self.opening {
+                    Some(line) => output.add(line, "unix-listen", path),
+                    None => output.imply("unix-listen", path),
+                }
+                return;
+            }
+        };
         let key = match (self.is_tls(), self.is_web_socket()) {
             (false, false) => "listen",
             (false, true) => "websocket-listen",

@@ -56,6 +56,10 @@ fn each_line_becomes_the_key_that_means_it() {
         ("allow_anonymous false", &["password-file = \"/dev/null\""]),
         ("listener 1883 127.0.0.1\nallow_anonymous true", &["listen = [\"127.0.0.1:1883\"]", "allow-anonymous = true"]),
         ("listener 1883 127.0.0.1\npassword_file p", &["listen = [\"127.0.0.1:1883\"]", "password-file = \"p\""]),
+        (
+            "listener 0 /run/mqtt\nallow_anonymous true",
+            &["listen = [\"none\"]", "unix-listen = [\"/run/mqtt\"]", "allow-anonymous = true"],
+        ),
         ("port 1884\nallow_anonymous true", &["listen = [\"[::]:1884\"]", "allow-anonymous = true"]),
         ("bind_address 192.0.2.1\nallow_anonymous true", &["listen = [\"192.0.2.1:1883\"]", "allow-anonymous = true"]),
         (
@@ -119,9 +123,9 @@ fn what_is_not_carried_over_is_named() {
         ("autosave_interval 5", 0, &["Not needed: m.conf:1: autosave_interval 5: every change is logged"][..]),
         ("\n# x\nuser mosquitto", 0, &["Not carried over: m.conf:3: user mosquitto: oncemq keeps the user"]),
         (
-            "listener 0 /tmp/socket\nallow_anonymous true",
+            "listener 0 /tmp/socket\nprotocol websockets\nallow_anonymous true",
             0,
-            &["m.conf:1: listener 0 /tmp/socket: clients are not served at Unix"],
+            &["m.conf:1: listener 0 /tmp/socket: at Unix sockets only plain MQTT"],
         ),
         (
             "listener 1883 broker.example\nmax_qos 1",
