@@ -452,4 +452,6 @@ fn distributions(
 }
 
 #[cfg(test)]
+pub(super) mod testing;
+#[cfg(test)]
 mod tests;

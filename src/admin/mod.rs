@@ -12,6 +12,7 @@
 //! | `/api/v1/clients/{id}`  | GET    | one session                                                          |
 //! | `/api/v1/clients/{id}`  | DELETE | disconnects the client, 5.0 with 0x98; its session stays             |
 //! | `/api/v1/publish`       | POST   | publishes a message, and answers when it is safe                     |
+//! | `/api/v1/live`          | GET    | figures every second, as events that the server sends                |
 //!
 //! What a service manager is told stands in `supervision`.
 //!
@@ -21,7 +22,8 @@
 //! - Without a token, the command line has made sure that only this machine reaches the listener; then a request has to name it by
 //!   address or as `localhost`, so that no web page can have a browser ask in its place. With a token, all but health wants it.
 //! - Each connection serves one request and ends ([`ADMIN_REQUEST_TIMEOUT`]), whoever is slow. There are at most
-//!   [`ADMIN_CONNECTIONS_MAX`], and the oldest makes way: health is answered also to whom others crowd out.
+//!   [`ADMIN_CONNECTIONS_MAX`], and the oldest makes way: health is answered also to whom others crowd out. So a watcher of what
+//!   is live may have to come again.
 //! - Heads and bodies have a limit, and so have the questions that wait for a shard and what one of them costs it.
 //!
 //! It encrypts nothing: over a network that others read, a proxy in front of it has to.
@@ -30,6 +32,8 @@ mod api;
 mod asking;
 mod exposition;
 mod health;
+mod interval;
+mod live;
 mod metrics;
 mod process;
 mod server;
@@ -78,6 +82,8 @@ struct Context {
     started: SystemTime,
     /// One request at a time walks over clients.
     walking: Semaphore,
+    /// Who wants to know every second.
+    watchers: live::Watchers,
 }
 
 /// How far the broker has come.
@@ -101,6 +107,7 @@ pub fn start(listener: TcpListener, token: Option<Token>) -> Result<Admin, Start
         token: Mutex::new(token.map(Arc::new)),
         started: SystemTime::now(),
         walking: Semaphore::new(1),
+        watchers: live::Watchers::default(),
     });
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
     let shared = Arc::clone(&context);

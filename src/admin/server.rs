@@ -1,10 +1,14 @@
 //! Connections, and which request goes where.
+//!
+//! A connection has [`ADMIN_REQUEST_TIMEOUT`] for its request and its answer. An answer without an end gets that time anew with
+//! each piece that the client takes: that is its [`Patience`].
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::io;
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::pin::pin;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
@@ -14,18 +18,20 @@ use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, HOST, WWW_AUTHENTICATE};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{MethodRouter, delete, get, post};
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout_at};
 use tracing::debug;
 
 use crate::config::{ADMIN_BODY_BYTES_MAX, ADMIN_CONNECTIONS_MAX, ADMIN_HEAD_BYTES_MAX, ADMIN_REQUEST_TIMEOUT};
 
-use super::{Context, api, health, metrics};
+use super::{Context, api, health, live, metrics};
 
 /// Pause after an accept that failed for want of something that only others can give back.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
@@ -57,31 +63,72 @@ pub(super) async fn serve(listener: std::net::TcpListener, context: Arc<Context>
     }
 }
 
+/// How long a connection is still waited for.
+#[derive(Clone, Debug)]
+pub(super) struct Patience(Arc<Mutex<Instant>>);
+
+impl Patience {
+    fn new() -> Self {
+        Self(Arc::new(Mutex::new(Instant::now() + ADMIN_REQUEST_TIMEOUT)))
+    }
+
+    /// The client has taken a piece of an answer that goes on.
+    pub(super) fn renew(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now() + ADMIN_REQUEST_TIMEOUT;
+    }
+
+    fn ends_at(&self) -> Instant {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// One request and its answer.
 async fn serve_connection(stream: TcpStream, routes: Router) {
+    let patience = Patience::new();
+    let service = TowerToHyperService::new(routes);
+    let of_request = patience.clone();
+    let service = service_fn(move |mut request: hyper::Request<Incoming>| {
+        request.extensions_mut().insert(of_request.clone());
+        service.call(request)
+    });
     let connection = http1::Builder::new()
         .keep_alive(false)
         .max_buf_size(ADMIN_HEAD_BYTES_MAX)
         .timer(TokioTimer::new())
         .header_read_timeout(ADMIN_REQUEST_TIMEOUT)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(routes));
-    match timeout(ADMIN_REQUEST_TIMEOUT, connection).await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => debug!("a request of an admin client failed: {error}"),
-        Err(_) => debug!("a request of an admin client did not end in time"),
+        .serve_connection(TokioIo::new(stream), service);
+    let mut connection = pin!(connection);
+    loop {
+        let end = patience.ends_at();
+        match timeout_at(end, connection.as_mut()).await {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) => return debug!("a request of an admin client failed: {error}"),
+            Err(_) if patience.ends_at() > end => {}
+            Err(_) => return debug!("a request of an admin client did not end in time"),
+        }
     }
+}
+
+/// All paths, each once for every method that it has.
+fn table() -> Vec<(&'static str, &'static str, MethodRouter<Arc<Context>>)> {
+    vec![
+        ("/metrics", "get", get(metrics::get)),
+        ("/healthz", "get", get(health::get_health)),
+        ("/readyz", "get", get(health::get_readiness)),
+        ("/api/v1/clients", "get", get(api::get_clients)),
+        ("/api/v1/clients/{id}", "get", get(api::get_client)),
+        ("/api/v1/clients/{id}", "delete", delete(api::delete_client)),
+        ("/api/v1/publish", "post", post(api::post_publish)),
+        ("/api/v1/live", "get", get(live::get)),
+    ]
 }
 
 fn routes(context: Arc<Context>) -> Router {
     let unknown = || async { Failure::new(StatusCode::NOT_FOUND, "there is nothing at this path") };
     let no_such_method = || async { Failure::new(StatusCode::METHOD_NOT_ALLOWED, "this path has no such method") };
-    Router::new()
-        .route("/metrics", get(metrics::get))
-        .route("/healthz", get(health::get_health))
-        .route("/readyz", get(health::get_readiness))
-        .route("/api/v1/clients", get(api::get_clients))
-        .route("/api/v1/clients/{id}", get(api::get_client).delete(api::delete_client))
-        .route("/api/v1/publish", post(api::post_publish))
+    table()
+        .into_iter()
+        .fold(Router::new(), |router, (path, _, handler)| router.route(path, handler))
         .fallback(unknown)
         .method_not_allowed_fallback(no_such_method)
         .layer(DefaultBodyLimit::max(ADMIN_BODY_BYTES_MAX))

@@ -44,6 +44,15 @@ pub const ADMIN_CLIENTS_PER_QUESTION: usize = 128;
 /// Questions to shards that one request for clients may cause; what is left then is for the next page.
 pub const ADMIN_QUESTIONS_PER_PAGE: usize = 256;
 
+/// Who watches the broker live, at most; one more is refused.
+pub const ADMIN_WATCHERS_MAX: usize = 16;
+
+/// Between two events that watchers get.
+pub const ADMIN_LIVE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Events that wait for one watcher to take them, at most; who falls behind further is dropped.
+pub const ADMIN_EVENTS_WAITING_MAX: usize = 4;
+
 /// Characters of a token. Fewer can be guessed.
 pub const ADMIN_TOKEN_CHARACTERS: RangeInclusive<usize> = 16..=1024;
 
@@ -51,4 +60,7 @@ const _: () = {
     assert!(*ADMIN_PAGE.start() <= ADMIN_PAGE_DEFAULT && ADMIN_PAGE_DEFAULT <= *ADMIN_PAGE.end());
     assert!(ADMIN_CLIENTS_PER_QUESTION * ADMIN_QUESTIONS_PER_PAGE >= *ADMIN_PAGE.end());
     assert!(ADMIN_ANSWER_TIMEOUT.as_millis() < ADMIN_REQUEST_TIMEOUT.as_millis());
+    // Who watches leaves room for who asks, and gets events often enough not to be taken for slow.
+    assert!(ADMIN_WATCHERS_MAX < ADMIN_CONNECTIONS_MAX);
+    assert!(ADMIN_LIVE_INTERVAL.as_millis() + ADMIN_ANSWER_TIMEOUT.as_millis() < ADMIN_REQUEST_TIMEOUT.as_millis());
 };

@@ -8,6 +8,8 @@ mod configuration;
 mod durable;
 #[cfg(feature = "planted-faults")]
 mod failing_disk;
+mod http;
+mod live;
 mod service;
 mod session;
 mod small_disk;
