@@ -10,7 +10,7 @@ use crate::store::{LogFailure, LogPosition};
 use crate::time::Timestamp;
 
 use super::driver::Driver;
-use super::figures::{DiskFigures, ShardFigures, commit_latencies};
+use super::figures::{DiskFigures, ShardFigures, commit_latencies, latencies};
 use super::question::{Announcement, Answer, ClientDetails, ClientDetailsPage, Question};
 
 /// Questions that have no answer yet.
@@ -96,8 +96,10 @@ impl Driver {
 
     fn figures(&self, census: &Census) -> ShardFigures {
         let counters = &self.state.counters;
+        let report = self.shard.report(census);
         ShardFigures {
-            shard: self.shard.report(census),
+            latencies: latencies(&report.latencies),
+            shard: report,
             receives_starved: counters.receives_starved,
             sends_continued: counters.sends_continued,
             completion_overflows: self.ring.overflows(),

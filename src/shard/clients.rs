@@ -18,6 +18,7 @@ use super::backlog::Backlogs;
 use super::connection::{Acknowledgement, Connection, ConnectionKey, Phase};
 use super::counters::Counters;
 use super::encoder::Encoder;
+use super::latency::Sampling;
 use super::links::Links;
 use super::messages::Messages;
 use super::outbox::Outbox;
@@ -68,6 +69,8 @@ pub(super) struct Clients {
     /// Connections with output that waits for the log, each once.
     awaiting_log: Vec<ConnectionKey>,
     pub(super) encoder: Encoder,
+    /// How long messages take.
+    pub(super) sampling: Sampling,
 }
 
 impl Clients {
@@ -107,6 +110,7 @@ impl Clients {
             overflowed: Vec::new(),
             awaiting_log: Vec::new(),
             encoder,
+            sampling: Sampling::new(),
         }
     }
 
@@ -227,6 +231,9 @@ impl Clients {
             }
             if let Some(transmit) = connection.output.take_transmit(&mut connection.transport) {
                 self.counters.bytes_sent += transmit.len() as u64;
+                if connection.has_samples {
+                    connection.has_samples = self.sampling.hand_over(key, self.log.stable());
+                }
                 return Some((key, transmit));
             }
         }
@@ -298,6 +305,9 @@ impl Clients {
         }
         if connection.is_awaiting_log {
             self.awaiting_log.retain(|waiting| *waiting != key);
+        }
+        if connection.has_samples {
+            self.sampling.forget(key);
         }
     }
 

@@ -109,7 +109,8 @@ const TOTALS: [Figure; 21] = [
 /// How long something took.
 type Times = (&'static str, fn(&ShardFigures) -> Option<&Distribution>);
 
-const TIMES: [Times; 2] = [
+const TIMES: [Times; 3] = [
+    ("latency_seconds", |figures| Some(&figures.latencies)),
     ("commit_seconds", |figures| figures.disk.as_ref().map(|disk| &disk.commits)),
     ("turn_seconds", |figures| Some(&figures.turns)),
 ];
@@ -209,7 +210,7 @@ impl Scope {
             described.insert((*name).into(), gauge.into());
         }
         let rates = self.moved.zip(interval).map(|(moved, interval)| {
-            let rate = |((name, _), moved): (&Figure, u64)| ((*name).into(), per_second(0, moved, interval).into());
+            let rate = |((name, _), moved): (&Figure, u64)| ((*name).into(), per_second(moved, interval).into());
             TOTALS.iter().zip(moved).map(rate).collect::<Map<_, _>>()
         });
         described.insert("per_second".into(), rates.into());

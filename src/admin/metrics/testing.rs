@@ -25,6 +25,7 @@ pub(in super::super) fn figures_of(shard: u16, shards: u16) -> ShardFigures {
         completion_overflows: 0,
         ring_batches: vec![0; shards.into()],
         turns: Distribution::default(),
+        latencies: Distribution::default(),
         disk: None,
     }
 }
