@@ -11,8 +11,15 @@
 //! | `/api/v1/clients`       | GET    | sessions, by pages: `limit`, `after`, `q` (a part of the client id)   |
 //! | `/api/v1/clients/{id}`  | GET    | one session                                                          |
 //! | `/api/v1/clients/{id}`  | DELETE | disconnects the client, 5.0 with 0x98; its session stays             |
+//! | `/api/v1/sessions`      | GET    | the same                                                             |
+//! | `/api/v1/sessions/{id}` | GET    | one session, with its subscriptions                                  |
+//! | `/api/v1/sessions/{id}` | DELETE | ends the session of a client that is away                            |
+//! | `/api/v1/retained`      | GET    | retained messages, by pages: `limit`, `after`, `filter`              |
+//! | `/api/v1/retained/{topic}` | GET | one retained message                                                 |
+//! | `/api/v1/retained/{topic}` | DELETE | forgets it                                                        |
 //! | `/api/v1/publish`       | POST   | publishes a message, and answers when it is safe                     |
 //! | `/api/v1/live`          | GET    | figures every second, as events that the server sends                |
+//! | `/api/v1/openapi.json`  | GET    | all of this, for programs                                            |
 //!
 //! What a service manager is told stands in `supervision`.
 //!

@@ -118,8 +118,15 @@ fn table() -> Vec<(&'static str, &'static str, MethodRouter<Arc<Context>>)> {
         ("/api/v1/clients", "get", get(api::get_clients)),
         ("/api/v1/clients/{id}", "get", get(api::get_client)),
         ("/api/v1/clients/{id}", "delete", delete(api::delete_client)),
+        ("/api/v1/sessions", "get", get(api::get_sessions)),
+        ("/api/v1/sessions/{id}", "get", get(api::get_session)),
+        ("/api/v1/sessions/{id}", "delete", delete(api::delete_session)),
+        ("/api/v1/retained", "get", get(api::get_all_retained)),
+        ("/api/v1/retained/{topic}", "get", get(api::get_retained)),
+        ("/api/v1/retained/{topic}", "delete", delete(api::delete_retained)),
         ("/api/v1/publish", "post", post(api::post_publish)),
         ("/api/v1/live", "get", get(live::get)),
+        ("/api/v1/openapi.json", "get", get(api::get_description)),
     ]
 }
 
@@ -200,6 +207,42 @@ impl IntoResponse for Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Whoever adds a route describes it, and the other way round.
+    #[test]
+    fn the_description_has_the_routes_that_there_are() {
+        let document: Value = serde_json::from_str(api::DESCRIPTION).expect("JSON");
+        assert!(document["openapi"].as_str().is_some_and(|version| version.starts_with("3.1.")));
+        assert_eq!(document["info"]["version"], env!("CARGO_PKG_VERSION"));
+        let mut described = Vec::new();
+        for (path, operations) in document["paths"].as_object().expect("paths") {
+            for (method, operation) in operations.as_object().expect("operations") {
+                assert!(operation["summary"].is_string() && operation["responses"].is_object(), "{method} {path}");
+                let parameters = operation["parameters"].as_array().map_or(&[][..], Vec::as_slice);
+                let in_path = parameters.iter().filter(|parameter| parameter["in"] == "path");
+                let named: Vec<String> =
+                    in_path.map(|parameter| format!("{{{}}}", parameter["name"].as_str().expect("a name"))).collect();
+                assert_eq!(named.len(), path.matches('{').count(), "{method} {path}");
+                assert!(named.iter().all(|name| path.contains(name)), "{method} {path}");
+                described.push((path.clone(), method.clone()));
+            }
+        }
+        let mut routed: Vec<_> =
+            table().into_iter().map(|(path, method, _)| (path.to_owned(), method.to_owned())).collect();
+        routed.sort();
+        described.sort();
+        assert_eq!(described, routed);
+    }
+
+    /// What the description refers to is in it.
+    #[test]
+    fn the_description_refers_to_what_it_has() {
+        let document: Value = serde_json::from_str(api::DESCRIPTION).expect("JSON");
+        let references = api::DESCRIPTION.split("\"$ref\": \"#").skip(1);
+        for reference in references.map(|rest| rest.split('"').next().expect("an end")) {
+            assert!(document.pointer(reference).is_some(), "{reference}");
+        }
+    }
 
     #[test]
     fn hosts_are_addresses_or_localhost() {

@@ -41,6 +41,9 @@ pub const ADMIN_PAGE_DEFAULT: usize = 100;
 /// Clients that a shard is asked for at once; what it walks over for them has a bound of its own.
 pub const ADMIN_CLIENTS_PER_QUESTION: usize = 128;
 
+/// Subscriptions in an answer about one session.
+pub const ADMIN_SUBSCRIPTIONS_MAX: usize = 1000;
+
 /// Questions to shards that one request for clients may cause; what is left then is for the next page.
 pub const ADMIN_QUESTIONS_PER_PAGE: usize = 256;
 

@@ -66,7 +66,7 @@ pub use figures::{DiskFigures, Distribution, ShardFigures};
 pub use inspecting::inspect_log;
 pub use password_file::{change_password, read_accounts};
 pub use permit::{ConnectionEnded, ConnectionPermit, ConnectionPermits};
-pub use question::{Announcement, ClientDetails, ClientDetailsPage, ClientQuery};
+pub use question::{Announcement, ClientDetails, ClientDetailsPage, ClientQuery, RetainedDetails, RetainedQuery};
 pub use restoring::{RestoredLogs, restore};
 pub use system::{
     allow_huge_pages, allowed_cpus, check_kernel, listen, outlive_file_size_limit, processor_time,

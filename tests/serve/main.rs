@@ -8,6 +8,7 @@ mod configuration;
 mod durable;
 #[cfg(feature = "planted-faults")]
 mod failing_disk;
+mod holdings;
 mod http;
 mod live;
 mod service;
