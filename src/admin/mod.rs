@@ -1,4 +1,4 @@
-//! The operator's window: metrics, health and an API over HTTP, on a listener and a thread of their own.
+//! The operator's window: metrics, health, an API and a page over HTTP, on a listener and a thread of their own.
 //!
 //! An ordinary tokio runtime, for nothing here is hot. It holds no state of clients and shares none with the shards: what it shows
 //! it asks them for, over their doors, and a shard that does not answer in time is shown as down.
@@ -20,6 +20,8 @@
 //! | `/api/v1/publish`       | POST   | publishes a message, and answers when it is safe                     |
 //! | `/api/v1/live`          | GET    | figures every second, as events that the server sends                |
 //! | `/api/v1/openapi.json`  | GET    | all of this, for programs                                            |
+//! | `/`                     | GET    | a page that shows the figures, for people                            |
+//! | `/dashboard/{file}`     | GET    | what the page is made of                                             |
 //!
 //! What a service manager is told stands in `supervision`.
 //!
@@ -27,7 +29,8 @@
 //!
 //! # Invariants
 //! - Without a token, the command line has made sure that only this machine reaches the listener; then a request has to name it by
-//!   address or as `localhost`, so that no web page can have a browser ask in its place. With a token, all but health wants it.
+//!   address or as `localhost`, so that no web page can have a browser ask in its place. With a token, all but health
+//!   wants it, and the page, which has no figures in it.
 //! - Each connection serves one request and ends ([`ADMIN_REQUEST_TIMEOUT`]), whoever is slow. There are at most
 //!   [`ADMIN_CONNECTIONS_MAX`], and the oldest makes way: health is answered also to whom others crowd out. So a watcher of what
 //!   is live may have to come again.
@@ -37,6 +40,7 @@
 
 mod api;
 mod asking;
+mod dashboard;
 mod exposition;
 mod health;
 mod interval;

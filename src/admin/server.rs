@@ -31,13 +31,16 @@ use tracing::debug;
 
 use crate::config::{ADMIN_BODY_BYTES_MAX, ADMIN_CONNECTIONS_MAX, ADMIN_HEAD_BYTES_MAX, ADMIN_REQUEST_TIMEOUT};
 
-use super::{Context, api, health, live, metrics};
+use super::{Context, api, dashboard, health, live, metrics};
 
 /// Pause after an accept that failed for want of something that only others can give back.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
-/// Paths that need no token: who asks them is often a machine that has none, and learns nothing from them.
-const OPEN_PATHS: [&str; 2] = ["/healthz", "/readyz"];
+/// Paths that need no token: who asks for health is often a machine that has none, and the page, which asks people for it, has no
+/// figures in it.
+fn is_open(path: &str) -> bool {
+    ["/healthz", "/readyz", "/"].contains(&path) || path.starts_with("/dashboard/")
+}
 
 /// Serves connections until the process ends.
 pub(super) async fn serve(listener: std::net::TcpListener, context: Arc<Context>) -> io::Result<()> {
@@ -127,6 +130,8 @@ fn table() -> Vec<(&'static str, &'static str, MethodRouter<Arc<Context>>)> {
         ("/api/v1/publish", "post", post(api::post_publish)),
         ("/api/v1/live", "get", get(live::get)),
         ("/api/v1/openapi.json", "get", get(api::get_description)),
+        ("/", "get", get(dashboard::get_page)),
+        ("/dashboard/{file}", "get", get(dashboard::get_file)),
     ]
 }
 
@@ -145,7 +150,7 @@ fn routes(context: Arc<Context>) -> Router {
 
 /// Lets through who may ask.
 async fn guard(State(context): State<Arc<Context>>, request: Request, next: Next) -> Response {
-    if OPEN_PATHS.contains(&request.uri().path()) {
+    if is_open(request.uri().path()) {
         return next.run(request).await;
     }
     let headers = request.headers();

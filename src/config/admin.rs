@@ -32,19 +32,19 @@ pub const ADMIN_ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
 /// Questions that wait for one shard, at most: one for each connection.
 pub const ADMIN_QUESTIONS_MAX: usize = ADMIN_CONNECTIONS_MAX;
 
-/// Clients in one answer of the API.
+/// Clients, or retained messages, in one answer of the API.
 pub const ADMIN_PAGE: RangeInclusive<usize> = 1..=1000;
 
-/// Clients in one answer when nothing is said.
+/// As many when nothing is said.
 pub const ADMIN_PAGE_DEFAULT: usize = 100;
 
-/// Clients that a shard is asked for at once; what it walks over for them has a bound of its own.
+/// Clients or retained messages that a shard is asked for at once; what it walks over for them has a bound of its own.
 pub const ADMIN_CLIENTS_PER_QUESTION: usize = 128;
 
 /// Subscriptions in an answer about one session.
 pub const ADMIN_SUBSCRIPTIONS_MAX: usize = 1000;
 
-/// Questions to shards that one request for clients may cause; what is left then is for the next page.
+/// Questions to shards that one request for a page may cause; what is left then is for the next page.
 pub const ADMIN_QUESTIONS_PER_PAGE: usize = 256;
 
 /// Who watches the broker live, at most; one more is refused.

@@ -179,7 +179,10 @@ fn without_the_token_only_health_is_told() {
     }
     assert_eq!(status_with(&shown(one), "/metrics"), 200);
     assert_eq!(status_with(&shown(one), "/no/such/path"), 404);
-    assert_eq!([status_with("", "/healthz"), status_with("", "/readyz")], [200, 200]);
+    // The page has no figures in it, and asks for the token.
+    for path in ["/healthz", "/readyz", "/", "/dashboard/page.js"] {
+        assert_eq!(status_with("", path), 200, "{path}");
+    }
     fs::write(&file, "short\n").expect("written");
     broker.signal("HUP");
     broker.wait_for_line("the token that was read before stays good");
@@ -205,7 +208,8 @@ fn an_address_that_others_reach_wants_a_token() {
 fn what_is_not_there_is_told_in_json() {
     let broker = Broker::start(&["--shards=1", ADMIN]);
     for (method, path, status) in [
-        ("GET", "/", 404),
+        ("GET", "/dashboard/no.js", 404),
+        ("DELETE", "/", 405),
         ("GET", "/api/v1/no", 404),
         ("GET", "/api/v1/clients/nobody", 404),
         ("DELETE", "/api/v1/clients/nobody", 404),
@@ -328,4 +332,25 @@ fn a_message_is_published_on_request() {
         assert!(answer.json()["error"].as_str().is_some_and(|error| error.contains(part)), "{}", answer.body);
     }
     assert_eq!(publish(&broker, &json!({ "payload": "" })).status, 400);
+}
+
+#[test]
+fn the_page_may_load_nothing_from_elsewhere() {
+    let broker = Broker::start(&["--shards=1", ADMIN]);
+    for (path, media_type) in [
+        ("/", "text/html; charset=utf-8"),
+        ("/dashboard/style.css", "text/css; charset=utf-8"),
+        ("/dashboard/page.js", "text/javascript; charset=utf-8"),
+    ] {
+        let answer = get(&broker, path);
+        assert_eq!(answer.status, 200, "{path}");
+        for header in [
+            &format!("content-type: {media_type}\r\n")[..],
+            "content-security-policy: default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; ",
+            "x-content-type-options: nosniff\r\n",
+        ] {
+            assert!(answer.head.contains(header), "{path}: {}", answer.head);
+        }
+    }
+    assert_eq!(get(&broker, "/api/v1/openapi.json").json()["info"]["title"], "OnceMQ");
 }
