@@ -50,7 +50,7 @@
 //!
 //! | module            | what it is                                                             |
 //! |-------------------|------------------------------------------------------------------------|
-//! | [`admin`]         | metrics, health and an API for the operator                            |
+//! | [`admin`]         | metrics, health, an API and a dashboard for the operator               |
 //! | [`auth`]          | who may connect, and who may publish and subscribe what                |
 //! | [`proto`]         | the wire format, shared with the load generator                        |
 //! | [`bridge`]        | OnceMQ as a client of another broker: topics, the opening              |

@@ -1,41 +1,81 @@
-//! The API: clients, and messages of the operator's. Bodies are JSON in both directions.
+//! The API: clients, and messages of the operator's. Bodies are JSON in both directions; `openapi.json` says what is in them.
+
+mod paging;
+mod retained;
+mod sessions;
 
 use std::collections::BTreeMap;
-use std::str::FromStr;
 use std::sync::Arc;
 
-use axum::body::Bytes;
+use axum::body::{Body, Bytes};
 use axum::extract::rejection::{BytesRejection, PathRejection};
 use axum::extract::{Path, RawQuery, State};
 use axum::http::header::CONTENT_TYPE;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::Response;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
 
-use crate::config::{ADMIN_CLIENTS_PER_QUESTION, ADMIN_PAGE, ADMIN_PAGE_DEFAULT, ADMIN_QUESTIONS_PER_PAGE};
-use crate::io::{Announcement, ClientDetails, ClientQuery, Doors};
+use crate::io::{Announcement, ClientDetails, ClientDetailsPage, ClientQuery};
 use crate::proto::{QoS, Version};
 use crate::route::ShardId;
-use crate::shard::shard_of;
+use crate::shard::{NotRemoved, shard_of};
 
 use super::asking::answer as await_answer;
 use super::server::{Failure, answer};
 use super::{Broker, Context};
 
+use paging::{Cursor, Wanted, collect};
+
+pub(super) use retained::{delete_retained, get_all_retained, get_retained};
+pub(super) use sessions::{delete_session, get_session, get_sessions};
+
 /// What a handler answers.
 type Answered = Result<Response, Failure>;
 
+/// `GET /api/v1/openapi.json`: what there is, for programs.
+pub(super) async fn get_description() -> Response {
+    let mut response = Response::new(Body::from(DESCRIPTION));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+/// All routes of the listener, in the words of OpenAPI 3.1.
+pub(super) const DESCRIPTION: &str = include_str!("openapi.json");
+
 /// `GET /api/v1/clients`: some sessions, and where the next ones are.
 pub(super) async fn get_clients(State(context): State<Arc<Context>>, RawQuery(query): RawQuery) -> Answered {
-    let broker = serving(&context)?;
-    let wanted = PageWanted::parse(query.as_deref().unwrap_or_default())
-        .map_err(|text| Failure::new(StatusCode::BAD_REQUEST, text))?;
+    list_clients(&context, query, "clients").await
+}
+
+/// Some sessions under a name, and where the next ones are.
+async fn list_clients(context: &Context, query: Option<String>, name: &str) -> Answered {
+    let broker = serving(context)?;
+    let mut wanted = Wanted::parse(query.as_deref(), &["q", "state"]).map_err(bad_request)?;
+    let id_contains: Box<str> = wanted.take("q").unwrap_or_default();
+    let is_connected = match wanted.take("state").as_deref() {
+        None => None,
+        Some("connected") => Some(true),
+        Some("away") => Some(false),
+        Some(_) => return Err(bad_request("state is connected or away")),
+    };
+    let is_wanted =
+        |client: &ClientDetails| is_connected.is_none_or(|wanted| client.report.connection.is_some() == wanted);
     let _turn = context.walking.acquire().await;
-    let (clients, next) = page(&broker.doors, wanted).await.map_err(silent)?;
-    let clients: Vec<Value> = clients.iter().map(|(shard, client)| describe(*shard, client)).collect();
-    Ok(answer(StatusCode::OK, &json!({ "clients": clients, "next": next.map(|cursor| cursor.to_string()) })))
+    let ask =
+        |shard, from, max| broker.doors.clients(shard, ClientQuery { from, max, id_contains: id_contains.clone() });
+    let open = |shard, found: ClientDetailsPage| {
+        let clients = found.clients.iter().filter(|client| is_wanted(client));
+        (clients.map(|client| describe(shard, client)).collect(), found.next)
+    };
+    let (clients, next) = collect(&broker.doors, &wanted, ask, open).await.map_err(silent)?;
+    Ok(answer(StatusCode::OK, &page(name, clients, next)))
+}
+
+/// A page of something, as the API has it.
+fn page(name: &str, found: Vec<Value>, next: Option<Cursor>) -> Value {
+    json!({ name: found, "next": next.map(|cursor| cursor.to_string()) })
 }
 
 /// `GET /api/v1/clients/{id}`: one session.
@@ -43,11 +83,11 @@ pub(super) async fn get_client(
     State(context): State<Arc<Context>>,
     id: Result<Path<String>, PathRejection>,
 ) -> Answered {
-    let (broker, id) = (serving(&context)?, client_id(id)?);
+    let (broker, id) = (serving(&context)?, path_text(id)?);
     let shard = shard_of(&id, broker.doors.shards());
     match await_answer(broker.doors.client(shard, &id)).await.ok_or_else(|| silent(shard))? {
         Some(client) => Ok(answer(StatusCode::OK, &describe(shard, &client))),
-        None => Err(Failure::new(StatusCode::NOT_FOUND, "there is no session of this client")),
+        None => Err(Failure::new(StatusCode::NOT_FOUND, NO_SESSION)),
     }
 }
 
@@ -56,7 +96,7 @@ pub(super) async fn delete_client(
     State(context): State<Arc<Context>>,
     id: Result<Path<String>, PathRejection>,
 ) -> Answered {
-    let (broker, id) = (serving(&context)?, client_id(id)?);
+    let (broker, id) = (serving(&context)?, path_text(id)?);
     let shard = shard_of(&id, broker.doors.shards());
     match await_answer(broker.doors.dismiss(shard, &id)).await.ok_or_else(|| silent(shard))? {
         true => Ok(answer(StatusCode::OK, &json!({ "disconnected": id }))),
@@ -76,7 +116,7 @@ pub(super) async fn post_publish(
     if !headers.get(CONTENT_TYPE).is_some_and(|media_type| media_type.as_bytes().starts_with(b"application/json")) {
         return Err(Failure::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "the body is to be application/json"));
     }
-    let announcement = announcement(&body).map_err(|text| Failure::new(StatusCode::BAD_REQUEST, text))?;
+    let announcement = announcement(&body).map_err(bad_request)?;
     // Where it is kept, if it is retained, so that one shard knows when it is safe.
     let shard = shard_of(&announcement.topic, broker.doors.shards());
     let text = "the shard has not answered in time: whether the message is published is not known";
@@ -87,6 +127,8 @@ pub(super) async fn post_publish(
     }
 }
 
+const NO_SESSION: &str = "there is no session of this client";
+
 /// The broker, once it has shards.
 fn serving(context: &Context) -> Result<Arc<Broker>, Failure> {
     context.broker().ok_or_else(|| Failure::new(StatusCode::SERVICE_UNAVAILABLE, "the broker is recovering"))
@@ -96,82 +138,25 @@ fn silent(shard: ShardId) -> Failure {
     Failure::new(StatusCode::SERVICE_UNAVAILABLE, format!("shard {} does not answer", shard.number()))
 }
 
-fn client_id(id: Result<Path<String>, PathRejection>) -> Result<String, Failure> {
+fn bad_request(text: impl Into<std::borrow::Cow<'static, str>>) -> Failure {
+    Failure::new(StatusCode::BAD_REQUEST, text)
+}
+
+/// Why something is still there; `nothing` is said where it never was.
+fn not_removed(reason: NotRemoved, nothing: &'static str) -> Failure {
+    let (status, text) = match reason {
+        NotRemoved::NothingThere => (StatusCode::NOT_FOUND, nothing),
+        NotRemoved::Connected => (StatusCode::CONFLICT, "the client is connected: disconnect it first"),
+        NotRemoved::OfTheBroker => (StatusCode::CONFLICT, "it is the broker's own, and would come again"),
+        NotRemoved::LogFailed => {
+            (StatusCode::SERVICE_UNAVAILABLE, "the log has failed: the next start may find it again")
+        }
+    };
+    Failure::new(status, text)
+}
+
+fn path_text(id: Result<Path<String>, PathRejection>) -> Result<String, Failure> {
     id.map(|Path(id)| id).map_err(|rejection| Failure::new(rejection.status(), rejection.body_text()))
-}
-
-/// A place among the sessions of all shards, as the client of the API has it: `SHARD.PLACE`.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct Cursor {
-    shard: u16,
-    place: u32,
-}
-
-impl std::fmt::Display for Cursor {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(formatter, "{}.{}", self.shard, self.place)
-    }
-}
-
-impl FromStr for Cursor {
-    type Err = ();
-
-    fn from_str(text: &str) -> Result<Self, ()> {
-        let (shard, place) = text.split_once('.').ok_or(())?;
-        Ok(Self { shard: shard.parse().map_err(drop)?, place: place.parse().map_err(drop)? })
-    }
-}
-
-/// Which clients are wanted.
-#[derive(Clone, PartialEq, Eq, Debug)]
-struct PageWanted {
-    limit: usize,
-    after: Cursor,
-    id_contains: Box<str>,
-}
-
-impl PageWanted {
-    fn parse(query: &str) -> Result<Self, String> {
-        let mut wanted =
-            Self { limit: ADMIN_PAGE_DEFAULT, after: Cursor { shard: 0, place: 0 }, id_contains: "".into() };
-        for (key, value) in form_urlencoded::parse(query.as_bytes()) {
-            match &*key {
-                "limit" => {
-                    let limit = value.parse().ok().filter(|limit| ADMIN_PAGE.contains(limit));
-                    let allowed = || format!("limit is a number from {} to {}", ADMIN_PAGE.start(), ADMIN_PAGE.end());
-                    wanted.limit = limit.ok_or_else(allowed)?;
-                }
-                "after" => wanted.after = value.parse().map_err(|()| "after is what an answer gave as next")?,
-                "q" => wanted.id_contains = value.into(),
-                unknown => return Err(format!("{unknown:?} is not limit, after or q")),
-            }
-        }
-        Ok(wanted)
-    }
-}
-
-/// The clients that are wanted, with their shards, and where to go on. So many shards are asked, and no more often than
-/// [`ADMIN_QUESTIONS_PER_PAGE`]: a page may be short though others follow. An error is a shard that does not answer.
-async fn page(doors: &Doors, wanted: PageWanted) -> Result<(Vec<(ShardId, ClientDetails)>, Option<Cursor>), ShardId> {
-    let PageWanted { limit, after: mut cursor, id_contains } = wanted;
-    let mut clients = Vec::new();
-    for _ in 0..ADMIN_QUESTIONS_PER_PAGE {
-        let Some(shard) = ShardId::new(cursor.shard).filter(|_| cursor.shard < doors.shards()) else {
-            return Ok((clients, None));
-        };
-        if clients.len() == limit {
-            break;
-        }
-        let max = (limit - clients.len()).min(ADMIN_CLIENTS_PER_QUESTION);
-        let query = ClientQuery { from: cursor.place, max, id_contains: id_contains.clone() };
-        let found = await_answer(doors.clients(shard, query)).await.ok_or(shard)?;
-        clients.extend(found.clients.into_iter().map(|client| (shard, client)));
-        cursor = match found.next {
-            Some(place) => Cursor { place, ..cursor },
-            None => Cursor { shard: cursor.shard + 1, place: 0 },
-        };
-    }
-    Ok((clients, (cursor.shard < doors.shards()).then_some(cursor)))
 }
 
 /// A client, as the API tells of it.
@@ -242,25 +227,6 @@ fn announcement(body: &[u8]) -> Result<Announcement, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn pages_are_asked_for_in_words() {
-        let wanted = |limit, shard, place, id_contains: &str| {
-            Ok(PageWanted { limit, after: Cursor { shard, place }, id_contains: id_contains.into() })
-        };
-        assert_eq!(PageWanted::parse(""), wanted(ADMIN_PAGE_DEFAULT, 0, 0, ""));
-        assert_eq!(PageWanted::parse("limit=7&after=3.4096&q=a%2Fb+c"), wanted(7, 3, 4096, "a/b c"));
-        for (query, part) in [
-            ("limit=0", "from 1 to 1000"),
-            ("limit=1001", "from 1 to 1000"),
-            ("after=3", "an answer gave"),
-            ("after=3.-1", "an answer gave"),
-            ("page=3", "\"page\" is not"),
-        ] {
-            let refused = PageWanted::parse(query).expect_err("refused");
-            assert!(refused.contains(part), "{query}: {refused}");
-        }
-    }
 
     #[test]
     fn messages_are_understood_or_refused() {

@@ -36,16 +36,17 @@ pub(super) async fn get_readiness(State(context): State<Arc<Context>>) -> Respon
     };
     match complaint(&ask_health(&broker.doors).await, Severity::Useless) {
         Some(complaint) => say(StatusCode::SERVICE_UNAVAILABLE, &complaint),
-        None => say(StatusCode::OK, "ready"),
+        None => say(StatusCode::OK, READY),
     }
 }
 
-const RECOVERING: &str = "recovering";
-const DRAINING: &str = "draining";
+pub(super) const RECOVERING: &str = "recovering";
+pub(super) const DRAINING: &str = "draining";
+pub(super) const READY: &str = "ready";
 
 /// What is complained about.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Severity {
+pub(super) enum Severity {
     /// A shard that does not go on.
     Dead,
     /// That, or one that can promise nothing durable.
@@ -53,14 +54,14 @@ enum Severity {
 }
 
 /// Why the log of each shard has failed, if so; none of a shard that does not answer.
-type Health = Vec<Option<Option<LogFailure>>>;
+pub(super) type Health = Vec<Option<Option<LogFailure>>>;
 
 async fn ask_health(doors: &Doors) -> Health {
     ask_all(doors, |doors, shard| doors.log_failure(shard)).await
 }
 
 /// What is wrong with the first shard that something is wrong with.
-fn complaint(health: &Health, severity: Severity) -> Option<String> {
+pub(super) fn complaint(health: &Health, severity: Severity) -> Option<String> {
     let silent = health.iter().position(Option::is_none).map(|shard| format!("shard {shard} does not answer"));
     let failed = || {
         let mut failures = health.iter().enumerate().filter_map(|(shard, failure)| Some((shard, (*failure)??)));

@@ -86,6 +86,7 @@ fn render(figures: &Figures) -> String {
         render_packets(&mut to, &shards);
         render_exchanges(&mut to, &shards);
         render_letters(&mut to, &shards);
+        render_latencies(&mut to, &shards);
         render_loop(&mut to, &shards);
         render_log(&mut to, &shards);
     }
@@ -378,6 +379,11 @@ fn render_loop(to: &mut Exposition, shards: &Shards<'_>) {
     distributions(to, shards, "oncemq_loop_turn_seconds", help, |figures| Some(&figures.turns));
 }
 
+fn render_latencies(to: &mut Exposition, shards: &Shards<'_>) {
+    let help = "How long messages took from being read to being handed to the socket of a subscriber of the shard, of a sample.";
+    distributions(to, shards, "oncemq_message_latency_seconds", help, |figures| Some(&figures.latencies));
+}
+
 fn render_log(to: &mut Exposition, shards: &Shards<'_>) {
     let shards: &Shards<'_> = &shards.iter().filter(|(_, figures)| figures.shard.log.is_some()).copied().collect();
     if shards.is_empty() {
@@ -454,5 +460,7 @@ fn distributions(
     }
 }
 
+#[cfg(test)]
+pub(super) mod testing;
 #[cfg(test)]
 mod tests;

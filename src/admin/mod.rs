@@ -1,4 +1,4 @@
-//! The operator's window: metrics, health and an API over HTTP, on a listener and a thread of their own.
+//! The operator's window: metrics, health, an API and a page over HTTP, on a listener and a thread of their own.
 //!
 //! An ordinary tokio runtime, for nothing here is hot. It holds no state of clients and shares none with the shards: what it shows
 //! it asks them for, over their doors, and a shard that does not answer in time is shown as down.
@@ -11,7 +11,17 @@
 //! | `/api/v1/clients`       | GET    | sessions, by pages: `limit`, `after`, `q` (a part of the client id)   |
 //! | `/api/v1/clients/{id}`  | GET    | one session                                                          |
 //! | `/api/v1/clients/{id}`  | DELETE | disconnects the client, 5.0 with 0x98; its session stays             |
+//! | `/api/v1/sessions`      | GET    | the same                                                             |
+//! | `/api/v1/sessions/{id}` | GET    | one session, with its subscriptions                                  |
+//! | `/api/v1/sessions/{id}` | DELETE | ends the session of a client that is away                            |
+//! | `/api/v1/retained`      | GET    | retained messages, by pages: `limit`, `after`, `filter`              |
+//! | `/api/v1/retained/{topic}` | GET | one retained message                                                 |
+//! | `/api/v1/retained/{topic}` | DELETE | forgets it                                                        |
 //! | `/api/v1/publish`       | POST   | publishes a message, and answers when it is safe                     |
+//! | `/api/v1/live`          | GET    | figures every second, as events that the server sends                |
+//! | `/api/v1/openapi.json`  | GET    | all of this, for programs                                            |
+//! | `/`                     | GET    | a page that shows the figures, for people                            |
+//! | `/dashboard/{file}`     | GET    | what the page is made of                                             |
 //!
 //! What a service manager is told stands in `supervision`.
 //!
@@ -19,17 +29,22 @@
 //!
 //! # Invariants
 //! - Without a token, the command line has made sure that only this machine reaches the listener; then a request has to name it by
-//!   address or as `localhost`, so that no web page can have a browser ask in its place. With a token, all but health wants it.
+//!   address or as `localhost`, so that no web page can have a browser ask in its place. With a token, all but health
+//!   wants it, and the page, which has no figures in it.
 //! - Each connection serves one request and ends ([`ADMIN_REQUEST_TIMEOUT`]), whoever is slow. There are at most
-//!   [`ADMIN_CONNECTIONS_MAX`], and the oldest makes way: health is answered also to whom others crowd out.
+//!   [`ADMIN_CONNECTIONS_MAX`], and the oldest makes way: health is answered also to whom others crowd out. So a watcher of what
+//!   is live may have to come again.
 //! - Heads and bodies have a limit, and so have the questions that wait for a shard and what one of them costs it.
 //!
 //! It encrypts nothing: over a network that others read, a proxy in front of it has to.
 
 mod api;
 mod asking;
+mod dashboard;
 mod exposition;
 mod health;
+mod interval;
+mod live;
 mod metrics;
 mod process;
 mod server;
@@ -78,6 +93,8 @@ struct Context {
     started: SystemTime,
     /// One request at a time walks over clients.
     walking: Semaphore,
+    /// Who wants to know every second.
+    watchers: live::Watchers,
 }
 
 /// How far the broker has come.
@@ -101,6 +118,7 @@ pub fn start(listener: TcpListener, token: Option<Token>) -> Result<Admin, Start
         token: Mutex::new(token.map(Arc::new)),
         started: SystemTime::now(),
         walking: Semaphore::new(1),
+        watchers: live::Watchers::default(),
     });
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
     let shared = Arc::clone(&context);

@@ -5,12 +5,12 @@
 
 use tracing::info;
 
-use crate::shard::{Census, ClientReport};
+use crate::shard::{Census, ClientReport, NotRemoved};
 use crate::store::{LogFailure, LogPosition};
 use crate::time::Timestamp;
 
 use super::driver::Driver;
-use super::figures::{DiskFigures, ShardFigures, commit_latencies};
+use super::figures::{DiskFigures, ShardFigures, commit_latencies, latencies};
 use super::question::{Announcement, Answer, ClientDetails, ClientDetailsPage, Question};
 
 /// Questions that have no answer yet.
@@ -20,8 +20,32 @@ pub(super) struct OpenQuestions {
     figures: Vec<Answer<ShardFigures>>,
     /// The count for them.
     census: Census,
-    /// Messages that wait for the log, with the positions that they wait for.
-    announced: Vec<(LogPosition, Answer<Result<(), &'static str>>)>,
+    /// What is done and waits for the log, with the positions that it waits for.
+    done: Vec<(LogPosition, Done)>,
+}
+
+/// What somebody is told when the log has it.
+enum Done {
+    Announced(Answer<Result<(), &'static str>>),
+    Removed(Answer<Result<(), NotRemoved>>),
+}
+
+impl Done {
+    /// The log has it.
+    fn confirm(self) {
+        match self {
+            Self::Announced(answer) => answer.give(Ok(())),
+            Self::Removed(answer) => answer.give(Ok(())),
+        }
+    }
+
+    /// The log has failed.
+    fn disown(self) {
+        match self {
+            Self::Announced(answer) => answer.give(Err(LOG_FAILED)),
+            Self::Removed(answer) => answer.give(Err(NotRemoved::LogFailed)),
+        }
+    }
 }
 
 /// What is answered to whose message waits for a log that has failed.
@@ -29,7 +53,7 @@ const LOG_FAILED: &str = "the log has failed: whether the message outlives the b
 
 impl OpenQuestions {
     fn is_empty(&self) -> bool {
-        self.figures.is_empty() && self.announced.is_empty()
+        self.figures.is_empty() && self.done.is_empty()
     }
 }
 
@@ -56,11 +80,37 @@ impl Driver {
             Question::Announce(announcement, answer) if answer.is_awaited() => {
                 let Announcement { topic, payload, qos, retain } = announcement;
                 match self.shard.handle_announcement(now, &topic, &payload, qos, retain) {
-                    Ok(after) => self.questions.announced.push((after, answer)),
+                    Ok(after) => self.questions.done.push((after, Done::Announced(answer))),
                     Err(refusal) => answer.give(Err(refusal)),
                 }
             }
             Question::Announce(..) => {}
+            Question::Subscriptions(client_id, max, answer) => {
+                answer.give(self.shard.subscriptions_of(&client_id, max));
+            }
+            Question::EndSession(client_id, answer) if answer.is_awaited() => {
+                let removed = self.shard.handle_session_removal(now, &client_id);
+                self.confirm_removal(removed, answer);
+            }
+            Question::EndSession(..) => {}
+            Question::RetainedMessages(query, answer) if answer.is_awaited() => {
+                answer.give(self.shard.retained_messages(now, query.from, query.max, &query.filter));
+            }
+            Question::RetainedMessages(..) => {}
+            Question::RetainedMessage(topic, answer) => answer.give(self.shard.retained_message(now, &topic)),
+            Question::RemoveRetained(topic, answer) if answer.is_awaited() => {
+                let removed = self.shard.handle_retained_removal(now, &topic);
+                self.confirm_removal(removed, answer);
+            }
+            Question::RemoveRetained(..) => {}
+        }
+    }
+
+    /// Answers when what was removed is gone for good, or at once if it was not.
+    fn confirm_removal(&mut self, removed: Result<LogPosition, NotRemoved>, answer: Answer<Result<(), NotRemoved>>) {
+        match removed {
+            Ok(after) => self.questions.done.push((after, Done::Removed(answer))),
+            Err(reason) => answer.give(Err(reason)),
         }
     }
 
@@ -74,11 +124,11 @@ impl Driver {
     fn answer_some(&mut self) -> bool {
         let log = self.shard.log();
         let (stable, has_failed) = (log.stable(), log.failure().is_some());
-        for (_, answer) in self.questions.announced.extract_if(.., |(after, _)| *after <= stable) {
-            answer.give(Ok(()));
+        for (_, done) in self.questions.done.extract_if(.., |(after, _)| *after <= stable) {
+            done.confirm();
         }
         if has_failed {
-            self.questions.announced.drain(..).for_each(|(_, answer)| answer.give(Err(LOG_FAILED)));
+            self.questions.done.drain(..).for_each(|(_, done)| done.disown());
         }
         if self.questions.figures.is_empty() {
             return false;
@@ -96,8 +146,10 @@ impl Driver {
 
     fn figures(&self, census: &Census) -> ShardFigures {
         let counters = &self.state.counters;
+        let report = self.shard.report(census);
         ShardFigures {
-            shard: self.shard.report(census),
+            latencies: latencies(&report.latencies),
+            shard: report,
             receives_starved: counters.receives_starved,
             sends_continued: counters.sends_continued,
             completion_overflows: self.ring.overflows(),

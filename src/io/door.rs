@@ -14,13 +14,16 @@ use tokio::sync::oneshot;
 use crate::auth::AccessRules;
 use crate::bridge::Bridge;
 use crate::route::ShardId;
-use crate::shard::{Admission, MemoryStage, OpenedBridge};
+use crate::shard::{Admission, MemoryStage, NotRemoved, OpenedBridge, RetainedPage, SubscriptionReport};
 use crate::store::LogFailure;
 
 use super::bell::Bell;
 use super::figures::ShardFigures;
 use super::permit::ConnectionPermit;
-use super::question::{Announcement, Answer, ClientDetails, ClientDetailsPage, ClientQuery, Question, QuestionPlaces};
+use super::question::{
+    Announcement, Answer, ClientDetails, ClientDetailsPage, ClientQuery, Question, QuestionPlaces, RetainedDetails,
+    RetainedQuery,
+};
 
 /// A connection that the gate hands over.
 pub struct Arrival {
@@ -140,6 +143,31 @@ impl Doors {
     /// Asks a shard to disconnect a client, which it owns if it is there; whether it was connected.
     pub fn dismiss(&self, shard: ShardId, client_id: &str) -> Asked<bool> {
         self.ask(shard, |answer| Question::Dismiss(client_id.into(), answer))
+    }
+
+    /// Asks a shard for the subscriptions of a client that it owns if it is there, at most so many.
+    pub fn subscriptions(&self, shard: ShardId, client_id: &str, max: usize) -> Asked<Option<Vec<SubscriptionReport>>> {
+        self.ask(shard, |answer| Question::Subscriptions(client_id.into(), max, answer))
+    }
+
+    /// Asks a shard to end the session of a client that is away; the answer comes when it is gone for good.
+    pub fn end_session(&self, shard: ShardId, client_id: &str) -> Asked<Result<(), NotRemoved>> {
+        self.ask(shard, |answer| Question::EndSession(client_id.into(), answer))
+    }
+
+    /// Asks a shard for some of the messages that it retains.
+    pub fn retained_messages(&self, shard: ShardId, query: RetainedQuery) -> Asked<RetainedPage> {
+        self.ask(shard, |answer| Question::RetainedMessages(query, answer))
+    }
+
+    /// Asks the home of a topic for what is retained for it.
+    pub fn retained_message(&self, shard: ShardId, topic: &str) -> Asked<Option<RetainedDetails>> {
+        self.ask(shard, |answer| Question::RetainedMessage(topic.into(), answer))
+    }
+
+    /// Asks the home of a topic to forget what is retained for it; the answer comes when it is gone for good.
+    pub fn remove_retained(&self, shard: ShardId, topic: &str) -> Asked<Result<(), NotRemoved>> {
+        self.ask(shard, |answer| Question::RemoveRetained(topic.into(), answer))
     }
 
     /// Asks a shard to publish a message; the answer comes when it is safe.

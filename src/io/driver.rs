@@ -139,7 +139,9 @@ impl Driver {
             self.drain_shard()?;
             self.drain_log(now)?;
             self.finish_shutdown();
-            self.turn_times.note(self.clock.now().since(now));
+            let end = self.clock.now();
+            self.turn_times.note(end.since(now));
+            self.shard.end_turn(end);
             self.enter_kernel(now, goes_on)?;
         }
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 
-use crate::shard::ShardReport;
+use crate::shard::{Latencies, ShardReport};
 
 /// Turns from this power of two of microseconds on are not told apart: about a second.
 const LONGEST_TURN_POWER: usize = 20;
@@ -30,6 +30,8 @@ pub struct ShardFigures {
     pub ring_batches: Vec<u64>,
     /// How long turns took, without what the kernel does when it is entered between them.
     pub turns: Distribution,
+    /// How long messages took through the broker.
+    pub latencies: Distribution,
     /// The log's file; none with `--durability none`.
     pub disk: Option<DiskFigures>,
 }
@@ -87,6 +89,12 @@ impl TurnTimes {
         }
         Distribution { within, count, sum: Duration::from_nanos(self.sum_ns) }
     }
+}
+
+/// What a shard has measured of its messages.
+pub(super) fn latencies(of: &Latencies) -> Distribution {
+    let within = of.within().map(|(bound, count)| (bound.as_secs_f64(), count)).collect();
+    Distribution { within, count: of.count(), sum: of.sum() }
 }
 
 /// What a histogram of microseconds with this sum says. A bound is as fine as the histogram is there.

@@ -75,7 +75,7 @@ pub use memory_guard::{guard_memory, resident_bytes};
 pub use origin::Origin;
 pub use password_file::{change_password, read_accounts};
 pub use permit::{ConnectionEnded, ConnectionPermit, ConnectionPermits};
-pub use question::{Announcement, ClientDetails, ClientDetailsPage, ClientQuery};
+pub use question::{Announcement, ClientDetails, ClientDetailsPage, ClientQuery, RetainedDetails, RetainedQuery};
 pub use restoring::{RestoredLogs, restore};
 pub use system::{
     allow_huge_pages, allowed_cpus, check_kernel, listen, outlive_file_size_limit, processor_time,

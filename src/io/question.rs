@@ -9,7 +9,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use crate::config::ADMIN_QUESTIONS_MAX;
 use crate::proto::QoS;
-use crate::shard::ClientReport;
+use crate::shard::{ClientReport, NotRemoved, RetainedPage, RetainedReport, SubscriptionReport};
 use crate::store::LogFailure;
 
 use super::figures::ShardFigures;
@@ -27,6 +27,16 @@ pub(super) enum Question {
     Client(Box<str>, Answer<Option<ClientDetails>>),
     /// Disconnect this client; was it connected?
     Dismiss(Box<str>, Answer<bool>),
+    /// Which subscriptions does this client have, at most so many?
+    Subscriptions(Box<str>, usize, Answer<Option<Vec<SubscriptionReport>>>),
+    /// End the session of this client; the answer comes when it is gone for good.
+    EndSession(Box<str>, Answer<Result<(), NotRemoved>>),
+    /// Which messages do you retain?
+    RetainedMessages(RetainedQuery, Answer<RetainedPage>),
+    /// What do you retain for this topic?
+    RetainedMessage(Box<str>, Answer<Option<RetainedDetails>>),
+    /// Forget what you retain for this topic; the answer comes when it is gone for good.
+    RemoveRetained(Box<str>, Answer<Result<(), NotRemoved>>),
     /// Publish this; the answer comes when it is safe.
     Announce(Announcement, Answer<Result<(), &'static str>>),
 }
@@ -41,6 +51,20 @@ pub struct ClientQuery {
     /// What their ids contain.
     pub id_contains: Box<str>,
 }
+
+/// Which retained messages are asked for.
+#[derive(Clone, Debug)]
+pub struct RetainedQuery {
+    /// The place to begin at; the first one is 0.
+    pub from: u32,
+    /// How many at most.
+    pub max: usize,
+    /// What matches their topics.
+    pub filter: Box<str>,
+}
+
+/// A retained message, and its payload if that is not too long to be shown.
+pub type RetainedDetails = (RetainedReport, Option<Box<[u8]>>);
 
 /// A client, with what only the driver knows.
 #[derive(Clone, Debug)]

@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::message_bytes::{CHUNK_BYTES, MessageBytes};
 use crate::proto::{Frame, PropertyIdentifier, Publish, QoS, Will};
-use crate::time::Timestamp;
+use crate::time::{CoarseTime, Timestamp};
 use std::time::Duration;
 
 /// A message: topic, forwarded properties and payload as views of one shared allocation, so a clone is one reference
@@ -23,6 +23,8 @@ pub struct Message {
     pub retain: bool,
     /// When it stops being worth delivering (5.0 Message Expiry Interval).
     pub expires_at: Option<Timestamp>,
+    /// When it was read, if its way is measured. It says nothing of the message, and ends with this process.
+    pub read_at: Option<CoarseTime>,
 }
 
 impl Message {
@@ -49,6 +51,7 @@ impl Message {
                 qos,
                 retain,
                 expires_at,
+                read_at: None,
             };
         }
         let mut payload_start = 0;
@@ -74,6 +77,7 @@ impl Message {
             qos,
             retain,
             expires_at,
+            read_at: None,
         }
     }
 
@@ -101,11 +105,12 @@ impl Message {
             qos,
             retain,
             expires_at,
+            read_at: None,
         }
     }
 
     /// The same message in an allocation of its own, so that keeping it for long does not keep the bytes of those that it
-    /// came with.
+    /// came with. Its way is not measured any more.
     pub fn compacted(&self) -> Self {
         Self::new(self.topic_name(), self.properties(), self.payload(), self.qos, self.retain, self.expires_at)
     }

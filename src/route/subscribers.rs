@@ -75,6 +75,15 @@ impl<S: Copy + Eq + Hash> Subscribers<S> {
         }
     }
 
+    /// What a subscriber asked for; none if it is not there.
+    pub(super) fn subscription_of(&self, subscriber: S, hashing: &Hashing) -> Option<Subscription> {
+        match self {
+            Self::None => None,
+            Self::One(one) => (one.subscriber == subscriber).then_some(one.subscription),
+            Self::Many(many) => many.position(subscriber, hashing).map(|position| many.list[position].subscription),
+        }
+    }
+
     /// Adds a subscriber, or replaces what it asked for before; true if it was there.
     pub(super) fn insert(&mut self, new: Subscriber<S>, hashing: &Hashing) -> bool {
         match self {

@@ -244,6 +244,11 @@ impl<S: Copy + Eq + Hash> SubscriptionTrie<S> {
         self.tree.value(key.0).local.as_slice()
     }
 
+    /// What a local subscriber of a filter asked for; none if it is none of them.
+    pub fn subscription_of(&self, key: FilterKey, subscriber: S) -> Option<Subscription> {
+        self.tree.value(key.0).local.subscription_of(subscriber, &self.hashing)
+    }
+
     /// The text of a filter.
     pub fn filter_of(&self, key: FilterKey) -> String {
         self.tree.path(key.0)

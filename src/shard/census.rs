@@ -8,7 +8,7 @@ use crate::proto::PacketType;
 use crate::route::ShardId;
 use crate::store::LogFailure;
 
-use super::{Counters, PacketCounts, Shard};
+use super::{Counters, Latencies, PacketCounts, Shard};
 
 /// Tables and exchanges that one piece of a census visits; the last table may go beyond that by what one client may have in
 /// flight. Some hundred microseconds.
@@ -55,6 +55,8 @@ pub struct ShardReport {
     pub sent: PacketCounts,
     /// Letters that wait, by the shard that they are for.
     pub letters: Vec<u64>,
+    /// How long messages took.
+    pub latencies: Latencies,
     /// The log; none with `--durability none`.
     pub log: Option<LogReport>,
 }
@@ -99,6 +101,7 @@ impl Shard {
             received: clients.received.clone(),
             sent: clients.encoder.sent.clone(),
             letters: (0..self.shards).filter_map(ShardId::new).map(|to| clients.outbox.waiting(to)).collect(),
+            latencies: clients.sampling.latencies,
             log: log.is_on().then(|| LogReport {
                 records: log.records(),
                 segment_bytes: log.bytes(),

@@ -18,6 +18,7 @@ use super::backlog::Backlogs;
 use super::connection::{Acknowledgement, Connection, ConnectionKey, Phase};
 use super::counters::Counters;
 use super::encoder::Encoder;
+use super::latency::Sampling;
 use super::links::Links;
 use super::memory::Memory;
 use super::messages::Messages;
@@ -71,6 +72,8 @@ pub(super) struct Clients {
     pub(super) encoder: Encoder,
     /// How short memory is.
     pub(super) memory: Memory,
+    /// How long messages take.
+    pub(super) sampling: Sampling,
 }
 
 impl Clients {
@@ -111,6 +114,7 @@ impl Clients {
             awaiting_log: Vec::new(),
             encoder,
             memory: Memory::default(),
+            sampling: Sampling::new(),
         }
     }
 
@@ -234,6 +238,9 @@ impl Clients {
             }
             if let Some(transmit) = connection.output.take_transmit(&mut connection.transport) {
                 self.counters.bytes_sent += transmit.len() as u64;
+                if connection.has_samples {
+                    connection.has_samples = self.sampling.hand_over(key, self.log.stable());
+                }
                 return Some((key, transmit));
             }
         }
@@ -305,6 +312,9 @@ impl Clients {
         }
         if connection.is_awaiting_log {
             self.awaiting_log.retain(|waiting| *waiting != key);
+        }
+        if connection.has_samples {
+            self.sampling.forget(key);
         }
     }
 

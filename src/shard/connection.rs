@@ -162,6 +162,8 @@ pub(super) struct Connection {
     pub(super) paused_by_output: bool,
     /// Not read from, because a ring to another shard is full or too much waits for the log.
     pub(super) paused_by_backlog: bool,
+    /// Its output may have samples of how long messages take.
+    pub(super) has_samples: bool,
 }
 
 impl Connection {
@@ -192,6 +194,7 @@ impl Connection {
             is_awaiting_log: false,
             paused_by_output: false,
             paused_by_backlog: false,
+            has_samples: false,
         }
     }
 

@@ -149,6 +149,7 @@ impl Clients {
         let Post { message, copies, .. } = post;
         match self.encoder.publish_copy(connection, self.now, message, copies, packet, LogPosition::NOTHING) {
             Ok(()) => {
+                self.sampling.note(key, connection, message);
                 self.mark_dirty(key);
             }
             Err(unsent) => self.counters.count_unsent(unsent),
@@ -158,6 +159,7 @@ impl Clients {
     fn deliver_reliably(&mut self, to: SessionKey, post: &mut Post<'_>, terms: Terms) {
         let message = post.key(&mut self.messages);
         let Session { connection, is_durable, .. } = *self.sessions.get(to);
+        let is_away = connection.is_none();
         let connection = connection.filter(|key| self.has_room(*key));
         let outbound = self.sessions.outbound(to);
         let delivery = Delivery { message, bytes: post.message.bytes() as u32, terms };
@@ -175,6 +177,7 @@ impl Clients {
             let Post { message: body, copies, .. } = post;
             match self.encoder.publish_copy(connection, self.now, body, copies, packet, after) {
                 Ok(()) => {
+                    self.sampling.note(key, connection, body);
                     self.messages.refer(message);
                     self.mark_dirty(key);
                 }
@@ -214,6 +217,9 @@ impl Clients {
         if waits_long {
             self.messages.compact(message);
         }
+        if is_away {
+            self.messages.stop_measuring(message);
+        }
         let queue = outbound.queue_length();
         self.note_queued(to, queue, post.provenance.origin);
     }
@@ -224,7 +230,10 @@ impl Clients {
         let end = outbound.next_to_start() + COMPACTED_OF_QUEUE;
         for (_, exchange) in outbound.held_from(0).take_while(|(number, _)| *number < end) {
             match exchange {
-                Reopened::Unacknowledged(delivery) => self.messages.compact(delivery.message),
+                Reopened::Unacknowledged(delivery) => {
+                    self.messages.compact(delivery.message);
+                    self.messages.stop_measuring(delivery.message);
+                }
                 Reopened::AwaitingPubcomp | Reopened::Done => {}
             }
         }
@@ -288,6 +297,9 @@ impl Clients {
                 Ok(_start) => {
                     has_sent = true;
                     self.counters.publishes_resent += u64::from(dup);
+                    if !dup {
+                        self.sampling.note(key, connection, message);
+                    }
                 }
                 Err(reason) if dup => unsent.push((number, reason)),
                 Err(reason) => {

@@ -1,12 +1,14 @@
-//! What an operator looks up and does through the broker's API: clients, the end of a connection, a message.
+//! What an operator looks up and does through the broker's API: clients and their sessions, the end of either, a message.
 //!
 //! A look at many clients walks a bounded number of places and says where to go on: places keep their sessions, so who turns the
 //! pages sees each session that stays once. Nothing here is on the way of a message.
 
 use crate::proto::{QoS, ReasonCode, Version};
-use crate::route::{Message, TopicName};
+use crate::route::{Message, Subscription, TopicName};
 use crate::store::LogPosition;
 use crate::time::Timestamp;
+
+use crate::bridge::SESSION_PREFIX;
 
 use super::Shard;
 use super::connection::ConnectionKey;
@@ -57,6 +59,28 @@ pub struct ConnectedClient {
     pub bridge: Option<Box<str>>,
 }
 
+/// A subscription of a client.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SubscriptionReport {
+    /// Its filter, with `$share` and the name of the group if it is shared.
+    pub filter: Box<str>,
+    /// What the client asked for.
+    pub subscription: Subscription,
+}
+
+/// Why something was not removed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum NotRemoved {
+    /// It is not there.
+    NothingThere,
+    /// The client of the session is connected.
+    Connected,
+    /// It is the broker's own, and would come again.
+    OfTheBroker,
+    /// It is removed, but the log has failed: the next start may find it again.
+    LogFailed,
+}
+
 /// Some of a shard's clients.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct ClientPage {
@@ -90,6 +114,40 @@ impl Shard {
     /// The client with this id.
     pub fn client(&self, client_id: &str) -> Option<ClientReport> {
         Some(self.client_report(self.clients.sessions.find(client_id)?))
+    }
+
+    /// The subscriptions of a client, at most so many, in no particular order.
+    pub fn subscriptions_of(&self, client_id: &str, max: usize) -> Option<Vec<SubscriptionReport>> {
+        let key = self.clients.sessions.find(client_id)?;
+        let session = self.clients.sessions.get(key);
+        let own = session.subscriptions.iter().filter_map(|filter| {
+            let subscription = self.subscriptions.subscription_of(filter, key.into())?;
+            Some(SubscriptionReport { filter: self.subscriptions.filter_of(filter).into(), subscription })
+        });
+        let shares = session.memberships.iter().flat_map(|memberships| &memberships.shares);
+        let shared =
+            shares.map(|share| SubscriptionReport { filter: share.group.clone(), subscription: share.subscription });
+        Some(own.chain(shared).take(max).collect())
+    }
+
+    /// Ends the session of a client that is away, because the operator wants it, as if its time were over. It is gone for good when
+    /// the log is stable as far as is said here.
+    ///
+    /// # Errors
+    /// Why it stays.
+    pub fn handle_session_removal(&mut self, now: Timestamp, client_id: &str) -> Result<LogPosition, NotRemoved> {
+        self.clients.now = now;
+        // It belongs to what is configured, connected or not.
+        if client_id.starts_with(SESSION_PREFIX) {
+            return Err(NotRemoved::OfTheBroker);
+        }
+        let key = self.clients.sessions.find(client_id).ok_or(NotRemoved::NothingThere)?;
+        if self.clients.sessions.get(key).connection.is_some() {
+            return Err(NotRemoved::Connected);
+        }
+        self.end_session(key);
+        self.end_overflowed();
+        Ok(self.clients.log.wait_for_appended())
     }
 
     /// Ends the connection of a client, because the operator wants it; 5.0 clients are told. Whether there was one. The session

@@ -168,10 +168,17 @@ impl Messages {
     pub(super) fn compact(&mut self, key: MessageKey) {
         let stored = &mut self.arena[key.0 as usize];
         if !stored.compact {
+            let read_at = stored.message.read_at;
             stored.message = stored.message.compacted();
+            stored.message.read_at = read_at;
             stored.compact = true;
             self.in_chunks -= 1;
         }
+    }
+
+    /// The way of the message is not measured any more: it waits for somebody who is away.
+    pub(super) fn stop_measuring(&mut self, key: MessageKey) {
+        self.arena[key.0 as usize].message.read_at = None;
     }
 
     /// Whether messages that have to wait should be given allocations of their own.

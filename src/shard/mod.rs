@@ -12,7 +12,8 @@
 //! 3. [`poll_command`](Shard::poll_command) and [`poll_notice`](Shard::poll_notice) until `None`,
 //! 4. [`poll_log_write`](Shard::poll_log_write), [`poll_log_read`](Shard::poll_log_read) and
 //!    [`poll_obsolete_segment`](Shard::poll_obsolete_segment),
-//! 5. [`next_timeout`](Shard::next_timeout): when to call [`handle_timeout`](Shard::handle_timeout) at the latest.
+//! 5. [`next_timeout`](Shard::next_timeout): when to call [`handle_timeout`](Shard::handle_timeout) at the latest,
+//! 6. [`end_turn`](Shard::end_turn), if it is to be measured how long messages take.
 //!
 //! # Invariants
 //! - A message of a QoS 1 or 2 publisher is handed to every session and every other shard that is subscribed before its
@@ -42,6 +43,7 @@ mod feeding;
 mod filter_keys;
 mod groups;
 mod journal;
+mod latency;
 mod links;
 mod log_failure;
 mod log_limit;
@@ -63,6 +65,7 @@ mod refusing;
 mod reporting;
 mod restoring;
 mod retained;
+mod retained_directory;
 mod role;
 mod sessions;
 mod sharing;
@@ -78,13 +81,15 @@ pub use bridging::OpenedBridge;
 pub use census::{Census, Exchanges, LogReport, ShardReport};
 pub use connection::ConnectionKey;
 pub use counters::Counters;
-pub use directory::{ClientPage, ClientReport, ConnectedClient};
+pub use directory::{ClientPage, ClientReport, ConnectedClient, NotRemoved, SubscriptionReport};
 pub(crate) use farewell::Farewell;
+pub use latency::Latencies;
 pub use memory::MemoryStage;
 pub use output::Transmit;
 pub use packet_counts::PacketCounts;
 pub use placement::shard_of;
 pub use redealing::redeal;
+pub use retained_directory::{RetainedPage, RetainedReport};
 pub use role::BridgeNotice;
 
 use std::collections::VecDeque;

@@ -185,6 +185,12 @@ impl Output {
         self.is_holding()
     }
 
+    /// What the last of it waits for.
+    pub(super) fn ends_after(&self) -> LogPosition {
+        let last = self.held.as_ref().and_then(|held| held.sections.back());
+        last.map_or(LogPosition::NOTHING, |section| section.waits_for)
+    }
+
     /// Whether something waits for the log.
     pub(super) fn is_holding(&self) -> bool {
         self.held.is_some()
@@ -360,6 +366,7 @@ mod tests {
             output.handle_sent(transmit, pool);
             bytes
         };
+        assert_eq!(output.ends_after(), third);
         assert_eq!(sent(&mut output, &mut pool), [1]);
         assert!(output.release(first, &mut pool));
         assert!(output.take_transmit(&mut Transport::Plain).is_none(), "nothing is stable that far");
@@ -369,5 +376,6 @@ mod tests {
         assert!(!output.release(third, &mut pool));
         assert_eq!(sent(&mut output, &mut pool), [5]);
         assert!(output.is_flushed());
+        assert_eq!(output.ends_after(), LogPosition::NOTHING);
     }
 }

@@ -230,7 +230,8 @@ impl Shard {
             return self.refuse_publish(key, publish, quota, refusal);
         }
         self.exchange_publish(key, session, publish, quota, |shard, source| {
-            let message = Message::from_publish(now, publish, frame, &mut shard.clients.message_bytes);
+            let mut message = Message::from_publish(now, publish, frame, &mut shard.clients.message_bytes);
+            message.read_at = shard.clients.sampling.mark(now);
             shard.route(Owner::Session(session), Some(source), topic, message);
         })
     }

@@ -112,6 +112,21 @@ impl RetainedMessages {
         true
     }
 
+    /// The message of a topic.
+    pub(super) fn of_topic(&self, topic: TopicName<'_>) -> Option<&RetainedMessage> {
+        self.by_topic.value_of(topic).map(|key| &self.arena[*key as usize])
+    }
+
+    /// The message at a place in the arena.
+    pub(super) fn at_place(&self, place: usize) -> Option<&RetainedMessage> {
+        self.arena.get(place)
+    }
+
+    /// How many places there are in the arena, empty ones included.
+    pub(super) fn places(&self) -> usize {
+        self.arena.capacity()
+    }
+
     /// Whether a message is retained for exactly this topic.
     pub(super) fn contains(&self, topic: TopicName<'_>) -> bool {
         self.by_topic.value_of(topic).is_some()

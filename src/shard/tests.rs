@@ -22,6 +22,7 @@ mod disk;
 mod durable;
 mod exchange;
 mod fleet;
+mod latency;
 mod lifecycle;
 mod limits;
 mod log_limit;

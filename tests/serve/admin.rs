@@ -7,60 +7,11 @@ use std::net::TcpStream;
 use std::process::{Command, Stdio};
 
 use oncemq::config::{ADMIN_BODY_BYTES_MAX, ADMIN_CONNECTIONS_MAX, ADMIN_HEAD_BYTES_MAX};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::broker::{Broker, DataDirectory, command, connect, read_exactly, refused_start};
+use crate::http::{ADMIN, Answer, ask, ask_over, get, publish};
 use crate::session::Client;
-
-const ADMIN: &str = "--admin-listen=127.0.0.1:0";
-
-/// An answer.
-pub(crate) struct Answer {
-    status: u16,
-    head: String,
-    body: String,
-}
-
-impl Answer {
-    /// To what was asked on this connection.
-    fn read(stream: &mut TcpStream) -> Self {
-        let mut bytes = Vec::new();
-        // It may be cut off where the request was not read to its end.
-        let _ = stream.read_to_end(&mut bytes);
-        let text = String::from_utf8(bytes).expect("text");
-        let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no answer: {text:?}"));
-        let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
-        Self { status, head: head.to_ascii_lowercase(), body: body.to_owned() }
-    }
-
-    /// Of an API that speaks JSON.
-    pub(crate) fn json(&self) -> Value {
-        assert!(self.head.contains("content-type: application/json"), "{}", self.head);
-        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.body))
-    }
-}
-
-fn ask_over(mut stream: TcpStream, method: &str, path: &str, headers: &str, body: &str) -> Answer {
-    let host = stream.peer_addr().expect("it is connected");
-    let length = body.len();
-    let head = format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\nContent-Length: {length}\r\n{headers}\r\n");
-    // A request that is refused early may not be taken whole.
-    let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body.as_bytes()));
-    Answer::read(&mut stream)
-}
-
-fn ask(broker: &Broker, method: &str, path: &str) -> Answer {
-    ask_over(broker.connect_as("http"), method, path, "", "")
-}
-
-pub(crate) fn get(broker: &Broker, path: &str) -> Answer {
-    ask(broker, "GET", path)
-}
-
-fn publish(broker: &Broker, message: &Value) -> Answer {
-    let headers = "Content-Type: application/json\r\n";
-    ask_over(broker.connect_as("http"), "POST", "/api/v1/publish", headers, &message.to_string())
-}
 
 /// All samples, those of all shards added up.
 fn metrics(broker: &Broker) -> BTreeMap<String, f64> {
@@ -219,7 +170,7 @@ fn without_the_token_only_health_is_told() {
     let broker = Broker::start(&["--shards=1", ADMIN, &flag]);
     let status_with = |headers: &str, path: &str| ask_over(broker.connect_as("http"), "GET", path, headers, "").status;
     let shown = |token: &str| format!("Authorization: Bearer {token}\r\n");
-    for path in ["/metrics", "/api/v1/clients", "/no/such/path"] {
+    for path in ["/metrics", "/api/v1/clients", "/api/v1/live", "/no/such/path"] {
         let refused = ask_over(broker.connect_as("http"), "GET", path, "", "");
         assert_eq!((refused.status, refused.json()["error"].is_string()), (401, true), "{path}");
         assert!(refused.head.contains("www-authenticate: bearer"), "{}", refused.head);
@@ -228,7 +179,10 @@ fn without_the_token_only_health_is_told() {
     }
     assert_eq!(status_with(&shown(one), "/metrics"), 200);
     assert_eq!(status_with(&shown(one), "/no/such/path"), 404);
-    assert_eq!([status_with("", "/healthz"), status_with("", "/readyz")], [200, 200]);
+    // The page has no figures in it, and asks for the token.
+    for path in ["/healthz", "/readyz", "/", "/dashboard/page.js"] {
+        assert_eq!(status_with("", path), 200, "{path}");
+    }
     fs::write(&file, "short\n").expect("written");
     broker.signal("HUP");
     broker.wait_for_line("the token that was read before stays good");
@@ -254,7 +208,8 @@ fn an_address_that_others_reach_wants_a_token() {
 fn what_is_not_there_is_told_in_json() {
     let broker = Broker::start(&["--shards=1", ADMIN]);
     for (method, path, status) in [
-        ("GET", "/", 404),
+        ("GET", "/dashboard/no.js", 404),
+        ("DELETE", "/", 405),
         ("GET", "/api/v1/no", 404),
         ("GET", "/api/v1/clients/nobody", 404),
         ("DELETE", "/api/v1/clients/nobody", 404),
@@ -377,4 +332,25 @@ fn a_message_is_published_on_request() {
         assert!(answer.json()["error"].as_str().is_some_and(|error| error.contains(part)), "{}", answer.body);
     }
     assert_eq!(publish(&broker, &json!({ "payload": "" })).status, 400);
+}
+
+#[test]
+fn the_page_may_load_nothing_from_elsewhere() {
+    let broker = Broker::start(&["--shards=1", ADMIN]);
+    for (path, media_type) in [
+        ("/", "text/html; charset=utf-8"),
+        ("/dashboard/style.css", "text/css; charset=utf-8"),
+        ("/dashboard/page.js", "text/javascript; charset=utf-8"),
+    ] {
+        let answer = get(&broker, path);
+        assert_eq!(answer.status, 200, "{path}");
+        for header in [
+            &format!("content-type: {media_type}\r\n")[..],
+            "content-security-policy: default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; ",
+            "x-content-type-options: nosniff\r\n",
+        ] {
+            assert!(answer.head.contains(header), "{path}: {}", answer.head);
+        }
+    }
+    assert_eq!(get(&broker, "/api/v1/openapi.json").json()["info"]["title"], "OnceMQ");
 }

@@ -8,7 +8,10 @@ mod configuration;
 mod durable;
 #[cfg(feature = "planted-faults")]
 mod failing_disk;
+mod holdings;
+mod http;
 mod limits;
+mod live;
 mod proxy;
 mod service;
 mod session;

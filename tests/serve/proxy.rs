@@ -6,7 +6,7 @@ use std::net::TcpStream;
 use oncemq::config::{FREE_FAILURES, OPEN_ATTEMPTS_MAX};
 
 use crate::access::{ALICE, People, connect_with};
-use crate::admin::get;
+use crate::http::get;
 use crate::broker::{Broker, connect, read_exactly};
 use crate::certificates::{Authority, Files, Options};
 use crate::session::Client;

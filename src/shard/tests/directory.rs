@@ -97,6 +97,90 @@ fn clients_are_found_page_by_page() {
     assert!(other.connection.is_none() && other.disconnected_at.is_some());
 }
 
+/// A session ends on request as it does when its time is over, and its queue and subscriptions with it, for good.
+#[test]
+fn a_session_ends_on_request_while_its_client_is_away() {
+    let mut fleet = Fleet::durable(1);
+    let publisher = fleet.connect(V311, "publisher", true);
+    let client = fleet.connect_with_will("client", 60, 30);
+    fleet.subscribe(client, "t", ExactlyOnce);
+    let watcher = fleet.connect(V311, "watcher", true);
+    fleet.subscribe(watcher, "will", ExactlyOnce);
+    fleet.got(watcher);
+    let now = fleet.now;
+    assert_eq!(fleet.shards[0].handle_session_removal(now, "client"), Err(NotRemoved::Connected));
+    assert_eq!(fleet.shards[0].handle_session_removal(now, "nobody"), Err(NotRemoved::NothingThere));
+    assert_eq!(fleet.shards[0].handle_session_removal(now, "$bridge/up"), Err(NotRemoved::OfTheBroker));
+    fleet.drop_connection(client);
+    fleet.publish(publisher, "t", "waits", ExactlyOnce, 1);
+    assert_eq!(fleet.got(watcher), [], "the will is delayed");
+    fleet.logs_flow = false;
+    let after = fleet.shards[0].handle_session_removal(now, "client").expect("it is away");
+    assert!(!fleet.shards[0].log().is_stable(after));
+    fleet.sync();
+    assert!(fleet.shards[0].log().is_stable(after));
+    // [MQTT-3.1.2-8]: its will is due at the latest with the end of the session.
+    assert!(matches!(&fleet.got(watcher)[..], [Got::Publish { topic, .. }] if topic == "will"));
+    assert_eq!(fleet.count(|counters| counters.queued + counters.messages + counters.subscriptions), 1 + 1);
+    fleet.crash(Duration::from_secs(1));
+    assert_eq!(fleet.shards[0].client("client"), None);
+}
+
+#[test]
+fn subscriptions_are_told_with_what_was_asked_for() {
+    let mut fleet = Fleet::new(1);
+    let client = fleet.connect_v5("client", 7);
+    // More subscribers of one filter than are searched one by one.
+    for number in 0..40 {
+        let other = fleet.connect(V311, &format!("other-{number}"), true);
+        fleet.subscribe(other, "t/+", AtLeastOnce);
+    }
+    let options = SubscriptionOptions { no_local: true, ..SubscriptionOptions::from_qos(ExactlyOnce) };
+    fleet.subscribe_with(client, "t/+", options);
+    fleet.subscribe(client, "$share/group/u", AtLeastOnce);
+    let told = fleet.shards[0].subscriptions_of("client", 10).expect("it is there");
+    let told: Vec<_> = told.iter().map(|told| (&*told.filter, told.subscription.options)).collect();
+    assert_eq!(told, [("t/+", options), ("$share/group/u", SubscriptionOptions::from_qos(AtLeastOnce))]);
+    assert_eq!(fleet.shards[0].subscriptions_of("client", 1).map(|told| told.len()), Some(1));
+    assert_eq!(fleet.shards[0].subscriptions_of("nobody", 10), None);
+}
+
+#[test]
+fn retained_messages_are_listed_page_by_page_and_removed_for_good() {
+    let mut fleet = Fleet::durable(1);
+    let publisher = fleet.connect(V311, "publisher", true);
+    for number in 0..10 {
+        fleet.publish_with(publisher, &format!("r/{number}"), "22.5", AtLeastOnce, 1, false, true);
+    }
+    fleet.publish_with(publisher, "s", "other", AtLeastOnce, 1, false, true);
+    let now = fleet.now;
+    let shard = &fleet.shards[0];
+    let first = shard.retained_messages(now, 0, 4, "r/+");
+    assert_eq!(first.messages.len(), 4);
+    let second = shard.retained_messages(now, first.next.expect("there are more"), 100, "r/+");
+    assert_eq!((second.messages.len(), second.next), (6, None));
+    assert!(first.messages.iter().all(|one| !second.messages.contains(one)), "each comes once");
+    assert_eq!(shard.retained_messages(now, 1_000_000, 10, "#"), RetainedPage::default());
+    assert_eq!(shard.retained_messages(now, 0, 10, "no/#/filter"), RetainedPage::default());
+    let (report, payload) = shard.retained_message(now, "s").expect("it is retained");
+    assert_eq!((&*report.topic, report.qos, report.expires_in), ("s", AtLeastOnce, None));
+    assert_eq!(payload.as_deref(), Some(&b"other"[..]));
+    assert_eq!(shard.retained_message(now, "r/+"), None);
+    fleet.logs_flow = false;
+    let shard = &mut fleet.shards[0];
+    for (topic, reason) in [("x", NotRemoved::NothingThere), ("r/#", NotRemoved::NothingThere)] {
+        assert_eq!(shard.handle_retained_removal(now, topic), Err(reason), "{topic}");
+    }
+    assert_eq!(shard.handle_retained_removal(now, "$SYS/x"), Err(NotRemoved::OfTheBroker));
+    let after = shard.handle_retained_removal(now, "s").expect("it is retained");
+    assert!(!shard.log().is_stable(after));
+    assert_eq!(shard.retained_message(now, "s"), None);
+    fleet.sync();
+    assert!(fleet.shards[0].log().is_stable(after));
+    fleet.crash(Duration::from_secs(1));
+    assert_eq!(fleet.shards[0].retained_messages(now, 0, 100, "#").messages.len(), 10);
+}
+
 #[test]
 fn a_dismissed_client_hears_why_and_keeps_its_session() {
     let mut fleet = Fleet::new(1);
