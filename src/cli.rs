@@ -10,6 +10,7 @@
 mod access;
 mod admin;
 mod bridges;
+mod documents;
 mod file;
 mod loading;
 mod mosquitto;
@@ -30,6 +31,7 @@ use std::time::Duration;
 
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
 
 use crate::auth::Scheme;
 use crate::config::{
@@ -80,6 +82,14 @@ enum Command {
     /// Check, show or make a configuration file.
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Print the manual page, for `man -l -`.
+    Man,
+    /// Print what makes a shell complete the flags.
+    Completions {
+        /// The shell.
+        #[arg(value_name = "SHELL")]
+        shell: Shell,
+    },
 }
 
 /// What can be done with configuration files.
@@ -496,6 +506,8 @@ impl Cli {
             }
             Some(Command::Config(ConfigCommand::Defaults)) => Ok(Action::Print(reference::defaults())),
             Some(Command::Config(ConfigCommand::FromMosquitto { file })) => Ok(Action::ConvertMosquitto { file }),
+            Some(Command::Man) => Ok(Action::Print(documents::manual_page())),
+            Some(Command::Completions { shell }) => Ok(Action::Print(documents::completions(shell))),
             None => serve(self.serve),
         }
     }
@@ -509,6 +521,8 @@ impl Cli {
             Some(
                 Command::Log(_)
                 | Command::Passwd(_)
+                | Command::Man
+                | Command::Completions { .. }
                 | Command::Config(ConfigCommand::Defaults | ConfigCommand::FromMosquitto { .. }),
             ) => None,
         }
