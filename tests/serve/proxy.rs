@@ -6,9 +6,9 @@ use std::net::TcpStream;
 use oncemq::config::{FREE_FAILURES, OPEN_ATTEMPTS_MAX};
 
 use crate::access::{ALICE, People, connect_with};
-use crate::http::get;
 use crate::broker::{Broker, connect, read_exactly};
 use crate::certificates::{Authority, Files, Options};
+use crate::http::get;
 use crate::session::Client;
 use crate::{CONNACK_V311, PINGREQ, PINGRESP, read_to_end, web_socket};
 

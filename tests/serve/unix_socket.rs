@@ -6,8 +6,8 @@ use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
-use crate::http::get;
 use crate::broker::{Broker, DataDirectory, HUNG, connect, refused_start};
+use crate::http::get;
 use crate::session::Client;
 use crate::{CONNACK_V311, PINGREQ, PINGRESP};
 
