@@ -68,13 +68,12 @@ class Dashboard(unittest.TestCase):
 
     def test_clients_are_found_looked_at_and_disconnected(self):
         url = self.start()
-        clients = [Client(self.broker, f"room {number % 3}/{number}") for number in range(9)]
-        for client in clients:
+        for number in range(9):
+            client = Client(self.broker, f"room {number % 3}/{number}")
+            self.addCleanup(client.close)
             # Markup is text.
             client.subscribe("rooms/<b>1</b>/+")
         self.browse(url, "search_and_detail")
-        for client in clients:
-            client.close()
 
     def test_the_token_is_asked_for_once_and_a_wrong_one_is_told(self):
         directory = tempfile.TemporaryDirectory(prefix="oncemq-dashboard-")

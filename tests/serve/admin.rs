@@ -78,7 +78,12 @@ fn metrics_move_by_what_is_exchanged() {
     for state in [r#"in",awaiting="pubrel"#, r#"out",awaiting="pubrec"#, r#"out",awaiting="pubcomp"#] {
         assert_eq!(after[&format!("oncemq_inflight_messages{{direction=\"{state}\"}}")], 0.0, "{state}");
     }
-    for key in ["oncemq_log_records_total", "oncemq_log_commit_seconds_count", "oncemq_loop_turn_seconds_count"] {
+    for key in [
+        "oncemq_message_latency_seconds_count",
+        "oncemq_log_records_total",
+        "oncemq_log_commit_seconds_count",
+        "oncemq_loop_turn_seconds_count",
+    ] {
         assert!(after[key] > before[key], "{key}");
     }
     assert_eq!(after[r#"oncemq_gate_connections_total{outcome="admitted"}"#], 2.0);

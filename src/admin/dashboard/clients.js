@@ -107,12 +107,12 @@ async function disconnect() {
   if (!isSure) {
     isSure = true;
     say(button, "Yes, disconnect it");
-    say(byId("client-note"), "Its will is published if it has one. Its session stays, and it may connect again.");
+    say(byId("client-note"), "Its will is published if it has one, and it may connect again.");
     return;
   }
-  const id = chosen;
-  const done = await answer(`/api/v1/clients/${encodeURIComponent(id)}`, { method: "DELETE" });
-  await look(id);
+  const done = await answer(`/api/v1/clients/${encodeURIComponent(chosen)}`, { method: "DELETE" });
+  // Its session may have ended with the connection, so that there is nothing to look at any more.
+  button.hidden = !done.error;
   say(byId("client-note"), done.error ? `Not disconnected: ${done.error}.` : "Disconnected.");
 }
 
