@@ -28,6 +28,9 @@ LOADGEN = RELEASE / "oncemq-loadgen"
 # How long a broker may take to accept clients. It bounds a hang; nothing is judged by it.
 PATIENCE_SECONDS = 120
 
+# What the brokers may speak below MQTT, as the load generator names it.
+TRANSPORTS = ("tcp", "tls", "ws", "wss")
+
 # mosquitto at its best in these loads: no waiting for company in TCP, and nothing dropped because a queue is full.
 MOSQUITTO_LIMITS = "set_tcp_nodelay true\nmax_queued_messages 0\nmax_inflight_messages 0\n"
 
@@ -158,14 +161,31 @@ class Broker:
             return True
 
 
-def oncemq(durability, *flags):
+def certificates():
+    """An authority and a certificate for 127.0.0.1, made when first asked for: those of the interoperability tests."""
+    if (tests := str(ROOT / "tests")) not in sys.path:
+        sys.path.append(tests)
+    from interop.certificates import certificates as made
+
+    return made()
+
+
+def oncemq(durability, *flags, transport="tcp"):
     """OnceMQ in this durability mode, with its log in the broker's folder."""
 
     def command(port, folder):
-        return [ONCEMQ, "--listen", f"127.0.0.1:{port}", "--durability", durability,
-                "--data-dir", folder / "data", "--log-level", "info", *flags]
+        listen = {"tcp": "--listen", "tls": "--tls-listen", "ws": "--websocket-listen", "wss": "--websocket-tls-listen"}[transport]
+        listening = [listen, f"127.0.0.1:{port}"] if transport == "tcp" else ["--listen", "none", listen, f"127.0.0.1:{port}"]
+        if transport in ("tls", "wss"):
+            listening += certificates().server_flags()
+        return [ONCEMQ, *listening, "--durability", durability, "--data-dir", folder / "data", "--log-level", "info", *flags]
 
     return command
+
+
+def transport_flags(transport):
+    """Those that bring the load generator to a broker that speaks this."""
+    return ["--transport", transport, *(["--tls-ca", certificates().authority] if transport in ("tls", "wss") else [])]
 
 
 def floor():
@@ -174,13 +194,17 @@ def floor():
     return lambda port, folder: [program, "--listen", f"127.0.0.1:{port}"]
 
 
-def mosquitto(settings):
+def mosquitto(settings, transport="tcp"):
     """Debian's mosquitto with these further lines in its configuration. `{folder}` stands for the broker's folder."""
+    spoken = "protocol websockets\n" if transport in ("ws", "wss") else ""
+    if transport in ("tls", "wss"):
+        certificate, key = certificates().pair("server")
+        spoken += f"certfile {certificate}\nkeyfile {key}\n"
 
     def command(port, folder):
         config = folder / "mosquitto.conf"
         config.write_text(
-            f"listener {port} 127.0.0.1\nallow_anonymous true\nuser {getpass.getuser()}\nlog_type error\n"
+            f"listener {port} 127.0.0.1\n{spoken}allow_anonymous true\nuser {getpass.getuser()}\nlog_type error\n"
             + MOSQUITTO_LIMITS
             + settings.replace("{folder}", str(folder))
         )

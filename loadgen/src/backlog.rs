@@ -26,6 +26,7 @@ use crate::report::{Accounts, print_json, verdict, version_name};
 use crate::run::{Publisher, Subscriber, close_ledgers};
 use crate::setup::Setup;
 use crate::shape::Shape;
+use crate::transport::{Route, TransportReport};
 use crate::visit::visit;
 
 /// Client ids and topics begin with this unless told otherwise: the same in both commands.
@@ -113,6 +114,7 @@ struct Plan {
     arguments: BacklogArguments,
     shape: Shape,
     client_id_prefix: String,
+    route: Route,
 }
 
 impl Plan {
@@ -125,8 +127,8 @@ impl Plan {
         let setup = Setup::new(&broker, &arguments.machine, clients)?;
         let shape =
             Shape::new(arguments.shape, arguments.publishers, arguments.subscribers, setup.topic_prefix.clone())?;
-        let client_id_prefix = setup.client_id_prefix.clone();
-        Ok((Arc::new(Self { arguments: arguments.clone(), shape, client_id_prefix }), setup))
+        let (client_id_prefix, route) = (setup.client_id_prefix.clone(), setup.route.clone());
+        Ok((Arc::new(Self { arguments: arguments.clone(), shape, client_id_prefix, route }), setup))
     }
 
     fn clients(&self) -> u64 {
@@ -271,6 +273,8 @@ struct BacklogReport {
     quality: QoS,
     qos: u8,
     protocol: &'static str,
+    #[serde(flatten)]
+    transport: TransportReport,
     payload_bytes: u32,
     /// Messages published by `fill`, delivered to `collect`.
     messages: u64,
@@ -302,6 +306,7 @@ impl BacklogReport {
             quality: arguments.qos,
             qos: arguments.qos.bits(),
             protocol: version_name(arguments.broker.protocol),
+            transport: plan.route.report(),
             payload_bytes: arguments.payload_bytes,
             messages,
             seconds,
@@ -321,7 +326,7 @@ impl BacklogReport {
             return;
         }
         println!(
-            "{:<12} {} {}x{}  QoS {}  MQTT {}  payload {} B",
+            "{:<12} {} {}x{}  QoS {}  MQTT {} over {}  payload {} B",
             match self.command {
                 Stage::Fill => "fill",
                 Stage::Collect => "collect",
@@ -331,6 +336,7 @@ impl BacklogReport {
             self.subscribers,
             self.qos,
             self.protocol,
+            self.transport,
             self.payload_bytes
         );
         println!("messages     {}  in {:.2} s  {:.0}/s", self.messages, self.seconds, self.messages_per_second);

@@ -9,12 +9,12 @@
 mod cut;
 mod keeper;
 mod party;
+mod probe;
 mod report;
 mod session;
 
 use std::cell::RefCell;
 use std::fs;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -30,7 +30,8 @@ use crate::pacer::{Pacer, Timing};
 use crate::participant::joined;
 use crate::random::Random;
 use crate::report::Accounts;
-use crate::setup::{Setup, SetupError, resolve};
+use crate::setup::{Setup, SetupError};
+use crate::transport::Route;
 
 use cut::Role;
 use keeper::{Broker, Crashes, Life, Orders};
@@ -62,8 +63,8 @@ pub(crate) fn run(arguments: &ChaosArguments) -> Result<bool, CommandError> {
         seed,
         client_id_prefix: setup.client_id_prefix.clone(),
         topic_prefix: setup.topic_prefix.clone(),
-        publish_address: setup.address,
-        subscribe_address: subscribe_address(arguments)?.unwrap_or(setup.address),
+        publish_route: setup.route.clone(),
+        subscribe_route: subscribe_route(arguments)?.unwrap_or_else(|| setup.route.clone()),
         threads: setup.thread_cpus.len(),
         life: Arc::default(),
     });
@@ -102,7 +103,7 @@ pub(crate) fn run(arguments: &ChaosArguments) -> Result<bool, CommandError> {
         errors: coordinator.control.fault_count(),
         error_examples: coordinator.control.faults(),
     };
-    let report = ChaosReport::new(arguments, seed, mishaps, haunted.crashes, accounts);
+    let report = ChaosReport::new(arguments, setup.route.report(), seed, mishaps, haunted.crashes, accounts);
     report.print(arguments.output.json);
     if let Some(path) = &arguments.html {
         let page = report.page(coordinator.into_rates(), start_ns);
@@ -112,14 +113,19 @@ pub(crate) fn run(arguments: &ChaosArguments) -> Result<bool, CommandError> {
 }
 
 /// Where the subscribers go, if not where the publishers do.
-fn subscribe_address(arguments: &ChaosArguments) -> Result<Option<SocketAddr>, SetupError> {
+fn subscribe_route(arguments: &ChaosArguments) -> Result<Option<Route>, SetupError> {
     let ChaosArguments { broker, subscribe_host, subscribe_port, .. } = arguments;
     if subscribe_host.is_none() && subscribe_port.is_none() {
         return Ok(None);
     }
-    let (host, port) = broker.host_and_port();
-    let there = (subscribe_host.as_deref().unwrap_or(host), subscribe_port.unwrap_or(port));
-    resolve(there, "--subscribe-host and --subscribe-port").map(Some)
+    let mut there = broker.endpoint().map_err(SetupError::Flags)?;
+    if let Some(host) = subscribe_host {
+        there.host.clone_from(host);
+    }
+    if let Some(port) = subscribe_port {
+        there.port = *port;
+    }
+    Ok(Some(Route::new(&there, "--subscribe-host and --subscribe-port")?))
 }
 
 /// How to keep the broker, if that is wanted.
@@ -127,7 +133,7 @@ fn orders(arguments: &ChaosArguments, setup: &Setup) -> Option<Orders> {
     Some(Orders {
         command: arguments.broker_command.clone()?,
         log: arguments.broker_log.clone(),
-        address: setup.address,
+        route: setup.route.clone(),
         version: arguments.broker.protocol,
         client_id: format!("{}k", setup.client_id_prefix),
         life_mean: arguments.kill_every?,
@@ -166,8 +172,8 @@ struct Plan {
     seed: u64,
     client_id_prefix: String,
     topic_prefix: String,
-    publish_address: SocketAddr,
-    subscribe_address: SocketAddr,
+    publish_route: Route,
+    subscribe_route: Route,
     threads: usize,
     life: Arc<Life>,
 }
@@ -175,14 +181,14 @@ struct Plan {
 impl Plan {
     /// The terms of one client of a pair.
     fn terms(&self, role: Role, pair: u32) -> Terms {
-        let (letter, filters, number, address) = match role {
-            Role::Publisher => ('p', Vec::new(), 2 * pair, self.publish_address),
-            Role::Subscriber => ('s', vec![self.topic(pair)], 2 * pair + 1, self.subscribe_address),
+        let (letter, filters, number, route) = match role {
+            Role::Publisher => ('p', Vec::new(), 2 * pair, &self.publish_route),
+            Role::Subscriber => ('s', vec![self.topic(pair)], 2 * pair + 1, &self.subscribe_route),
         };
         let clients = f64::from(self.arguments.pairs) * 2.0;
         let drop_rate = self.arguments.drop_rate;
         Terms {
-            address,
+            route: route.clone().with_tickets(),
             version: self.arguments.broker.protocol,
             qos: self.arguments.qos,
             client_id: format!("{}{letter}{pair}", self.client_id_prefix),

@@ -3,6 +3,7 @@
 //! Values are parsed into types that can't be wrong ([`values`]); what only two flags together can get wrong is checked
 //! by the command that uses them.
 
+mod transport;
 mod values;
 
 use std::path::PathBuf;
@@ -15,6 +16,7 @@ use crate::cpus::CpuSet;
 use crate::payload::STAMP_BYTES;
 use crate::shape::ShapeKind;
 
+pub(crate) use transport::{Layers, TlsLayer, TransportArguments, TransportKind};
 pub(crate) use values::BrokerUrl;
 use values::{duration, duration_above_zero, qos, rate, rate_or_zero, version};
 
@@ -67,17 +69,21 @@ pub(crate) enum Command {
 /// Where the broker is and how to speak to it.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct BrokerArguments {
-    /// Address of the broker: mqtt://HOST[:PORT], port 1883 unless given. Overrides --host and --port.
+    /// Address of the broker: mqtt://HOST[:PORT], mqtts://HOST[:PORT], ws://HOST[:PORT][/PATH] or wss://HOST[:PORT][/PATH].
+    /// Overrides --host, --port and --transport.
     #[arg(long, value_name = "URL")]
-    pub(crate) url: Option<BrokerUrl>,
+    url: Option<BrokerUrl>,
 
     /// Host name or IP address of the broker.
     #[arg(long, default_value = "127.0.0.1")]
-    pub(crate) host: String,
+    host: String,
 
-    /// TCP port of the broker [1-65535].
-    #[arg(long, default_value_t = 1883, value_parser = clap::value_parser!(u16).range(1..))]
-    pub(crate) port: u16,
+    /// TCP port of the broker [1-65535] [default: 1883; with tls 8883, with ws 80, with wss 443].
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
+    port: Option<u16>,
+
+    #[command(flatten)]
+    transport: TransportArguments,
 
     /// Protocol version: 3.1.1 or 5.0.
     #[arg(long, default_value = "5.0", value_parser = version)]
@@ -109,13 +115,27 @@ pub(crate) struct BrokerArguments {
     pub(crate) connect_timeout: Duration,
 }
 
+/// Where a broker is, and what lies between its socket and MQTT.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Endpoint {
+    pub(crate) host: String,
+    pub(crate) port: u16,
+    pub(crate) kind: TransportKind,
+    pub(crate) layers: Layers,
+}
+
 impl BrokerArguments {
     /// Where the broker is.
-    pub(crate) fn host_and_port(&self) -> (&str, u16) {
-        match &self.url {
-            Some(url) => (&url.host, url.port),
-            None => (&self.host, self.port),
-        }
+    ///
+    /// # Errors
+    /// If flags do not fit together; the text names them.
+    pub(crate) fn endpoint(&self) -> Result<Endpoint, String> {
+        let (host, port, kind, path) = match &self.url {
+            Some(url) => (&url.host, url.port, url.kind, url.path.as_deref()),
+            None => (&self.host, self.port, self.transport.transport, None),
+        };
+        let layers = self.transport.layers(kind, path)?;
+        Ok(Endpoint { host: host.clone(), port: port.unwrap_or(kind.default_port()), kind, layers })
     }
 }
 

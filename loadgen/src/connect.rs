@@ -24,6 +24,7 @@ use crate::participant::{Participant, attend, joined};
 use crate::process::Process;
 use crate::report::{print_json, version_name};
 use crate::setup::Setup;
+use crate::transport::TransportReport;
 
 /// How often a worker looks whether it may open more clients.
 const GATE_POLL: Duration = Duration::from_millis(5);
@@ -52,6 +53,7 @@ pub(crate) fn run(arguments: &ConnectArguments) -> Result<bool, CommandError> {
     let mut report = ConnectReport {
         command: "connect",
         protocol: version_name(arguments.broker.protocol),
+        transport: setup.route.report(),
         clients: arguments.clients,
         subscribed: arguments.subscribe,
         connects_per_second: 0.0,
@@ -84,6 +86,8 @@ pub(crate) fn run(arguments: &ConnectArguments) -> Result<bool, CommandError> {
     let dropped = coordinator.control.fault_count();
     coordinator.close(workers)?;
     report.errors = dropped;
+    // What TLS has agreed upon is known by now.
+    report.transport = setup.route.report();
     report.error_examples = coordinator.control.faults();
     report.print(arguments.output.json);
     Ok(dropped == 0)
@@ -201,6 +205,8 @@ fn slope(memory: &[MemoryAt]) -> Option<f64> {
 struct ConnectReport {
     command: &'static str,
     protocol: &'static str,
+    #[serde(flatten)]
+    transport: TransportReport,
     clients: u32,
     subscribed: bool,
     connects_per_second: f64,
@@ -218,9 +224,10 @@ impl ConnectReport {
             return;
         }
         println!(
-            "connect      {} clients  MQTT {}  {}",
+            "connect      {} clients  MQTT {} over {}  {}",
             self.clients,
             self.protocol,
+            self.transport,
             match self.subscribed {
                 true => "one subscription each",
                 false => "no subscriptions",

@@ -4,7 +4,8 @@
 //! with the kernel at the same time, so that neither direction ever waits for the other, and it sends everything that
 //! one wake-up produced with one write.
 //!
-//! It takes no protocol decision; it only cuts the byte stream into packets, bounded by [`FRAME_BYTES_MAX`].
+//! It takes no protocol decision; it only cuts the byte stream into packets, bounded by [`FRAME_BYTES_MAX`], behind what the
+//! transport makes of the socket's bytes. On plain TCP packets are cut out where the kernel has put them.
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -15,6 +16,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use oncemq::proto::{DecodeError, Packet, ReasonCode, Version, decode, frame_length};
+use oncemq::transport::ServerEnded;
 use thiserror::Error;
 use tokio_uring::buf::{BoundedBuf as _, Slice};
 use tokio_uring::net::TcpStream;
@@ -22,6 +24,7 @@ use tokio_uring::net::TcpStream;
 use crate::cli::PAYLOAD_BYTES_MAX;
 use crate::clock::Clock;
 use crate::exchange::Violation;
+use crate::transport::Transport;
 
 /// Largest packet accepted from a broker: the largest message and room for its topic and properties.
 const FRAME_BYTES_MAX: u32 = PAYLOAD_BYTES_MAX as u32 + (1 << 18);
@@ -36,12 +39,11 @@ pub(crate) const UNSENT_BYTES_HIGH: usize = 1 << 16;
 /// How long a [`Flow::CloseAfterReading`] reads.
 const LAST_READ: Duration = Duration::from_millis(2);
 
-/// How long connecting may take.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Clients for each source address on loopback. Linux gives each address some 28,000 ports, but finds one slowly once
-/// the 14,000 of the parity that it prefers are taken.
-const CLIENTS_PER_SOURCE_ADDRESS: u32 = 10_000;
+/// A connection whose handshakes below MQTT are done.
+pub(crate) struct Connection {
+    pub(crate) stream: TcpStream,
+    pub(crate) transport: Transport,
+}
 
 /// A client's state machine, as the driver sees it.
 pub(crate) trait Client {
@@ -59,9 +61,15 @@ pub(crate) trait Client {
     /// and after a kick.
     fn poll(&mut self, now_ns: u64, out: &mut Vec<u8>) -> Result<Flow, Fault>;
 
-    /// Bytes that one read may take.
+    /// Bytes that one read may take, and bytes of packets that come out of it and are looked at at once.
     fn read_bytes_max(&self) -> usize {
         READ_BUFFER_BYTES_MAX
+    }
+
+    /// Bytes that never go out, of the last ones before a [`Flow::Close`] or [`Flow::CloseAfterReading`]: as they stand on the
+    /// wire, so that a frame or a record is torn with the packet in it.
+    fn cut_bytes(&self) -> usize {
+        0
     }
 }
 
@@ -69,12 +77,24 @@ pub(crate) trait Client {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Flow {
     Continue,
-    /// Write what is pending, then close; what arrives meanwhile is not read.
+    /// Write what is pending, behind it the end as the transport says it, then close; what arrives meanwhile is not read.
+    Leave,
+    /// Write what is pending, then close without a word; what arrives meanwhile is not read.
     Close,
     /// Write what is pending, take what the broker has sent without answering it, then close.
     CloseAfterReading,
     /// Write what is pending and leave the connection open, unread, for the caller to deal with.
     Abandon,
+}
+
+impl Flow {
+    /// Whether the connection ends in the middle of everything.
+    fn breaks_off(self) -> bool {
+        match self {
+            Self::Continue | Self::Leave | Self::Abandon => false,
+            Self::Close | Self::CloseAfterReading => true,
+        }
+    }
 }
 
 /// Why a connection failed.
@@ -100,11 +120,25 @@ pub(crate) enum Fault {
     Violation(#[from] Violation),
     #[error("{0}")]
     Unexpected(String),
+    #[error("TLS: {0}")]
+    Tls(#[from] rustls::Error),
+    #[error("the broker answered the request for a WebSocket with {0}")]
+    Upgrade(String),
+    #[error("{0}")]
+    WebSocket(ServerEnded),
     #[error("connection failed: {0}")]
     Io(#[from] io::Error),
 }
 
 impl Fault {
+    /// Of a read or a write.
+    pub(crate) fn of_io(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::ConnectionReset => Self::Closed,
+            _ => Self::Io(error),
+        }
+    }
+
     /// Whether it is what the death of a broker looks like, rather than something that a broker did.
     pub(crate) fn is_broken_connection(&self) -> bool {
         match self {
@@ -116,7 +150,10 @@ impl Fault {
             | Self::Limited { .. }
             | Self::Malformed(_)
             | Self::Violation(_)
-            | Self::Unexpected(_) => false,
+            | Self::Unexpected(_)
+            | Self::Tls(_)
+            | Self::Upgrade(_)
+            | Self::WebSocket(_) => false,
         }
     }
 }
@@ -153,34 +190,17 @@ impl Kick {
     }
 }
 
-/// Opens a connection. `client` spreads many of them over source addresses on loopback, beyond the ports of one.
-pub(crate) async fn open(address: SocketAddr, client: u32) -> Result<TcpStream, Fault> {
-    let connecting = async {
-        match source_address(address, client) {
-            Some(source) => connect_from(source, address).await,
-            None => TcpStream::connect(address).await,
-        }
-    };
-    let connected = match tokio::time::timeout(CONNECT_TIMEOUT, connecting).await {
-        Ok(connected) => connected,
-        Err(_elapsed) => Err(io::ErrorKind::TimedOut.into()),
-    };
-    let stream = connected.map_err(|source| Fault::Connect { address, source })?;
-    stream.set_nodelay(true)?;
-    Ok(stream)
-}
-
 /// Runs one client on one connection until it ends the connection or something fails. Unless the client abandoned the
 /// connection it is closed afterwards.
 pub(crate) async fn drive<C: Client>(
-    stream: &TcpStream,
+    connection: &mut Connection,
     client: &mut C,
     kick: &Kick,
     clock: Clock,
 ) -> Result<Flow, Fault> {
-    let ended = exchange(stream, client, kick, clock).await;
+    let ended = exchange(connection, client, kick, clock).await;
     if !matches!(ended, Ok(Flow::Abandon)) {
-        close(stream);
+        close(&connection.stream);
     }
     ended
 }
@@ -192,7 +212,8 @@ pub(crate) fn close(stream: &TcpStream) {
 }
 
 /// Waits until the broker closes a connection whose client no longer looks at it; false if it takes longer than `limit`.
-pub(crate) async fn wait_for_close(stream: &TcpStream, limit: Duration) -> bool {
+pub(crate) async fn wait_for_close(connection: &Connection, limit: Duration) -> bool {
+    let stream = &connection.stream;
     let closed = async {
         let mut buffer = Vec::with_capacity(READ_BUFFER_BYTES_MIN);
         loop {
@@ -208,7 +229,13 @@ pub(crate) async fn wait_for_close(stream: &TcpStream, limit: Duration) -> bool 
     tokio::time::timeout(limit, closed).await.is_ok()
 }
 
-async fn exchange<C: Client>(stream: &TcpStream, client: &mut C, kick: &Kick, clock: Clock) -> Result<Flow, Fault> {
+async fn exchange<C: Client>(
+    connection: &mut Connection,
+    client: &mut C,
+    kick: &Kick,
+    clock: Clock,
+) -> Result<Flow, Fault> {
+    let Connection { stream, transport } = connection;
     let mut out = Vec::new();
     let mut spare = Vec::new();
     let mut unread = Vec::new();
@@ -217,8 +244,11 @@ async fn exchange<C: Client>(stream: &TcpStream, client: &mut C, kick: &Kick, cl
     let mut reading = pin!(Some(stream.read(first)));
     let mut writing = pin!(None);
     loop {
-        if writing.is_none() && !out.is_empty() {
-            let bytes = std::mem::replace(&mut out, std::mem::take(&mut spare));
+        if writing.is_none() && (!out.is_empty() || (flow == Flow::Continue && transport.has_frames())) {
+            let mut bytes = transport.seal(&mut out, &mut spare, flow)?;
+            if flow.breaks_off() {
+                bytes.truncate(bytes.len().saturating_sub(client.cut_bytes()));
+            }
             writing.set(Some(stream.write_all(bytes)));
         }
         if flow != Flow::Continue && writing.is_none() {
@@ -252,7 +282,7 @@ async fn exchange<C: Client>(stream: &TcpStream, client: &mut C, kick: &Kick, cl
                 Err(fault) => return Err(fault),
             };
             if flow == Flow::Continue {
-                flow = handle_frames(client, &mut buffer, now_ns, &mut out)?;
+                flow = handle_received(client, transport, &mut buffer, now_ns, &mut out)?;
             }
             if flow == Flow::Continue {
                 reading.set(Some(stream.read(read_buffer(buffer, client))));
@@ -270,11 +300,11 @@ async fn exchange<C: Client>(stream: &TcpStream, client: &mut C, kick: &Kick, cl
                 let (result, slice) = pending.await;
                 unread = read_result(result, slice)?;
             }
-            read_until_closed(stream, client, clock, unread).await
+            read_until_closed(stream, transport, client, clock, unread).await
         };
         match tokio::time::timeout(LAST_READ, read).await {
             // The broker saw the end coming, or has nothing more to say.
-            Ok(Ok(()) | Err(Fault::Closed | Fault::Io(_))) | Err(_) => {}
+            Ok(Ok(()) | Err(Fault::Closed | Fault::WebSocket(ServerEnded::Closed(_)) | Fault::Io(_))) | Err(_) => {}
             Ok(Err(fault)) => return Err(fault),
         }
     }
@@ -284,13 +314,14 @@ async fn exchange<C: Client>(stream: &TcpStream, client: &mut C, kick: &Kick, cl
 /// Takes what the broker has sent and still sends, without an answer.
 async fn read_until_closed<C: Client>(
     stream: &TcpStream,
+    transport: &mut Transport,
     client: &mut C,
     clock: Clock,
     mut buffer: Vec<u8>,
 ) -> Result<(), Fault> {
     let mut unsent = Vec::new();
     loop {
-        handle_frames(client, &mut buffer, clock.now_ns(), &mut unsent)?;
+        handle_received(client, transport, &mut buffer, clock.now_ns(), &mut unsent)?;
         unsent.clear();
         let (result, slice) = stream.read(read_buffer(buffer, client)).await;
         buffer = read_result(result, slice)?;
@@ -301,23 +332,76 @@ fn read_result(result: io::Result<usize>, slice: Slice<Vec<u8>>) -> Result<Vec<u
     match result {
         Ok(0) => Err(Fault::Closed),
         Ok(_) => Ok(slice.into_inner()),
-        Err(error) if error.kind() == io::ErrorKind::ConnectionReset => Err(Fault::Closed),
-        Err(error) => Err(error.into()),
+        Err(error) => Err(Fault::of_io(error)),
     }
 }
 
-/// Hands every complete packet to the client and leaves the incomplete rest at the start of the buffer.
-fn handle_frames<C: Client>(
+/// Hands every complete packet to the client. What is left in the buffer is what the next read goes behind.
+fn handle_received<C: Client>(
     client: &mut C,
+    transport: &mut Transport,
     buffer: &mut Vec<u8>,
     now_ns: u64,
     out: &mut Vec<u8>,
 ) -> Result<Flow, Fault> {
     let filled = buffer.len() == buffer.capacity();
+    let flow = match transport {
+        Transport::Plain => {
+            let (flow, consumed) = handle_packets(client, buffer, now_ns, out)?;
+            discard(buffer, consumed);
+            flow
+        }
+        Transport::Wrapped(wrapping) => {
+            let opened = wrapping.open(buffer);
+            buffer.clear();
+            match handle_opened(client, &mut wrapping.packets, now_ns, out)? {
+                Flow::Continue => opened.map(|()| Flow::Continue)?,
+                ended @ (Flow::Leave | Flow::Close | Flow::CloseAfterReading | Flow::Abandon) => ended,
+            }
+        }
+    };
+    if filled {
+        let wanted = if buffer.capacity() < READ_BUFFER_BYTES_MAX {
+            buffer.capacity()
+        } else {
+            // A packet larger than the buffer grows it as its bytes arrive, never by its declared length.
+            READ_BUFFER_BYTES_MIN
+        };
+        buffer.reserve(wanted);
+    }
+    Ok(flow)
+}
+
+/// The same for packets that came out of something else, no more of them at once than a read would have brought.
+fn handle_opened<C: Client>(
+    client: &mut C,
+    packets: &mut Vec<u8>,
+    now_ns: u64,
+    out: &mut Vec<u8>,
+) -> Result<Flow, Fault> {
+    let (mut start, mut end) = (0, 0);
+    let mut flow = Flow::Continue;
+    while flow == Flow::Continue && end < packets.len() {
+        end = end.saturating_add(client.read_bytes_max().max(1)).min(packets.len());
+        let consumed;
+        (flow, consumed) = handle_packets(client, &packets[start..end], now_ns, out)?;
+        start += consumed;
+    }
+    discard(packets, start);
+    Ok(flow)
+}
+
+/// Hands every complete packet to the client; says how many bytes they had.
+fn handle_packets<C: Client>(
+    client: &mut C,
+    bytes: &[u8],
+    now_ns: u64,
+    out: &mut Vec<u8>,
+) -> Result<(Flow, usize), Fault> {
     let mut flow = Flow::Continue;
     let mut consumed = 0;
     while flow == Flow::Continue {
-        let rest = &buffer[consumed..];
+        let rest = &bytes[consumed..];
         match frame_length(rest, FRAME_BYTES_MAX)? {
             Some(length) if length <= rest.len() => {
                 let packet = decode(client.version(), &rest[..length])?;
@@ -332,19 +416,14 @@ fn handle_frames<C: Client>(
             }
         }
     }
-    let left = buffer.len() - consumed;
-    buffer.copy_within(consumed.., 0);
-    buffer.truncate(left);
-    let wanted = if filled && buffer.capacity() < READ_BUFFER_BYTES_MAX {
-        buffer.capacity()
-    } else {
-        // A packet larger than the buffer grows it as its bytes arrive, never by its declared length.
-        READ_BUFFER_BYTES_MIN
-    };
-    if filled {
-        buffer.reserve(wanted);
-    }
-    Ok(flow)
+    Ok((flow, consumed))
+}
+
+/// Moves the incomplete rest to the start.
+fn discard(bytes: &mut Vec<u8>, consumed: usize) {
+    let left = bytes.len() - consumed;
+    bytes.copy_within(consumed.., 0);
+    bytes.truncate(left);
 }
 
 /// The free part of the buffer, as much of it as one read may fill.
@@ -364,24 +443,45 @@ fn poll_once<F: Future>(future: Option<std::pin::Pin<&mut F>>, context: &mut Con
     }
 }
 
-/// `None` for the first source address, which the kernel chooses.
-fn source_address(address: SocketAddr, client: u32) -> Option<SocketAddr> {
-    let group = client / CLIENTS_PER_SOURCE_ADDRESS;
-    match address.ip() {
-        std::net::IpAddr::V4(ip) if ip.is_loopback() && group > 0 => {
-            let source = u32::from(std::net::Ipv4Addr::LOCALHOST) + group;
-            Some(SocketAddr::new(std::net::Ipv4Addr::from(source).into(), 0))
-        }
-        std::net::IpAddr::V4(_) | std::net::IpAddr::V6(_) => None,
-    }
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// tokio-uring has no bind before connect, so tokio's own socket connects and its blocking form is taken over.
-async fn connect_from(source: SocketAddr, address: SocketAddr) -> io::Result<TcpStream> {
-    let socket = tokio::net::TcpSocket::new_v4()?;
-    socket.bind(source)?;
-    let stream = socket.connect(address).await?.into_std()?;
-    // A nonblocking socket would make io_uring answer EAGAIN instead of waiting.
-    stream.set_nonblocking(false)?;
-    Ok(TcpStream::from_std(stream))
+    /// Reads in pieces of a few bytes, and leaves when one of them ends inside of a packet.
+    struct Nibbler {
+        taken: usize,
+    }
+
+    impl Client for Nibbler {
+        fn version(&self) -> Version {
+            Version::V311
+        }
+
+        fn handle_packet(&mut self, _packet: &Packet<'_>, _now_ns: u64, _out: &mut Vec<u8>) -> Result<Flow, Fault> {
+            self.taken += 1;
+            Ok(Flow::Continue)
+        }
+
+        fn handle_partial_packet(&mut self, first_byte: u8) -> Flow {
+            if first_byte == 0x50 { Flow::Close } else { Flow::Continue }
+        }
+
+        fn poll(&mut self, _now_ns: u64, _out: &mut Vec<u8>) -> Result<Flow, Fault> {
+            Ok(Flow::Continue)
+        }
+
+        fn read_bytes_max(&self) -> usize {
+            3
+        }
+    }
+
+    /// A record brings whole packets, but a client that wants to see a part of one does.
+    #[test]
+    fn what_comes_out_of_a_record_is_looked_at_in_small_pieces() {
+        let mut packets = vec![0xD0, 0, 0x40, 2, 0, 1, 0x50, 2, 0, 2, 0xD0, 0];
+        let mut nibbler = Nibbler { taken: 0 };
+        let flow = handle_opened(&mut nibbler, &mut packets, 0, &mut Vec::new()).expect("good packets");
+        assert_eq!((flow, nibbler.taken), (Flow::Close, 2));
+        assert_eq!(packets[0], 0x50, "it is not taken");
+    }
 }

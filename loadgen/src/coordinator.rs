@@ -69,7 +69,7 @@ impl Coordinator {
     pub(crate) fn desk(&self, setup: &Setup, index: usize) -> Desk {
         Desk {
             clock: self.clock,
-            address: setup.address,
+            route: setup.route.clone(),
             control: Arc::clone(&self.control),
             counters: Arc::clone(&self.counters[index]),
         }

@@ -11,7 +11,6 @@ use std::cell::{Cell, RefCell};
 use std::fmt::Display;
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -24,6 +23,7 @@ use crate::clock::Clock;
 use crate::connection::Kick;
 use crate::latency::{Interval, Latencies};
 use crate::series::INTERVAL_NS;
+use crate::transport::Route;
 
 /// How often a supervisor looks at the control.
 const SUPERVISION: Duration = Duration::from_millis(5);
@@ -188,7 +188,7 @@ pub(crate) fn all_have_seen(phase: Phase, counters: &[Arc<Counters>]) -> bool {
 #[derive(Debug)]
 pub(crate) struct Seat {
     pub(crate) clock: Clock,
-    pub(crate) address: SocketAddr,
+    pub(crate) route: Route,
     pub(crate) control: Arc<Control>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) latencies: RefCell<Latencies>,
@@ -301,7 +301,7 @@ where
 #[derive(Clone, Debug)]
 pub(crate) struct Desk {
     pub(crate) clock: Clock,
-    pub(crate) address: SocketAddr,
+    pub(crate) route: Route,
     pub(crate) control: Arc<Control>,
     pub(crate) counters: Arc<Counters>,
 }
@@ -310,7 +310,7 @@ impl Desk {
     fn into_seat(self) -> Seat {
         Seat {
             clock: self.clock,
-            address: self.address,
+            route: self.route,
             control: self.control,
             counters: self.counters,
             latencies: RefCell::new(Latencies::new()),

@@ -1,7 +1,7 @@
 //! The OnceMQ load generator: loads any MQTT broker and proves what it delivered.
 //!
 //! Clients are plain state machines (`participant`, `visit`, `run`, `chaos`, `connect`, `backlog`, on `opening` and `exchange`); one driver
-//! (`connection`) brings them to a socket on tokio-uring; a coordinator thread leads them through their phases
+//! (`connection`) brings them to a socket on tokio-uring, through what lies between it and MQTT (`transport`); a coordinator thread leads them through their phases
 //! (`coordinator`, `fleet`) and in the end the `ledger` says whether every message arrived as its quality of service
 //! promises.
 
@@ -19,6 +19,7 @@ mod connection;
 mod coordinator;
 mod cpus;
 mod crossing;
+mod dial;
 mod exchange;
 mod fleet;
 mod latency;
@@ -38,6 +39,7 @@ mod run;
 mod series;
 mod setup;
 mod shape;
+mod transport;
 mod visit;
 
 use std::process::ExitCode;

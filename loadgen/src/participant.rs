@@ -5,7 +5,8 @@ use std::rc::Rc;
 use oncemq::proto::{Packet, Version};
 use tokio::sync::OwnedSemaphorePermit;
 
-use crate::connection::{Client, Fault, Flow, Kick, drive, open};
+use crate::connection::{Client, Fault, Flow, Kick, drive};
+use crate::dial::open;
 use crate::fleet::{Phase, Seat};
 use crate::opening::{BrokerLimits, KeepAlive, Login, Opening, Session, encode_disconnect, unexpected};
 use crate::visit::end_session;
@@ -70,7 +71,7 @@ impl Participant {
             Phase::Open | Phase::Publish | Phase::Drain => Flow::Continue,
             Phase::Close => {
                 encode_disconnect(self.version, out);
-                Flow::Close
+                Flow::Leave
             }
         };
         self.keep_alive.poll(self.version, now_ns, out);
@@ -81,8 +82,8 @@ impl Participant {
 /// Connects a client and runs it to its end, and ends its session if that outlives it. A fault is reported under its client
 /// id. `number` tells all clients apart.
 pub(crate) async fn attend<C: Client>(seat: Rc<Seat>, login: Login, number: u32, kick: Rc<Kick>, mut client: C) -> C {
-    let ended = match open(seat.address, number).await {
-        Ok(stream) => drive(&stream, &mut client, &kick, seat.clock).await,
+    let ended = match open(&seat.route, number).await {
+        Ok(mut connection) => drive(&mut connection, &mut client, &kick, seat.clock).await,
         Err(fault) => Err(fault),
     };
     if let Err(fault) = ended {

@@ -10,6 +10,7 @@ use crate::latency::{Latencies, Percentiles};
 use crate::ledger::Balance;
 use crate::run::Measured;
 use crate::setup::Setup;
+use crate::transport::TransportReport;
 
 pub(crate) use page::{History, command_line, rate_lines};
 
@@ -137,6 +138,8 @@ pub(crate) struct RunReport {
     quality: QoS,
     qos: u8,
     protocol: &'static str,
+    #[serde(flatten)]
+    transport: TransportReport,
     payload_bytes: u32,
     window: u16,
     /// Absent in a closed loop.
@@ -177,6 +180,7 @@ impl RunReport {
             quality: arguments.qos,
             qos: arguments.qos.bits(),
             protocol: version_name(arguments.broker.protocol),
+            transport: setup.route.report(),
             payload_bytes: arguments.payload_bytes,
             window: arguments.window,
             rate_per_second: arguments.rate,
@@ -207,12 +211,13 @@ impl RunReport {
 
     fn print_text(&self) {
         println!(
-            "run          {} {}x{}  QoS {}  MQTT {}  payload {} B  {}",
+            "run          {} {}x{}  QoS {}  MQTT {} over {}  payload {} B  {}",
             self.shape,
             self.publishers,
             self.subscribers,
             self.qos,
             self.protocol,
+            self.transport,
             self.payload_bytes,
             match self.rate_per_second {
                 Some(rate) => format!("open loop at {rate}/s, window {}", self.window),

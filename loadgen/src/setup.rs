@@ -1,12 +1,11 @@
-//! What every command settles before it starts: the broker's address and process, CPUs and threads, names, file limit.
-
-use std::net::{SocketAddr, ToSocketAddrs as _};
+//! What every command settles before it starts: the way to the broker and its process, CPUs and threads, names, file limit.
 
 use thiserror::Error;
 
 use crate::cli::{BrokerArguments, MachineArguments};
 use crate::cpus::{self, CpuError, CpuSet};
 use crate::process::{Process, ProcessError};
+use crate::transport::{Route, RouteError};
 
 /// Threads unless told otherwise.
 const THREADS_DEFAULT: usize = 2;
@@ -17,7 +16,7 @@ const OTHER_FILES: u64 = 64;
 /// The settled surroundings of a command.
 #[derive(Clone, Debug)]
 pub(crate) struct Setup {
-    pub(crate) address: SocketAddr,
+    pub(crate) route: Route,
     pub(crate) broker: Option<Process>,
     /// The CPU of each thread.
     pub(crate) thread_cpus: Vec<usize>,
@@ -28,8 +27,10 @@ pub(crate) struct Setup {
 /// Why a command can't start.
 #[derive(Debug, Error)]
 pub(crate) enum SetupError {
-    #[error("cannot resolve {host}:{port} given by {flags}: {reason}")]
-    Unresolved { flags: &'static str, host: String, port: u16, reason: String },
+    #[error("{0}")]
+    Flags(String),
+    #[error(transparent)]
+    Route(#[from] RouteError),
     #[error("--broker-pid {pid}: {source}")]
     Broker { pid: u32, source: ProcessError },
     #[error(transparent)]
@@ -43,6 +44,7 @@ pub(crate) enum SetupError {
 impl Setup {
     /// Settles everything for `clients` clients at a time.
     pub(crate) fn new(broker: &BrokerArguments, machine: &MachineArguments, clients: u64) -> Result<Self, SetupError> {
+        let endpoint = broker.endpoint().map_err(SetupError::Flags)?;
         let this = Process::current();
         let needed = clients + OTHER_FILES;
         if let Some(limit) = this.open_files_limit()?
@@ -63,7 +65,7 @@ impl Setup {
         };
         let name = || format!("oncemq-loadgen-{}", std::process::id());
         Ok(Self {
-            address: resolve(broker.host_and_port(), "--url or --host and --port")?,
+            route: Route::new(&endpoint, "--url or --host and --port")?,
             broker: watched.map(|(process, _)| process),
             thread_cpus: thread_cpus(&chosen, threads),
             client_id_prefix: broker.client_id_prefix.clone().unwrap_or_else(name),
@@ -84,16 +86,6 @@ fn watch(pid: u32) -> Result<(Process, CpuSet), SetupError> {
 fn thread_cpus(chosen: &CpuSet, threads: usize) -> Vec<usize> {
     let cpus: Vec<usize> = chosen.iter().collect();
     (0..threads).map(|thread| cpus[thread % cpus.len()]).collect()
-}
-
-/// The address of a broker that these flags name.
-pub(crate) fn resolve((host, port): (&str, u16), flags: &'static str) -> Result<SocketAddr, SetupError> {
-    let unresolved = |reason: String| SetupError::Unresolved { flags, host: host.to_owned(), port, reason };
-    (host, port)
-        .to_socket_addrs()
-        .map_err(|error| unresolved(error.to_string()))?
-        .next()
-        .ok_or_else(|| unresolved("no address".to_owned()))
 }
 
 #[cfg(test)]

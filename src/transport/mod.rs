@@ -14,7 +14,7 @@ use crate::shard::Transmit;
 pub use tls::Tls;
 #[cfg(test)]
 pub(crate) use tls::testing as tls_testing;
-pub use web_socket::{Close, Ended, WebSocket};
+pub use web_socket::{Close, Ended, ServerEnded, WebSocket, WebSocketClient};
 
 /// The transport of one connection.
 #[derive(Debug, Default)]

@@ -12,7 +12,10 @@
 //!
 //! The header of a frame is read and written by `tungstenite`, of which nothing is used that owns a socket or a buffer. No
 //! extension is known, and the payload of outgoing frames is not masked.
+//!
+//! The other end, which masks its frames, is [`WebSocketClient`]; the broker has no use for it, the load generator has.
 
+mod client;
 mod incoming;
 
 use std::fmt;
@@ -22,6 +25,7 @@ use tungstenite::protocol::frame::coding::{CloseCode, Control, Data, OpCode};
 
 use crate::shard::Transmit;
 
+pub use client::{ServerEnded, WebSocketClient};
 use incoming::Incoming;
 
 /// Length of the longest header of a frame to a client: there is no mask.
@@ -103,7 +107,7 @@ impl WebSocket {
             return;
         }
         if let Some(pong) = self.pong.take() {
-            push_header(into, OpCode::Control(Control::Pong), pong.len());
+            push_header(into, OpCode::Control(Control::Pong), pong.len(), None);
             into.extend_from_slice(&pong);
         }
         match self.goodbye {
@@ -119,7 +123,7 @@ impl WebSocket {
     pub(super) fn seal(&mut self, mut transmit: Transmit, is_last: bool) -> Transmit {
         if !transmit.is_empty() {
             let mut header = Vec::with_capacity(SENT_HEADER_BYTES_MAX);
-            push_header(&mut header, OpCode::Data(Data::Binary), transmit.len());
+            push_header(&mut header, OpCode::Data(Data::Binary), transmit.len(), None);
             transmit.prepend(&header);
         }
         self.push_control_frames(transmit.buffer(), is_last);
@@ -130,7 +134,7 @@ impl WebSocket {
     pub fn frames(&mut self, packets: &[u8], is_last: bool) -> Vec<u8> {
         let mut frames = Vec::new();
         if !packets.is_empty() {
-            push_header(&mut frames, OpCode::Data(Data::Binary), packets.len());
+            push_header(&mut frames, OpCode::Data(Data::Binary), packets.len(), None);
             frames.extend_from_slice(packets);
         }
         self.push_control_frames(&mut frames, is_last);
@@ -184,12 +188,21 @@ impl Close {
         self.text
     }
 
+    /// The code, if one is said.
+    fn code(self) -> Option<u16> {
+        self.code.map(u16::from)
+    }
+
+    /// What stands in the close frame.
+    fn payload(self) -> Vec<u8> {
+        let Some(code) = self.code() else { return Vec::new() };
+        [&code.to_be_bytes(), self.text.as_bytes()].concat()
+    }
+
     fn push_frame(self, into: &mut Vec<u8>) {
-        let opcode = OpCode::Control(Control::Close);
-        let Some(code) = self.code else { return push_header(into, opcode, 0) };
-        push_header(into, opcode, 2 + self.text.len());
-        into.extend_from_slice(&u16::from(code).to_be_bytes());
-        into.extend_from_slice(self.text.as_bytes());
+        let payload = self.payload();
+        push_header(into, OpCode::Control(Control::Close), payload.len(), None);
+        into.extend_from_slice(&payload);
     }
 }
 
@@ -204,8 +217,8 @@ impl fmt::Display for Ended {
 }
 
 /// Appends the header of a frame that is whole.
-fn push_header(into: &mut Vec<u8>, opcode: OpCode, length: usize) {
-    let header = FrameHeader { is_final: true, rsv1: false, rsv2: false, rsv3: false, opcode, mask: None };
+fn push_header(into: &mut Vec<u8>, opcode: OpCode, length: usize, mask: Option<[u8; 4]>) {
+    let header = FrameHeader { is_final: true, rsv1: false, rsv2: false, rsv3: false, opcode, mask };
     header.format(length as u64, into).expect("a vector takes all that is written");
 }
 

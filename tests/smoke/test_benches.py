@@ -36,6 +36,17 @@ class Benches(unittest.TestCase):
         for row in self.bench("versus", *quick, "--durability", "both", *other):
             self.assertEqual(set(row["cpu_ratios"]), {"floor", "mosquitto", "other"})
 
+    @unittest.skipUnless(shutil.which("mosquitto"), "compares with mosquitto, which is not installed")
+    def test_versus_compares_over_each_transport(self):
+        quick = ("--loads", "pairs-w100", "--runs", "1", "--seconds", "1", "--warm-up", "0", "--protocol", "5.0")
+        rows = self.bench("versus", *quick, "--transport", "tls", "ws", "wss")
+        self.assertEqual([row["transport"] for row in rows], ["tls", "ws", "wss"])
+        for row in rows:
+            self.assertEqual(set(row["cpu_ratios"]), {"mosquitto"})
+            ways = {broker["tls"] for broker in row["brokers"].values()}
+            self.assertEqual(len(ways), 1, "all agree upon the same version and cipher")
+            self.assertEqual(ways == {None}, row["transport"] == "ws")
+
     def test_durable_shows_what_each_mode_costs(self):
         result = self.bench("durable", "--quick")
         for mode in ("sync", "write"):

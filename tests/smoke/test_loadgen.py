@@ -1,6 +1,7 @@
 """Each command of the load generator, small: its ledger must balance, which its exit status says."""
 
 import concurrent.futures
+import itertools
 import json
 import pathlib
 import subprocess
@@ -9,30 +10,36 @@ import time
 import unittest
 
 from interop.broker import HELD, PROTOCOLS, SHARD_COUNTS, TARGET, matrix
+from interop.certificates import certificates
 
 LIMIT_SECONDS = 60
 SHAPES = {"pairs": (8, 8), "fan-in": (12, 3), "fan-out": (1, 20), "mesh": (4, 4)}
 COUNT = 200
 
 
-@matrix(shards=SHARD_COUNTS, protocol=PROTOCOLS)
-class LoadGenerator:
+class Generating:
     def tearDown(self):
         self.broker.assert_nothing_is_left(*HELD, "pending_subscribes", "waiting_letters")
 
+    def target(self):
+        """The flags that say where the broker is."""
+        return {"--port": self.broker.port}
+
     def generate(self, command, *arguments):
         """Runs one command; returns its report."""
-        binary = TARGET / "oncemq-loadgen"
-        target = ["--port", str(self.broker.port), "--protocol", self.protocol, "--quiet", "--json"]
-        done = subprocess.run(
-            [binary, command, *target, *(str(argument) for argument in arguments)],
-            capture_output=True,
-            text=True,
-            timeout=LIMIT_SECONDS,
-        )
+        done = self.run_loadgen(command, self.target(), *arguments)
         self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
         return json.loads(done.stdout)
 
+    def run_loadgen(self, command, target, *arguments):
+        words = [command, *itertools.chain(*target.items()), "--protocol", self.protocol, "--quiet", "--json", *arguments]
+        return subprocess.run(
+            [TARGET / "oncemq-loadgen", *map(str, words)], capture_output=True, text=True, timeout=LIMIT_SECONDS
+        )
+
+
+@matrix(shards=SHARD_COUNTS, protocol=PROTOCOLS)
+class LoadGenerator(Generating):
     def test_run_balances_in_every_shape(self):
         for shape, (publishers, subscribers) in SHAPES.items():
             for qos in (1, 2):
@@ -78,6 +85,70 @@ class LoadGenerator:
 
     def test_connect_holds_its_clients(self):
         self.generate("connect", "--clients", 300, "--hold", "200ms", "--broker-pid", self.broker.process.pid)
+
+
+@matrix(protocol=PROTOCOLS)
+class LoadGeneratorOverTls(Generating):
+    """Every command over everything that may lie between the socket and MQTT; clients show certificates."""
+
+    shards = 2
+
+    @classmethod
+    def setUpClass(cls):
+        cls.certificates = certificates()
+        cls.flags = ("--tls-client-ca", cls.certificates.authority)
+        super().setUpClass()
+
+    def target(self):
+        broker = self.broker
+        certificate, key = self.certificates.pair("client")
+        tls = {"--tls-ca": self.certificates.authority, "--tls-certificate": certificate, "--tls-key": key}
+        return {
+            "tls": {"--url": f"mqtts://127.0.0.1:{broker.tls_port}", **tls},
+            "ws": {"--url": f"ws://127.0.0.1:{broker.web_socket_port}/mqtt"},
+            "wss": {"--transport": "wss", "--host": "localhost", "--port": broker.web_socket_tls_port, **tls},
+        }[self.transport]
+
+    def each_transport(self):
+        for self.transport in ("tls", "ws", "wss"):
+            with self.subTest(transport=self.transport):
+                yield self.transport
+
+    def test_run_balances(self):
+        for transport in self.each_transport():
+            report = self.generate("run", "--count", COUNT, "--payload-bytes", 20_000, "--window", 50)
+            self.assertEqual(report["transport"], transport)
+            if transport != "ws":
+                self.assertRegex(report["tls"], "^TLS 1.3, ")
+
+    def test_chaos_balances(self):
+        for _transport in self.each_transport():
+            report = self.generate("chaos", "--pairs", 10, "--duration", "3s", "--seed", 1)
+            self.assertGreater(report["takeovers"], 0)
+
+    def test_a_backlog_is_collected_as_it_was_left(self):
+        for _transport in self.each_transport():
+            backlog = ("--publishers", 4, "--subscribers", 2, "--count", COUNT)
+            self.generate("fill", *backlog)
+            self.assertEqual(self.generate("collect", *backlog)["messages"], 4 * COUNT)
+
+    def test_connect_holds_its_clients(self):
+        for _transport in self.each_transport():
+            self.generate("connect", "--clients", 300, "--hold", "200ms")
+
+    def test_who_may_not_come_in_is_told_why(self):
+        stranger, _key = self.certificates.pair("stranger")
+        certificate, key = self.certificates.pair("foreign")
+        for self.transport, flags, part in (
+            ("tls", {"--tls-ca": stranger}, "invalid peer certificate: UnknownIssuer"),
+            ("tls", {"--tls-server-name": "other.example"}, "invalid peer certificate: certificate not valid for name"),
+            ("wss", {"--tls-certificate": certificate, "--tls-key": key}, "UnknownCA"),
+            ("ws", {"--url": f"ws://127.0.0.1:{self.broker.web_socket_port}/elsewhere"}, "404 Not Found"),
+        ):
+            with self.subTest(transport=self.transport, flags=flags):
+                done = self.run_loadgen("connect", {**self.target(), **flags}, "--clients", 1)
+                self.assertEqual(done.returncode, 2, done.stdout + done.stderr)
+                self.assertIn(part, done.stderr)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,9 @@
 //! | after  | it goes out whole                          | it is taken, but its answer does not go out              |
 //!
 //! A client never ignores one packet and takes a later one: TCP can't lose from the middle.
+//!
+//! What goes out in part is cut on the wire: below a WebSocket a frame ends too early, and below TLS a record is torn, with all
+//! packets that are in it.
 
 use std::fmt;
 
@@ -135,9 +138,20 @@ pub(super) struct Cutter {
 #[derive(Clone, Copy, Debug)]
 enum State {
     Off,
-    Armed { point: Point, passing: usize },
-    Mute { point: Point, told: bool },
-    Deaf { point: Point, told: bool },
+    Armed {
+        point: Point,
+        passing: usize,
+    },
+    /// Of the packet that went out last, so many bytes did not.
+    Mute {
+        point: Point,
+        cut_bytes: usize,
+        told: bool,
+    },
+    Deaf {
+        point: Point,
+        told: bool,
+    },
 }
 
 /// What becomes of a packet that arrives.
@@ -185,13 +199,21 @@ impl Cutter {
     pub(super) fn flow(&mut self) -> Flow {
         match &mut self.state {
             State::Off | State::Armed { .. } => Flow::Continue,
-            State::Mute { point, told } | State::Deaf { point, told } => {
+            State::Mute { point, told, .. } | State::Deaf { point, told } => {
                 match (std::mem::replace(told, true), point.reads_first) {
                     (true, _) => Flow::Continue,
                     (false, true) => Flow::CloseAfterReading,
                     (false, false) => Flow::Close,
                 }
             }
+        }
+    }
+
+    /// How much of the last packet that was sent is to be cut off where it lies on the wire.
+    pub(super) fn cut_bytes(&self) -> usize {
+        match self.state {
+            State::Mute { cut_bytes, .. } => cut_bytes,
+            State::Off | State::Armed { .. } | State::Deaf { .. } => 0,
         }
     }
 
@@ -214,12 +236,15 @@ impl Cutter {
             return;
         };
         let length = out.len() - start;
-        match point.place {
-            Place::Before => out.truncate(start),
-            Place::Middle => out.truncate(start + 1 + self.random.below(length - 1)),
-            Place::After => {}
-        }
-        self.state = State::Mute { point, told: false };
+        let cut_bytes = match point.place {
+            Place::Before => {
+                out.truncate(start);
+                0
+            }
+            Place::Middle => 1 + self.random.below(length - 1),
+            Place::After => 0,
+        };
+        self.state = State::Mute { point, cut_bytes, told: false };
     }
 
     /// Decides about a packet that has arrived whole.
@@ -239,7 +264,7 @@ impl Cutter {
         match self.meets(step, false) {
             None => Arrival::Taken,
             Some(point) if point.place == Place::After => {
-                self.state = State::Mute { point, told: false };
+                self.state = State::Mute { point, cut_bytes: 0, told: false };
                 Arrival::Taken
             }
             Some(point) => {
@@ -303,9 +328,14 @@ mod tests {
     const PACKET: &[u8] = &[0x62, 2, 0, 1];
     const NOTHING: &[u8] = &[];
 
+    /// What goes out of a packet.
     fn send(cutter: &mut Cutter, step: Step) -> Vec<u8> {
+        let had_struck = cutter.has_struck();
         let mut out = vec![0xFF];
         cutter.send(step, &mut out, |out| out.extend_from_slice(PACKET));
+        if cutter.has_struck() && !had_struck {
+            out.truncate(out.len() - cutter.cut_bytes());
+        }
         out.split_off(1)
     }
 

@@ -8,8 +8,7 @@
 //! The keeper works on a thread of its own, so that neither clients nor coordinator wait for it.
 
 use std::fs::File;
-use std::io::{self, Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
@@ -17,12 +16,14 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use oncemq::proto::{Packet, ReasonCode, Version, decode, frame_length};
+use oncemq::proto::Version;
 use serde::Serialize;
 use thiserror::Error;
 
-use crate::opening::{Login, Session, encode_disconnect};
+use super::probe::probe;
+use crate::opening::{Login, Session};
 use crate::random::Random;
+use crate::transport::Route;
 
 /// One start in so many is ended by another kill before the broker has answered.
 const KILL_IN_RECOVERY_ONE_IN: usize = 8;
@@ -32,12 +33,6 @@ const RETRY: Duration = Duration::from_millis(20);
 
 /// How often the keeper looks at the broker, and tries its port.
 const LOOK: Duration = Duration::from_millis(1);
-
-/// How long a broker that accepted the connection may take to answer CONNECT before another connection is tried.
-const ANSWER_LIMIT: Duration = Duration::from_secs(1);
-
-/// Largest answer to CONNECT that is read.
-const ANSWER_BYTES_MAX: u32 = 4096;
 
 /// The broker's life as clients see it. Without a keeper it is up for good.
 #[derive(Debug, Default)]
@@ -68,7 +63,7 @@ pub(super) struct Orders {
     /// For the shell; the broker takes the shell's place, so that the kill meets the broker.
     pub(super) command: String,
     pub(super) log: Option<PathBuf>,
-    pub(super) address: SocketAddr,
+    pub(super) route: Route,
     pub(super) version: Version,
     pub(super) client_id: String,
     /// How long the broker lives on average.
@@ -76,6 +71,18 @@ pub(super) struct Orders {
     /// It is left alone after so many kills.
     pub(super) kills_max: u64,
     pub(super) restart_timeout: Duration,
+}
+
+impl Orders {
+    /// Of the keeper as a client.
+    fn login(&self) -> Login {
+        Login {
+            version: self.version,
+            client_id: self.client_id.clone(),
+            session: Session::Transient,
+            keep_alive_seconds: 0,
+        }
+    }
 }
 
 /// Why there is no broker.
@@ -291,7 +298,7 @@ impl Process {
 
     fn wait_for_answer(&mut self, orders: &Orders) -> Result<(), KeeperError> {
         loop {
-            match ask(orders) {
+            match probe(&orders.route, &orders.login()) {
                 Ok(()) => return Ok(()),
                 // Not listening yet, or no longer.
                 Err(_not_yet) => self.check_alive()?,
@@ -326,54 +333,17 @@ fn open_log(path: &Path) -> Result<File, KeeperError> {
         .map_err(|source| KeeperError::Log { path: path.to_owned(), source })
 }
 
-/// Connects as a client of its own and leaves again.
-fn ask(orders: &Orders) -> io::Result<()> {
-    let mut stream = TcpStream::connect_timeout(&orders.address, ANSWER_LIMIT)?;
-    stream.set_read_timeout(Some(ANSWER_LIMIT))?;
-    let login = Login {
-        version: orders.version,
-        client_id: orders.client_id.clone(),
-        session: Session::Transient,
-        keep_alive_seconds: 0,
-    };
-    let mut out = Vec::new();
-    login.encode(&mut out);
-    stream.write_all(&out)?;
-    let answer = read_packet(&mut stream)?;
-    match decode(orders.version, &answer).map_err(io::Error::other)? {
-        Packet::Connack(connack) if connack.reason == ReasonCode::Success => {}
-        other => return Err(io::Error::other(format!("{:?} instead of a CONNACK of success", other.packet_type()))),
-    }
-    out.clear();
-    encode_disconnect(orders.version, &mut out);
-    stream.write_all(&out)
-}
-
-fn read_packet(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
-    let mut packet = Vec::new();
-    loop {
-        match frame_length(&packet, ANSWER_BYTES_MAX).map_err(io::Error::other)? {
-            Some(length) if length <= packet.len() => return Ok(packet),
-            Some(_) | None => {
-                // Byte by byte: it is a few bytes, and none beyond the packet may be taken.
-                let mut byte = [0];
-                stream.read_exact(&mut byte)?;
-                packet.extend_from_slice(&byte);
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::net::TcpListener;
+    use crate::chaos::probe::testing::route;
+    use std::net::{SocketAddr, TcpListener};
 
     fn orders(command: &str, address: SocketAddr) -> Orders {
         Orders {
             command: command.to_owned(),
             log: None,
-            address,
+            route: route(address),
             version: Version::V5,
             client_id: "probe".to_owned(),
             life_mean: Duration::from_millis(1),

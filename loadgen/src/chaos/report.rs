@@ -14,6 +14,7 @@ use crate::page::{Cell, Page};
 use crate::rates::Messages;
 use crate::report::{Accounts, command_line, json, print_json, rate_lines, verdict, version_name};
 use crate::series::Series;
+use crate::transport::TransportReport;
 
 /// The report of `chaos`.
 #[derive(Debug, Serialize)]
@@ -26,6 +27,8 @@ pub(super) struct ChaosReport {
     quality: QoS,
     qos: u8,
     protocol: &'static str,
+    #[serde(flatten)]
+    transport: TransportReport,
     duration_seconds: f64,
     drops: u64,
     drops_by_point: Vec<DropsAt>,
@@ -63,6 +66,7 @@ struct DropsAt {
 impl ChaosReport {
     pub(super) fn new(
         arguments: &ChaosArguments,
+        transport: TransportReport,
         seed: u64,
         mishaps: Mishaps,
         crashes: Option<Crashes>,
@@ -81,6 +85,7 @@ impl ChaosReport {
             quality: arguments.qos,
             qos: arguments.qos.bits(),
             protocol: version_name(arguments.broker.protocol),
+            transport,
             duration_seconds: arguments.duration.as_secs_f64(),
             drops: mishaps.drops.values().sum(),
             drops_by_point: mishaps
@@ -143,6 +148,7 @@ impl ChaosReport {
             ("pairs", Cell::count(self.pairs.into())),
             ("quality of service", Cell::count(self.qos.into())),
             ("MQTT", Cell::text(self.protocol)),
+            ("transport", Cell::text(self.transport.to_string())),
             ("duration", Cell::seconds(self.duration_seconds)),
             ("seed", Cell::text(self.seed.to_string())),
         ]);
@@ -151,8 +157,8 @@ impl ChaosReport {
 
     fn print_text(&self) {
         println!(
-            "chaos        {} pairs  QoS {}  MQTT {}  {:.0} s  seed {}",
-            self.pairs, self.qos, self.protocol, self.duration_seconds, self.seed
+            "chaos        {} pairs  QoS {}  MQTT {} over {}  {:.0} s  seed {}",
+            self.pairs, self.qos, self.protocol, self.transport, self.duration_seconds, self.seed
         );
         for at in &self.drops_by_point {
             println!("{:>8}     {}", at.drops, at.point);

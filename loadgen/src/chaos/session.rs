@@ -7,22 +7,22 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use oncemq::proto::{Packet, QoS, Version};
-use tokio_uring::net::TcpStream;
 
 use super::cut::{Arrival, Cutter, Point};
 use super::keeper::Life;
 use super::party::{Line, Party};
-use crate::connection::{Client, Fault, Flow, Kick, drive, open, wait_for_close};
+use crate::connection::{Client, Connection, Fault, Flow, Kick, drive, wait_for_close};
+use crate::dial::open;
 use crate::fleet::{Phase, Seat};
 use crate::opening::{KeepAlive, Login, Opening, Presence, Session, encode_disconnect};
 use crate::participant::joined;
 use crate::random::Random;
+use crate::transport::Route;
 use crate::visit::end_session_at;
 
 /// One connection in so many ends by a take-over rather than a drop.
@@ -65,7 +65,7 @@ impl Mishaps {
 /// What a client needs to know from the command line.
 #[derive(Clone, Debug)]
 pub(super) struct Terms {
-    pub(super) address: SocketAddr,
+    pub(super) route: Route,
     pub(super) version: Version,
     pub(super) qos: QoS,
     pub(super) client_id: String,
@@ -120,11 +120,11 @@ pub(super) async fn live<P: Party>(
 ) -> P {
     let mut client = Chaotic::new(Rc::clone(&seat), terms, party, random, mishaps);
     let (own, number) = (login(&client.terms, Session::Transient), client.terms.number);
-    let address = client.terms.address;
+    let route = client.terms.route.clone();
     let lived = async {
-        end_session_at(address, &seat, &own, number).await?;
+        end_session_at(&route, &seat, &own, number).await?;
         live_through_connections(&seat, &mut client, &kick, &life).await?;
-        end_session_at(address, &seat, &own, number).await
+        end_session_at(&route, &seat, &own, number).await
     };
     if let Err(fault) = lived.await {
         seat.control.report(&client.terms.client_id, &fault);
@@ -181,19 +181,19 @@ async fn live_once<P: Party>(
     seat: &Seat,
     client: &mut Chaotic<P>,
     kick: &Kick,
-    taken_over: &mut Option<TcpStream>,
+    taken_over: &mut Option<Connection>,
 ) -> Result<Parting, Fault> {
     client.prepare();
-    let stream = open(client.terms.address, client.terms.number).await?;
+    let mut connection = open(&client.terms.route, client.terms.number).await?;
     let closing = taken_over.take().map(closed_by_broker);
     let closing = closing.map(tokio_uring::spawn);
-    let flow = drive(&stream, client, kick, seat.clock).await?;
+    let flow = drive(&mut connection, client, kick, seat.clock).await?;
     if let Some(closing) = closing {
         joined(closing.await)?;
     }
     if flow == Flow::Abandon {
         client.mishaps.borrow_mut().takeovers += 1;
-        *taken_over = Some(stream);
+        *taken_over = Some(connection);
         return Ok(Parting::TakenOver);
     }
     match client.cutter.struck_at() {
@@ -206,7 +206,7 @@ async fn live_once<P: Party>(
 }
 
 /// [MQTT-3.1.4-3]: the broker must close the connection of a client that connects a second time.
-async fn closed_by_broker(taken_over: TcpStream) -> Result<(), Fault> {
+async fn closed_by_broker(taken_over: Connection) -> Result<(), Fault> {
     match wait_for_close(&taken_over, TAKEOVER_LIMIT).await {
         true => Ok(()),
         false => Err(Fault::Unexpected(format!(
@@ -354,7 +354,7 @@ impl<P: Party> Client for Chaotic<P> {
             Phase::Drain => self.cutter.disarm(),
             Phase::Close => {
                 encode_disconnect(self.terms.version, out);
-                return Ok(Flow::Close);
+                return Ok(Flow::Leave);
             }
         }
         self.keep_alive.poll(self.terms.version, now_ns, out);
@@ -366,5 +366,9 @@ impl<P: Party> Client for Chaotic<P> {
 
     fn read_bytes_max(&self) -> usize {
         self.cutter.read_bytes_max().unwrap_or(usize::MAX)
+    }
+
+    fn cut_bytes(&self) -> usize {
+        self.cutter.cut_bytes()
     }
 }

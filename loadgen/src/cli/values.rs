@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use oncemq::proto::{QoS, Version};
 
-const DEFAULT_PORT: u16 = 1883;
+use super::transport::{TransportKind, websocket_path};
 
 /// Longest duration that a flag takes.
 const DURATION_MAX: Duration = Duration::from_secs(30 * 24 * 3600);
@@ -16,20 +16,33 @@ const RATE_MAX: f64 = 1e9;
 /// Longest topic prefix, which leaves room for a number within the 65,535 bytes of a topic.
 const TOPIC_PREFIX_BYTES_MAX: usize = 1024;
 
-/// `mqtt://HOST[:PORT]`.
+/// `mqtt://HOST[:PORT]`, also with `mqtts`; `ws://HOST[:PORT][/PATH]`, also with `wss`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct BrokerUrl {
-    pub(crate) host: String,
-    pub(crate) port: u16,
+    pub(super) kind: TransportKind,
+    pub(super) host: String,
+    pub(super) port: Option<u16>,
+    /// Of a WebSocket.
+    pub(super) path: Option<Box<str>>,
 }
 
 impl FromStr for BrokerUrl {
     type Err = String;
 
     fn from_str(given: &str) -> Result<Self, String> {
-        let expected = || "expected mqtt://HOST[:PORT], with IPv6 addresses in brackets".to_owned();
-        let authority = given.strip_prefix("mqtt://").ok_or_else(expected)?;
-        let authority = authority.strip_suffix('/').unwrap_or(authority);
+        let expected = || {
+            "expected mqtt://HOST[:PORT] or mqtts://HOST[:PORT], or ws://HOST[:PORT][/PATH] or wss://HOST[:PORT][/PATH], \
+             with IPv6 addresses in brackets"
+                .to_owned()
+        };
+        let (scheme, rest) = given.split_once("://").ok_or_else(expected)?;
+        let kind = TransportKind::of_scheme(scheme).ok_or_else(expected)?;
+        let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+        let path = match (kind.has_web_socket(), path) {
+            (true, "") | (false, "" | "/") => None,
+            (true, path) => Some(websocket_path(path)?),
+            (false, _) => return Err(expected()),
+        };
         let (host, port) = match authority.strip_prefix('[') {
             Some(bracketed) => {
                 let (host, rest) = bracketed.split_once(']').ok_or_else(expected)?;
@@ -40,13 +53,10 @@ impl FromStr for BrokerUrl {
                 None => (authority, None),
             },
         };
-        let port = match port {
-            Some(port) => port.parse().ok().filter(|&port| port != 0),
-            None => Some(DEFAULT_PORT),
-        };
-        match port {
-            Some(port) if !host.is_empty() && !host.contains(['/', '@']) => Ok(Self { host: host.to_owned(), port }),
-            Some(_) | None => Err(expected()),
+        let port = port.map(|port| port.parse().ok().filter(|&port| port != 0).ok_or_else(expected)).transpose()?;
+        match host.is_empty() || host.contains('@') {
+            true => Err(expected()),
+            false => Ok(Self { kind, host: host.to_owned(), port, path }),
         }
     }
 }
@@ -163,11 +173,23 @@ mod tests {
     #[test]
     fn urls_name_a_host_and_maybe_a_port() {
         let url = |given: &str| given.parse::<BrokerUrl>().map(|url| (url.host, url.port));
-        assert_eq!(url("mqtt://a.example"), Ok(("a.example".to_owned(), 1883)));
-        assert_eq!(url("mqtt://127.0.0.1:99/"), Ok(("127.0.0.1".to_owned(), 99)));
-        assert_eq!(url("mqtt://[::1]:99"), Ok(("::1".to_owned(), 99)));
-        assert_eq!(url("mqtt://[::1]"), Ok(("::1".to_owned(), 1883)));
-        for wrong in ["a:1", "mqtts://a", "mqtt://", "mqtt://a:0", "mqtt://a:x", "mqtt://u@a", "mqtt://[::1"] {
+        assert_eq!(url("mqtt://a.example"), Ok(("a.example".to_owned(), None)));
+        assert_eq!(url("mqtt://127.0.0.1:99/"), Ok(("127.0.0.1".to_owned(), Some(99))));
+        assert_eq!(url("mqtts://[::1]:99"), Ok(("::1".to_owned(), Some(99))));
+        assert_eq!(url("wss://[::1]/mqtt"), Ok(("::1".to_owned(), None)));
+        for wrong in [
+            "a:1",
+            "http://a",
+            "mqtt://",
+            "mqtt://a:0",
+            "mqtt://a:x",
+            "mqtt://u@a",
+            "mqtt://[::1",
+            "mqtt://a/path",
+            "ws://",
+            "ws:///mqtt",
+            "ws://a/#",
+        ] {
             assert!(url(wrong).is_err(), "{wrong:?}");
         }
     }

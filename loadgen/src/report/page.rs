@@ -82,6 +82,7 @@ impl RunReport {
             ("subscribers", Cell::count(self.subscribers.into())),
             ("quality of service", Cell::count(self.qos.into())),
             ("MQTT", Cell::text(self.protocol)),
+            ("transport", Cell::text(self.transport.to_string())),
             ("payload", Cell::bytes(self.payload_bytes.into())),
             ("window", Cell::count(self.window.into())),
         ];

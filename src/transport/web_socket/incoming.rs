@@ -7,15 +7,27 @@ use tungstenite::protocol::frame::coding::{CloseCode, Control as ControlCode, Da
 
 use super::{CONTROL_BYTES_MAX, Close, Ended};
 
-/// Length of the longest header of a frame from a client.
+/// Length of the longest header of a frame: that of a client, which has a mask.
 const HEADER_BYTES_MAX: usize = 14;
 
-/// Where in the client's frames the next byte belongs.
+/// The mask of a frame that has none: it changes nothing.
+const NO_MASK: [u8; 4] = [0; 4];
+
+/// Where in the frames of the other end the next byte belongs.
 #[derive(Debug, Default)]
 pub(super) struct Incoming {
+    sender: Sender,
     place: Place,
     /// The last data frame that has begun is not the last one of its message.
     is_in_message: bool,
+}
+
+/// Whose frames they are, which says whether they are masked.
+#[derive(Clone, Copy, Debug, Default)]
+enum Sender {
+    #[default]
+    Client,
+    Server,
 }
 
 #[derive(Debug)]
@@ -24,7 +36,7 @@ enum Place {
     Data(Masked),
     /// Boxed, because it is rare.
     Control(Box<Control>),
-    /// The client has sent a close frame, or what ends the connection; with the answer to that.
+    /// The other end has sent a close frame, or what ends the connection; with the answer to that.
     Ended(Close),
 }
 
@@ -64,6 +76,11 @@ impl Default for Place {
 }
 
 impl Incoming {
+    /// The frames of a server.
+    pub(super) fn of_server() -> Self {
+        Self { sender: Sender::Server, ..Self::default() }
+    }
+
     /// Takes some of what was received, up to the end of a header or of a payload at most; gives the payload of a ping.
     pub(super) fn take(
         &mut self,
@@ -99,7 +116,7 @@ impl Incoming {
         }
     }
 
-    /// What to answer a client that has ended the connection.
+    /// What to answer an end that has ended the connection.
     pub(super) fn answer(&self) -> Option<Close> {
         match &self.place {
             Place::Ended(answer) => Some(*answer),
@@ -108,7 +125,7 @@ impl Incoming {
     }
 
     fn begin_frame(&mut self, header: &FrameHeader, length: u64) -> Result<Option<Box<[u8]>>, Ended> {
-        match kind_of(header, length, self.is_in_message) {
+        match kind_of(header, length, self.sender, self.is_in_message) {
             Ok((Kind::Data, mask)) => {
                 self.is_in_message = !header.is_final;
                 self.place = if length == 0 { Place::default() } else { Place::Data(Masked { missing: length, mask }) };
@@ -177,8 +194,10 @@ impl Masked {
         let (masked, rest) = received.split_at(taken);
         let filled = into.len();
         into.extend_from_slice(masked);
-        unmask(&mut into[filled..], self.mask);
-        self.mask.rotate_left(taken % 4);
+        if self.mask != NO_MASK {
+            apply_mask(&mut into[filled..], self.mask);
+            self.mask.rotate_left(taken % 4);
+        }
         self.missing -= taken as u64;
         *received = rest;
     }
@@ -209,12 +228,17 @@ fn parse(bytes: &[u8]) -> Result<Option<(FrameHeader, u64, usize)>, Close> {
 }
 
 /// What a frame is about, and its mask, if it may come here.
-fn kind_of(header: &FrameHeader, length: u64, is_in_message: bool) -> Result<(Kind, [u8; 4]), Close> {
+fn kind_of(header: &FrameHeader, length: u64, sender: Sender, is_in_message: bool) -> Result<(Kind, [u8; 4]), Close> {
     if header.rsv1 || header.rsv2 || header.rsv3 {
         return Err(Close::protocol("reserved bits of an extension that was not agreed upon"));
     }
     // RFC 6455, section 5.1
-    let mask = header.mask.ok_or(Close::protocol("a frame of the client without a mask"))?;
+    let mask = match (sender, header.mask) {
+        (Sender::Client, Some(mask)) => mask,
+        (Sender::Server, None) => NO_MASK,
+        (Sender::Client, None) => return Err(Close::protocol("a frame of the client without a mask")),
+        (Sender::Server, Some(_)) => return Err(Close::protocol("a frame of the server with a mask")),
+    };
     let control = match header.opcode {
         OpCode::Data(code) => return data_frame(code, is_in_message).map(|()| (Kind::Data, mask)),
         OpCode::Control(ControlCode::Close) => ControlKind::Close,
@@ -258,7 +282,7 @@ fn closing_code(payload: &[u8]) -> Result<Option<CloseCode>, Close> {
 }
 
 /// Takes a mask off, or puts it on, in words that the machine can take several of at once.
-fn unmask(bytes: &mut [u8], mask: [u8; 4]) {
+pub(super) fn apply_mask(bytes: &mut [u8], mask: [u8; 4]) {
     let (words, rest) = bytes.as_chunks_mut::<4>();
     for word in words {
         *word = (u32::from_ne_bytes(*word) ^ u32::from_ne_bytes(mask)).to_ne_bytes();
