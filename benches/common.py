@@ -196,18 +196,19 @@ def floor():
 
 def mosquitto(settings, transport="tcp"):
     """Debian's mosquitto with these further lines in its configuration. `{folder}` stands for the broker's folder."""
-    spoken = "protocol websockets\n" if transport in ("ws", "wss") else ""
+    spoken, beside = "", ""
+    if transport in ("ws", "wss"):
+        # 2.0.11 ends at once if it has no listener but for WebSockets.
+        spoken, beside = "protocol websockets\n", "listener 0 {folder}/beside\n"
     if transport in ("tls", "wss"):
         certificate, key = certificates().pair("server")
         spoken += f"certfile {certificate}\nkeyfile {key}\n"
 
     def command(port, folder):
         config = folder / "mosquitto.conf"
-        config.write_text(
-            f"listener {port} 127.0.0.1\n{spoken}allow_anonymous true\nuser {getpass.getuser()}\nlog_type error\n"
-            + MOSQUITTO_LIMITS
-            + settings.replace("{folder}", str(folder))
-        )
+        listeners = f"{beside}listener {port} 127.0.0.1\n{spoken}"
+        rest = f"allow_anonymous true\nuser {getpass.getuser()}\nlog_type error\n{MOSQUITTO_LIMITS}{settings}"
+        config.write_text((listeners + rest).replace("{folder}", str(folder)))
         return ["mosquitto", "-c", config]
 
     return command
