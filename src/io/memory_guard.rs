@@ -39,8 +39,8 @@ fn guard(max_bytes: NonZeroU64, doors: &Doors) {
         if let Some(taken) = resident_bytes() {
             let next = stage.next(taken, max_bytes.get());
             if next != stage {
-                tell(stage, next, taken, max_bytes);
                 doors.tell_memory(next);
+                tell(stage, next, taken, max_bytes);
                 stage = next;
             }
         }

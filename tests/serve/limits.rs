@@ -1,9 +1,10 @@
-//! How many clients may come from one address, and how fast.
+//! How many clients may come from one address, how fast, and how much memory the broker may take.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
 use crate::broker::{Broker, connect, read_exactly};
+use crate::http::get;
 use crate::{CONNACK_V311, read_to_end};
 
 /// The code of the CONNACK that a client gets.
@@ -81,4 +82,20 @@ fn clients_that_come_too_fast_wait() {
     let paused = line.split("accepts_paused=").nth(1).expect("the count");
     assert_ne!(paused, "0", "{line}");
     assert!(line.contains(" admitted=10 refused=0 "), "{line}");
+}
+
+/// A broker that takes more than it may from the start.
+#[test]
+fn who_is_new_is_refused_when_memory_is_short() {
+    let broker = Broker::start(&["--shards=2", "--max-memory=1MiB", "--admin-listen=127.0.0.1:0"]);
+    let line = broker.wait_for_line("memory: ");
+    let told =
+        "of --max-memory 1 MiB are taken: clients without a session are refused, publishers wait, and QoS 0 messages";
+    assert!(line.contains(told), "{line}");
+    // The shards were told before.
+    assert_eq!([4, 5].map(|level| code_of(&broker, level, "newcomer")), [3, 0x89]);
+    let metrics = get(&broker, "/metrics").body;
+    for sample in ["oncemq_memory_stage{shard=\"1\"} 3", "oncemq_refused_total{shard=\"0\",reason=\"memory\"}"] {
+        assert!(metrics.contains(sample), "{sample}: {metrics}");
+    }
 }
