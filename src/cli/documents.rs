@@ -133,7 +133,7 @@ mod tests {
         }
         let mut sections = page.lines().filter(|line| line.starts_with(".SH"));
         assert!(sections.any(|line| line == ".SH COMMANDS"));
-        let requests = ["TH", "SH", "TP", "RS", "RE", "PP", "BR", "br", "ie", "el", "ds", "nh"];
+        let requests = ["TH", "SH", "TP", "RS", "RE", "PP", "BR", "IP", "br", "ie", "el", "ds", "nh"];
         let is_known = |line: &&str| requests.iter().any(|request| line[1..].trim_start().starts_with(request));
         let unknown: Vec<_> =
             page.lines().filter(|line| line.starts_with('.')).filter(|line| !is_known(line)).collect();
