@@ -30,6 +30,9 @@ mod certificates;
 mod client;
 mod conversation;
 mod counters;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod greeting;
 mod identifying;
 mod pace;

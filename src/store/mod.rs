@@ -33,6 +33,9 @@ mod recall;
 mod record;
 mod record_codec;
 mod recovery;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod sealing;
 
 pub use format::Flaw;
 pub use image::{DeliveryImage, Image, OutgoingImage, SessionImage};
