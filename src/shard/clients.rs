@@ -142,7 +142,11 @@ impl Clients {
     /// Sends the receipts that nothing holds up any more.
     pub(super) fn flush_receipts(&mut self, key: ConnectionKey) {
         let connection = &mut self.connections[key.index()];
-        if connection.held_by > 0 || self.memory.holds_receipts() {
+        if connection.held_by > 0 {
+            return;
+        }
+        if self.memory.holds_receipts() {
+            self.memory.note_held(key);
             return;
         }
         while let Some((receipt, after)) = connection.receipts.pop_front() {

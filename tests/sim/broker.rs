@@ -20,7 +20,7 @@ use oncemq::config::{Limits, Service};
 use oncemq::fault::PlantedFault;
 use oncemq::proto::ReasonCode;
 use oncemq::route::{Letter, ShardId};
-use oncemq::shard::{ConnectionKey, Counters, Shard, ShardConfig, shard_of};
+use oncemq::shard::{ConnectionKey, Counters, MemoryStage, Shard, ShardConfig, shard_of};
 use oncemq::store::{Image, LogEnd};
 use oncemq::time::Timestamp;
 
@@ -59,6 +59,8 @@ struct Seat {
     timeout: Option<(u64, u64)>,
     /// Rings to the other shards.
     rings: Vec<Ring>,
+    /// How short memory is.
+    memory: MemoryStage,
 }
 
 #[derive(Default)]
@@ -129,6 +131,7 @@ impl Broker {
             turn_is_scheduled: false,
             timeout: None,
             rings: (0..self.shards).map(|_| Ring::default()).collect(),
+            memory: MemoryStage::Enough,
         }
     }
 
@@ -216,6 +219,31 @@ impl Broker {
 
 /// The drivers at work.
 impl World {
+    /// Memory gets short for a shard, or there is enough again.
+    pub(crate) fn change_memory(&mut self) {
+        if !self.broker.is_gone() {
+            let shard = self.random.below(self.broker.seats.len() as u64) as usize;
+            let stage = self.random.pick(&[MemoryStage::Enough, MemoryStage::Short, MemoryStage::Exhausted]);
+            self.tell_memory(shard, stage);
+        }
+    }
+
+    /// There is enough memory.
+    pub(crate) fn relieve_memory(&mut self) {
+        for shard in 0..self.broker.seats.len() {
+            self.tell_memory(shard, MemoryStage::Enough);
+        }
+    }
+
+    fn tell_memory(&mut self, shard: usize, stage: MemoryStage) {
+        self.trace.note(self.now, "memory", &[shard as u64, stage as u64]);
+        let now = self.now();
+        let seat = &mut self.broker.seats[shard];
+        seat.memory = stage;
+        seat.shard.handle_memory(now, stage);
+        self.schedule_turn(shard);
+    }
+
     fn schedule_turn(&mut self, shard: usize) {
         if !std::mem::replace(&mut self.broker.seats[shard].turn_is_scheduled, true) {
             let delay = 1 + self.random.up_to(self.scenario.delay_ns_max / 4);

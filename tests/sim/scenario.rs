@@ -29,6 +29,8 @@ pub(crate) struct Scenario {
     pub(crate) limits: Limits,
     /// How often the broker reports on `$SYS`.
     pub(crate) report_interval: Option<Duration>,
+    /// Memory gets short now and then.
+    pub(crate) is_short_of_memory: bool,
     /// Queues are so small that messages may be dropped, counted.
     pub(crate) has_tiny_queues: bool,
     /// The last one plays the remote of the bridge, if there is one.
@@ -182,6 +184,7 @@ impl Scenario {
                 retained_page: random.pick(&[1, 1, 2, 5, 512]),
                 linger: Duration::from_millis(random.between(50, 5_000)),
             },
+            is_short_of_memory: random.percent(15),
             report_interval: random.pick(&[None, None, Some(Duration::from_millis(50)), Some(Duration::from_secs(2))]),
             has_tiny_queues,
             clients: profiles,

@@ -111,6 +111,7 @@ impl World {
                 self.step()?;
             }
             self.mood = Mood::Settling;
+            self.relieve_memory();
             self.mend_bridge();
             self.wake_all();
             while self.is_busy() || !self.broker.has_logged_all() {
@@ -364,6 +365,7 @@ impl World {
             ("repeat by the broker", sum(|counters| counters.publishes_resent)),
             ("held publisher", sum(|counters| counters.held_publishers)),
             ("paced publisher", sum(|counters| counters.paced_publishers)),
+            ("message dropped for want of memory", sum(|counters| counters.dropped_memory)),
             ("stalled subscriber", sum(|counters| counters.stalled_subscribers)),
             ("full queue", sum(|counters| counters.dropped_queue_full)),
             ("full log", sum(|counters| counters.refused_log_full)),

@@ -114,6 +114,24 @@ fn receipts_wait_for_whatever_holds_them_up() {
     }
 }
 
+/// Simulator seed 140490: what a subscriber had held up, and let go while memory was short, was forgotten.
+#[test]
+fn receipts_let_go_while_memory_is_short_leave_when_there_is_enough() {
+    let mut fleet = Fleet::with_limits(1, Limits { congestion_messages: 2, max_inflight: 1, ..limits() });
+    let [publisher, subscriber] = ["publisher", "subscriber"].map(|name| fleet.connect(Version::V5, name, true));
+    fleet.subscribe(subscriber, "t", AtLeastOnce);
+    fleet.got(publisher);
+    for id in 1..=3 {
+        fleet.publish(publisher, "t", "x", AtLeastOnce, id);
+    }
+    assert_eq!(fleet.got(publisher), acks(AcknowledgementKind::Puback, [1, 2]), "the third is held up");
+    fleet.memory(Short);
+    (1..=3).for_each(|id| fleet.ack(subscriber, AcknowledgementKind::Puback, id));
+    assert_eq!(fleet.got(publisher), []);
+    fleet.memory(Enough);
+    assert_eq!(fleet.got(publisher), acks(AcknowledgementKind::Puback, [3]));
+}
+
 #[test]
 fn who_left_while_it_waited_is_forgotten() {
     let mut fleet = Fleet::new(1);

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use oncemq::auth::{Claim, judge_certified};
 use oncemq::proto::{ReasonCode, decode_connect, frame_length};
-use oncemq::shard::{Admission, Command, ConnectionKey, Transmit};
+use oncemq::shard::{Admission, Command, ConnectionKey, MemoryStage, Transmit};
 
 use crate::client::Meaning;
 use crate::event::Event;
@@ -119,7 +119,12 @@ impl World {
             transport: wire.transport(),
         };
         let now = self.now();
-        let key = self.broker.seats[shard].shard.handle_admission(now, admission);
+        let seat = &mut self.broker.seats[shard];
+        // What becomes of clients without a session is for the shard's own tests: here all are to come in.
+        let memory = seat.memory;
+        seat.shard.handle_memory(now, MemoryStage::Enough);
+        let key = seat.shard.handle_admission(now, admission);
+        seat.shard.handle_memory(now, memory);
         self.seat_connection(shard, key, index)?;
         self.end_sent_away(shard);
         Ok(())

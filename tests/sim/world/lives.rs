@@ -12,6 +12,9 @@ impl World {
             Mood::Active(0) => {}
             Mood::Active(actions) => {
                 self.mood = Mood::Active(actions - 1);
+                if self.scenario.is_short_of_memory && self.random.percent(5) {
+                    self.change_memory();
+                }
                 self.act_freely(client);
                 let pause = 1 + self.random.up_to(self.scenario.pause_ns_max);
                 self.schedule(self.now + pause, Event::Act(client));
