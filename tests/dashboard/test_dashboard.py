@@ -18,6 +18,7 @@ TOKEN = "a-token-that-only-this-test-has"
 CASE_SECONDS = 4 * PATIENCE_SECONDS
 
 
+@unittest.skipUnless(shutil.which("chromium"), "there is no Chromium but Debian's that runs anywhere")
 class Dashboard(unittest.TestCase):
     def start(self, *flags):
         """A broker with an admin listener; the address of its page."""
