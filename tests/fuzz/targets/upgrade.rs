@@ -4,7 +4,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use oncemq::config::{MAX_UPGRADE_REQUEST_BYTES, WebSocketRules};
-use oncemq::gate::fuzzing::{Verdict, verdict};
+use oncemq::gate::fuzzing::{Verdict, upgrade_verdict};
 
 fuzz_target!(|input: &[u8]| {
     let input = &input[..input.len().min(MAX_UPGRADE_REQUEST_BYTES)];
@@ -12,9 +12,9 @@ fuzz_target!(|input: &[u8]| {
         WebSocketRules::default(),
         WebSocketRules { origins: vec!["https://panel.example".into()], ..WebSocketRules::default() },
     ] {
-        let Verdict::Granted { request_bytes } = verdict(input, &rules) else { continue };
-        assert!(input[..request_bytes].ends_with(b"\n"));
-        assert_eq!(verdict(&input[..request_bytes], &rules), Verdict::Granted { request_bytes });
-        assert_eq!(verdict(&input[..request_bytes - 1], &rules), Verdict::Incomplete);
+        let Verdict::Granted { bytes } = upgrade_verdict(input, &rules) else { continue };
+        assert!(input[..bytes].ends_with(b"\n"));
+        assert_eq!(upgrade_verdict(&input[..bytes], &rules), Verdict::Granted { bytes });
+        assert_eq!(upgrade_verdict(&input[..bytes - 1], &rules), Verdict::Incomplete);
     }
 });
