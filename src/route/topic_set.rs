@@ -57,14 +57,12 @@ impl TopicSet {
         if excludes_dollar(&own) && is_dollar(other) {
             return false;
         }
-        // Every topic has a first level.
-        if own.as_str() == "+/#" {
-            return true;
-        }
         let (mut mine, mut others) = (own.levels(), other.levels());
         loop {
             match (mine.next(), others.next()) {
                 (Some("#"), _) | (None, None) => return true,
+                // Every topic has a first level, and one that begins with an empty level has a second one, for no topic is empty.
+                (Some("+"), Some("#")) if matches!(other.as_str(), "#" | "/#") => return mine.next() == Some("#"),
                 (_, Some("#")) => return false,
                 (Some(one), Some(another)) if one == another || one == "+" => {}
                 (Some(_), Some(_)) | (Some(_), None) | (None, Some(_)) => return false,
@@ -128,6 +126,11 @@ mod tests {
             ("a/+", "a/#", true, false),
             ("a/#", "a/+/c", true, true),
             ("+/#", "#", true, true),
+            ("+/+/#", "#", true, false),
+            ("/+/#", "/#", true, true),
+            ("+/+/#", "/#", true, true),
+            ("/+", "/#", true, false),
+            ("a/+/#", "a/#", true, false),
             ("a/b", "a/b/#", true, false),
             ("a/b", "+/+", true, false),
             ("a/b", "a/c", false, false),
