@@ -39,6 +39,10 @@ impl TopicSet {
         if excludes_dollar(&own) && is_dollar(other) || excludes_dollar(other) && is_dollar(&own) {
             return false;
         }
+        // All that they have in common is the empty name, which is no topic.
+        if matches!((own.as_str(), other.as_str()), ("+", "/#") | ("/#", "+")) {
+            return false;
+        }
         let (mut mine, mut others) = (own.levels(), other.levels());
         loop {
             match (mine.next(), others.next()) {
@@ -130,6 +134,8 @@ mod tests {
             ("/+/#", "/#", true, true),
             ("+/+/#", "/#", true, true),
             ("/+", "/#", true, false),
+            ("+", "/#", false, false),
+            ("/#", "+", false, false),
             ("a/+/#", "a/#", true, false),
             ("a/b", "a/b/#", true, false),
             ("a/b", "+/+", true, false),
